@@ -1,0 +1,25 @@
+"""Where images come from. One file here = one source: `load(name, split, data_dir, image_size) -> Dataset`."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cgan_jax.lookup import module_named
+
+
+class Dataset(NamedTuple):
+    """Labelled images in host memory."""
+
+    images: np.ndarray
+    """uint8 [N, H, W, C], C is 1 (grey) or 3 (RGB)."""
+    labels: np.ndarray
+    """int32 [N], each in 0..len(class_names)-1."""
+    class_names: tuple[str, ...]
+
+
+def load(source: str, name: str, split: str, data_dir: str, image_size: int) -> Dataset:
+    """Loads `split` of the dataset `name` through `datasets/<source>.py`, with images of `image_size` pixels a side.
+
+    Raises UsageError for a source, name, split or size that does not exist, or data that is not there.
+    """
+    return module_named(__name__, source, "dataset source").load(name, split, data_dir, image_size)

@@ -1,0 +1,19 @@
+"""What can end a command other than success, one exception per exit code. Anything else is a bug (exit code 1)."""
+
+
+class UsageError(Exception):
+    """The user gave something that cannot work: exit code 2, printed as one line. Say what was given and what is allowed."""
+
+    exit_code = 2
+
+
+class GuardError(Exception):
+    """A training guard stopped the run, for example a loss that is not finite: exit code 3."""
+
+    exit_code = 3
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved its state: exit code 75, run the same command again to go on."""
+
+    exit_code = 75

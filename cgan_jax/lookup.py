@@ -1,0 +1,36 @@
+"""A name in a recipe or on the command line -> the file or table entry it stands for, or one line that lists what there is."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import TypeVar
+
+from cgan_jax.errors import UsageError
+
+Entry = TypeVar("Entry")
+
+
+def names_in(package: str) -> list[str]:
+    """The files of a package that a name may stand for, e.g. `names_in("cgan_jax.architectures")`."""
+    path = importlib.import_module(package).__path__
+    return sorted(info.name for info in pkgutil.iter_modules(path) if not info.name.startswith("_"))
+
+
+def module_named(package: str, name: str, what: str) -> ModuleType:
+    """Imports `package.name`. Raises UsageError, naming `what` was asked for, where there is no such file."""
+    if name not in names_in(package):
+        raise unknown(what, name, names_in(package))
+    return importlib.import_module(f"{package}.{name}")
+
+
+def entry_named(table: Mapping[str, Entry], name: str, what: str) -> Entry:
+    """`table[name]`. Raises UsageError, naming `what` was asked for, where there is none."""
+    if name not in table:
+        raise unknown(what, name, table)
+    return table[name]
+
+
+def unknown(what: str, given: object, allowed: Iterable[object]) -> UsageError:
+    """The one line for a name that does not exist."""
+    return UsageError(f"unknown {what} {given!r}; there are: {', '.join(str(a) for a in allowed)}")
