@@ -1,0 +1,86 @@
+"""`cgan COMMAND` and `python -m cgan_jax COMMAND`: finds commands/COMMAND.py by its name and turns wrong use into one line.
+
+A command is a file with a docstring (its help), `define_flags(flags)` and `main(flags)`. Nothing heavy is imported before
+the command line has been understood.
+"""
+
+import sys
+
+from absl import flags as absl_flags
+
+from cgan_jax import __version__
+from cgan_jax.errors import GuardError, Interrupted, UsageError
+from cgan_jax.lookup import module_named, names_in
+
+_COMMANDS = "cgan_jax.commands"
+
+
+def run(argv: list[str]) -> int:
+    """Runs the command line `argv` (without the program's name) and returns the exit code."""
+    try:
+        if not argv or argv[0] in ("--help", "-h", "help"):
+            print(_overview())
+            return 0 if argv else 2
+        if argv[0] == "--version":
+            print(f"cgan_jax {__version__}")
+            return 0
+        _run_command(argv[0], argv[1:])
+        return 0
+    except (UsageError, GuardError, Interrupted) as error:
+        print(f"cgan: {'error: ' if not isinstance(error, Interrupted) else ''}{_one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ncgan: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _run_command(name: str, argv: list[str]) -> None:
+    commands = [command.replace("_", "-") for command in names_in(_COMMANDS)]
+    if name not in commands:
+        raise UsageError(f"unknown command {name!r}; there are: {', '.join(commands)} (see cgan --help)")
+    command = module_named(_COMMANDS, name.replace("-", "_"), "command")
+    flags = absl_flags.FlagValues()
+    command.define_flags(flags, argv)
+    if any(argument in ("--help", "-h", "-help") for argument in argv):
+        print(_help(name, command.__doc__, flags))
+        return
+    try:
+        rest = flags([name, *argv])[1:]
+    except absl_flags.Error as error:
+        raise UsageError(f"{error} (see cgan {name} --help)") from error
+    if rest:
+        raise UsageError(f"unexpected argument {rest[0]!r}; values are given as --flag=value (see cgan {name} --help)")
+    command.main(flags)
+
+
+def _overview() -> str:
+    lines = ["Train, sample and share class-conditional image GANs.", "", "usage: cgan COMMAND [--flag=value ...]", ""]
+    for name in names_in(_COMMANDS):
+        summary = (module_named(_COMMANDS, name, "command").__doc__ or "").split("\n")[0]
+        lines.append(f"  {name.replace('_', '-'):<18}{summary}")
+    return "\n".join([*lines, "", "cgan COMMAND --help explains a command and its flags."])
+
+
+def _help(name: str, text: str, flags: absl_flags.FlagValues) -> str:
+    lines = [f"cgan {name}: {text.strip()}", "", "flags:"]
+    own = {flag for flags_of_module in flags.flags_by_module_dict().values() for flag in flags_of_module}
+    for flag in sorted(own, key=lambda flag: flag.name):
+        default = "" if flag.default in (None, "", False) else f" [{flag.default_as_str}]"
+        lines.append(f"  --{flag.name}{'' if flag.boolean else '=...'}{default}\n      {flag.help}")
+    return "\n".join(lines)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

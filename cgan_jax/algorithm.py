@@ -1,0 +1,101 @@
+"""A recipe turned into what a training step is bound to: two networks, two optimizers, terms and plain numbers."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import optax
+
+from cgan_jax import losses, optimizers, regularizers, terms
+from cgan_jax.errors import UsageError
+from cgan_jax.lookup import module_named
+
+DISCRIMINATOR_TERMS = losses.DISCRIMINATOR | regularizers.DISCRIMINATOR
+GENERATOR_TERMS = losses.GENERATOR | regularizers.GENERATOR
+
+
+class Algorithm(NamedTuple):
+    """Everything static about a run's step; batch sizes count samples over all devices."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    g_optimizer: optax.GradientTransformation
+    d_optimizer: optax.GradientTransformation
+    d_updates: dict[str, tuple[terms.Weighted, ...]]
+    """The discriminator's optimizer steps on one batch, in order: name -> the terms whose weighted sum it descends."""
+    g_terms: tuple[terms.Weighted, ...]
+    batch_size: int
+    g_batch_size: int
+    d_steps_per_g_step: int
+    flip: bool
+    ema_decay: float
+    """Share of the averaged generator that stays, per generator step."""
+    ema_start_step: int
+    """Up to this step the averaged generator is the generator."""
+
+
+class ImageSpec(NamedTuple):
+    """What a network must know of a dataset."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+
+
+def images_per_step(config: Mapping[str, Any]) -> int:
+    """Real images shown to the discriminator in one generator step."""
+    return config["train"]["batch_size"] * config["train"]["d_steps_per_g_step"]
+
+
+def steps_for(config: Mapping[str, Any], kimg: float) -> int:
+    """The number of generator steps that show at least `kimg` thousand real images."""
+    return math.ceil(round(kimg * 1000, 3) / images_per_step(config))
+
+
+def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Module:
+    """The "generator" or "discriminator" of `architectures/<config.architecture>.py`, made from the section of that name.
+
+    Raises UsageError for an architecture that does not exist and for numbers it does not have or lacks.
+    """
+    module = module_named("cgan_jax.architectures", config["architecture"], "architecture")
+    kind = getattr(module, player.capitalize())
+    fixed = spec._asdict() if config["dataset"]["conditional"] else spec._replace(num_classes=0)._asdict()
+    allowed = {f.name for f in dataclasses.fields(kind)} - {"parent", "name"} - set(fixed)
+    given = set(config[player])
+    if given != allowed:
+        raise UsageError(
+            f"{player} of {config['architecture']} takes {', '.join(sorted(allowed))};"
+            f" the recipe gives {', '.join(sorted(given)) or 'nothing'}"
+        )
+    return kind(**fixed, **config[player])
+
+
+def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
+    """The algorithm of a checked recipe for images of `spec`. Raises UsageError for names that do not exist."""
+    d_updates = {
+        name: terms.from_recipe(section, DISCRIMINATOR_TERMS) for name, section in config["loss"]["d_updates"].items()
+    }
+    d_updates = {name: listed for name, listed in d_updates.items() if listed}
+    g_terms = terms.from_recipe(config["loss"]["g_terms"], GENERATOR_TERMS)
+    if not d_updates or not g_terms:
+        raise UsageError("loss.d_updates and loss.g_terms must each list at least one loss of weight other than 0")
+    train, ema = config["train"], config["ema"]
+    total_steps = steps_for(config, train["total_kimg"])
+    d_updates_in_all = total_steps * train["d_steps_per_g_step"] * len(d_updates)
+    kimg_per_step = images_per_step(config) / 1000
+    return Algorithm(
+        generator=network(config, "generator", spec),
+        discriminator=network(config, "discriminator", spec),
+        g_optimizer=optimizers.make(config["g_optimizer"], total_steps),
+        d_optimizer=optimizers.make(config["d_optimizer"], d_updates_in_all),
+        d_updates=d_updates,
+        g_terms=g_terms,
+        batch_size=train["batch_size"],
+        g_batch_size=train["g_batch_size"],
+        d_steps_per_g_step=train["d_steps_per_g_step"],
+        flip=config["dataset"]["flip"],
+        ema_decay=0.5 ** (kimg_per_step / ema["halflife_kimg"]) if ema["halflife_kimg"] else 0.0,
+        ema_start_step=steps_for(config, ema["start_kimg"]),
+    )

@@ -1,0 +1,58 @@
+"""The classic small pair for 28 to 64 pixels: two strided convolutions against two transposed ones.
+
+After Radford, Metz & Chintala (2016) in the form that Keras tutorials made common: no batch normalisation, Glorot-uniform
+weights. With num_classes > 0 both networks receive the label as one more feature map (Mirza & Osindero 2014).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cgan_jax.heads import Unconditional
+from cgan_jax.layers import Conv, ConvTranspose, Dropout, LabelMap, glorot_uniform, leaky_relu
+from cgan_jax.terms import Output
+
+
+class Generator(nn.Module):
+    """Latents -> a quarter-size feature map (and label map) -> two transposed convolutions -> an 8x8 convolution."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+    latent_dim: int
+    width: int
+    embedding_dim: int
+
+    @nn.compact
+    def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        side = self.image_size // 4
+        x = leaky_relu(nn.Dense(side * side * self.width, kernel_init=glorot_uniform)(latents))
+        x = x.reshape(-1, side, side, self.width)
+        if self.num_classes:
+            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, side)(labels)], axis=-1)
+        for _ in range(2):
+            x = leaky_relu(ConvTranspose(self.width, 4)(x))
+        return jnp.tanh(Conv(self.channels, 8)(x))
+
+
+class Discriminator(nn.Module):
+    """Image (and label map) -> two strided convolutions -> dropout -> one logit."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+    width: int
+    embedding_dim: int
+    dropout: float
+
+    couples_samples = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
+        x = images
+        if self.num_classes:
+            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, self.image_size)(labels)], axis=-1)
+        for _ in range(2):
+            x = leaky_relu(Conv(self.width, 3, stride=2)(x))
+        x = Dropout(self.dropout)(x.reshape(x.shape[0], -1), train)
+        return Unconditional()(x, labels)

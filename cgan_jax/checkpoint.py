@@ -1,0 +1,101 @@
+"""Checkpoints of a run through orbax: `checkpoints/<step>/state` and, on its own, the averaged generator in `ema`."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Sharding
+
+from cgan_jax.errors import UsageError
+from cgan_jax.train_state import TrainState, Tree
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir; saving is asynchronous, `close` waits for it."""
+
+    def __init__(self, workdir: Path, max_to_keep: int | None = None):
+        with _quiet():
+            self._manager = ocp.CheckpointManager(
+                (workdir / FOLDER).absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep)
+            )
+
+    def steps(self) -> list[int]:
+        """The generator updates at which there is a checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState) -> None:
+        """Saves the state and, as its own item, the averaged generator; returns once they are copied to the host."""
+        step = int(state.step)
+        if step in self.steps():
+            return
+        # NumPy scalars and typed keys need nothing special; the average is saved once, in its own item.
+        ema, rest = split(state)
+        with _quiet():
+            args = ocp.args.Composite(state=ocp.args.StandardSave(rest), ema=ocp.args.StandardSave(ema))
+            if not self._manager.save(step, args=args):
+                raise RuntimeError(f"orbax refused to save step {step}; there are {self.steps()}")
+
+    def restore(self, step: int, shapes: TrainState, sharding: Sharding) -> TrainState:
+        """The whole state at `step`, laid out as `sharding`; `shapes` as from `jax.eval_shape(create, ...)`."""
+        ema, rest = split(_laid_out(shapes, sharding))
+        with _quiet():
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(rest), ema=ocp.args.StandardRestore(ema))
+            restored = self._manager.restore(step, args=args)
+        return join(restored["ema"], restored["state"])
+
+    def restore_average(self, step: int, shapes: TrainState, sharding: Sharding) -> tuple[Tree, Tree]:
+        """The averaged generator alone: (parameters, statistics)."""
+        ema, _ = split(_laid_out(shapes, sharding))
+        with _quiet():
+            restored = self._manager.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema)))
+        return restored["ema"]["params"], restored["ema"]["stats"]
+
+    def chosen(self, step: int | None) -> int:
+        """`step`, or the latest. Raises UsageError, listing what there is, where that does not exist."""
+        steps = self.steps()
+        if not steps:
+            raise UsageError(f"{self._manager.directory} holds no checkpoint yet")
+        if step is not None and step not in steps:
+            raise UsageError(f"no checkpoint at step {step}; there are: {', '.join(map(str, steps))}")
+        return steps[-1] if step is None else step
+
+    def wait(self) -> None:
+        """Returns once everything saved so far is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for what is being saved and lets go of the folder."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:
+    """({"params", "stats"} of the averaged generator, the state without them)."""
+    return {"params": state.ema_params, "stats": state.ema_stats}, state.replace(ema_params={}, ema_stats={})
+
+
+def join(ema: dict[str, Tree], rest: TrainState) -> TrainState:
+    """The inverse of `split`."""
+    return rest.replace(ema_params=ema["params"], ema_stats=ema["stats"])
+
+
+def _laid_out(shapes: Any, sharding: Sharding) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without orbax's remarks about its own workings."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

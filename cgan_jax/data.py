@@ -1,0 +1,96 @@
+"""The dataset on the devices, and batch i of a run as a pure function of (key, i).
+
+Sample s of the endless stream is image number shuffled(s mod N) of epoch s div N. The shuffle is a keyed bijection that
+is computed for single indices, so no permutation is stored, none has to be restored, and every image comes once an epoch.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cgan_jax import replica
+from cgan_jax.terms import Batch
+
+_ROUNDS = 6
+
+
+class Data(NamedTuple):
+    """A labelled dataset as arrays: images uint8 [N, H, W, C], labels int32 [N]."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijective hash of uint32 (the finaliser of MurmurHash3, Appleby 2011)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def shuffled(key: jax.Array, position: jax.Array, n: int) -> jax.Array:
+    """Where `position` in 0..n-1 lands in the random permutation of 0..n-1 that belongs to `key`; uint32 scalars.
+
+    A Feistel network is a bijection of 0..4^b-1; values outside of 0..n-1 are sent through it again until they fall
+    inside, which keeps it one (cycle walking; Black & Rogaway 2002, section 3). 4^b < 4n, so a few turns suffice.
+    """
+    bits = max(1, -(-(n - 1).bit_length() // 2))
+    mask = jnp.uint32(2**bits - 1)
+    round_keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
+
+    def network(x):
+        left, right = x >> bits, x & mask
+        for i in range(_ROUNDS):
+            left, right = right, left ^ (_mix(right ^ round_keys[i]) & mask)
+        return (left << bits) | right
+
+    return jax.lax.while_loop(lambda x: x >= n, network, network(position))
+
+
+def rows(key: jax.Array, batch_index: jax.Array, batch_size: int, n: int) -> jax.Array:
+    """This replica's rows of global batch `batch_index`, int32 [batch_size / replicas].
+
+    A run may draw up to 2^32 samples; the recipe's check refuses longer ones.
+    """
+    local = replica.sample_indices(batch_size // replica.count()).astype(jnp.uint32)
+    samples = batch_index.astype(jnp.uint32) * jnp.uint32(batch_size) + local
+    epochs, positions = samples // jnp.uint32(n), samples % jnp.uint32(n)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epochs)
+    return jax.vmap(shuffled, (0, 0, None))(keys, positions, n).astype(jnp.int32)
+
+
+def normalized(images: jax.Array) -> jax.Array:
+    """uint8 -> float32 in [-1, 1]."""
+    return (images.astype(jnp.float32) - 127.5) / 127.5
+
+
+def to_uint8(images: jax.Array) -> jax.Array:
+    """float in [-1, 1] -> uint8, rounded to the nearest; values outside are clipped."""
+    return jnp.clip(jnp.round(images.astype(jnp.float32) * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
+
+
+def draw(data: Data, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
+    """This replica's share of global batch `batch_index`, images in [-1, 1], each mirrored with probability 1/2 if `flip`."""
+    order_key, flip_key = jax.random.split(key)
+    chosen = rows(order_key, batch_index, batch_size, data.labels.shape[0])
+    images = normalized(data.images[chosen])
+    if flip:
+        keys = replica.sample_keys(jax.random.fold_in(flip_key, batch_index), images.shape[0])
+        mirrored = jax.vmap(jax.random.bernoulli)(keys)
+        images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    return Batch(images, data.labels[chosen])
+
+
+def draw_labels(data: Data, keys: jax.Array) -> jax.Array:
+    """One label per key, as frequent as in the dataset, int32 [N]."""
+    n = data.labels.shape[0]
+    return data.labels[jax.vmap(lambda key: jax.random.randint(key, (), 0, n))(keys)]
+
+
+def on_host(images: np.ndarray, labels: np.ndarray) -> Data:
+    """The arrays of a Data, checked: uint8 [N, H, W, C] and int32 [N]."""
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
+        raise ValueError(f"want uint8 [N,H,W,C] and labels [N], given {images.dtype} {images.shape} and {labels.shape}")
+    return Data(images, labels.astype(np.int32))

@@ -1,0 +1,129 @@
+"""Adversarial losses on logits: each maps float [N] to one value per sample [N]; the step takes the mean.
+
+With logits D(x), "more real" is larger, and log(sigmoid(x)) is written -softplus(-x), which neither overflows nor
+loses precision for large |x|: -log(sigmoid(x)) = log(1 + exp(-x)) = softplus(-x).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.nn import relu, softplus
+
+from cgan_jax.terms import Term, on_logits
+
+
+def _is_vector(*logits: jax.Array) -> None:
+    for x in logits:
+        if x.ndim != 1 or x.shape != logits[0].shape:
+            raise ValueError(f"logits must be vectors of one length, given shapes {[x.shape for x in logits]}")
+
+
+def bce_real(real_logits: jax.Array) -> jax.Array:
+    """-log D(x) (Goodfellow et al. 2014, eq. 1)."""
+    _is_vector(real_logits)
+    return softplus(-real_logits)
+
+
+def bce_fake(fake_logits: jax.Array) -> jax.Array:
+    """-log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1)."""
+    _is_vector(fake_logits)
+    return softplus(fake_logits)
+
+
+def bce(fake_logits: jax.Array) -> jax.Array:
+    """The non-saturating generator loss -log D(G(z)) (Goodfellow et al. 2014, section 3)."""
+    _is_vector(fake_logits)
+    return softplus(-fake_logits)
+
+
+def minimax(fake_logits: jax.Array) -> jax.Array:
+    """The saturating generator loss log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1)."""
+    _is_vector(fake_logits)
+    return -softplus(fake_logits)
+
+
+def hinge_real(real_logits: jax.Array) -> jax.Array:
+    """max(0, 1 - D(x)) (Lim & Ye 2017; Miyato et al. 2018, eq. 16)."""
+    _is_vector(real_logits)
+    return relu(1 - real_logits)
+
+
+def hinge_fake(fake_logits: jax.Array) -> jax.Array:
+    """max(0, 1 + D(G(z))) (Lim & Ye 2017; Miyato et al. 2018, eq. 16)."""
+    _is_vector(fake_logits)
+    return relu(1 + fake_logits)
+
+
+def hinge(fake_logits: jax.Array) -> jax.Array:
+    """The generator loss -D(G(z)) that belongs to the hinge (Miyato et al. 2018, eq. 17)."""
+    _is_vector(fake_logits)
+    return -fake_logits
+
+
+def least_squares_real(real_logits: jax.Array) -> jax.Array:
+    """(D(x) - 1)^2 / 2 (Mao et al. 2017, eq. 9 with a = 0, b = c = 1)."""
+    _is_vector(real_logits)
+    return jnp.square(real_logits - 1) / 2
+
+
+def least_squares_fake(fake_logits: jax.Array) -> jax.Array:
+    """D(G(z))^2 / 2 (Mao et al. 2017, eq. 9)."""
+    _is_vector(fake_logits)
+    return jnp.square(fake_logits) / 2
+
+
+def least_squares(fake_logits: jax.Array) -> jax.Array:
+    """The generator loss (D(G(z)) - 1)^2 / 2 (Mao et al. 2017, eq. 9)."""
+    _is_vector(fake_logits)
+    return jnp.square(fake_logits - 1) / 2
+
+
+def wasserstein_real(real_logits: jax.Array) -> jax.Array:
+    """-D(x), the critic's half on real images (Arjovsky et al. 2017, eq. 2)."""
+    _is_vector(real_logits)
+    return -real_logits
+
+
+def wasserstein_fake(fake_logits: jax.Array) -> jax.Array:
+    """D(G(z)), the critic's half on fakes (Arjovsky et al. 2017, eq. 2)."""
+    _is_vector(fake_logits)
+    return fake_logits
+
+
+def relativistic_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """-log sigmoid(D(x_i) - D(G(z_i))), pair by pair with one label (Jolicoeur-Martineau 2019, eq. 5)."""
+    _is_vector(real_logits, fake_logits)
+    return softplus(fake_logits - real_logits)
+
+
+def relativistic_generator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """-log sigmoid(D(G(z_i)) - D(x_i)) (Jolicoeur-Martineau 2019, eq. 6)."""
+    return relativistic_discriminator(fake_logits, real_logits)
+
+
+def _simple(loss, *reads):
+    def make() -> Term:
+        return on_logits(loss, *reads)
+
+    return make
+
+
+DISCRIMINATOR = {
+    "bce_real": _simple(bce_real, "real"),
+    "bce_fake": _simple(bce_fake, "fake"),
+    "hinge_real": _simple(hinge_real, "real"),
+    "hinge_fake": _simple(hinge_fake, "fake"),
+    "least_squares_real": _simple(least_squares_real, "real"),
+    "least_squares_fake": _simple(least_squares_fake, "fake"),
+    "wasserstein_real": _simple(wasserstein_real, "real"),
+    "wasserstein_fake": _simple(wasserstein_fake, "fake"),
+    "relativistic": _simple(relativistic_discriminator, "real", "fake"),
+}
+
+GENERATOR = {
+    "bce": _simple(bce, "fake"),
+    "minimax": _simple(minimax, "fake"),
+    "hinge": _simple(hinge, "fake"),
+    "least_squares": _simple(least_squares, "fake"),
+    "wasserstein": _simple(hinge, "fake"),
+    "relativistic": _simple(relativistic_generator, "real", "fake"),
+}

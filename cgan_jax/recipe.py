@@ -1,0 +1,168 @@
+"""What a recipe must contain: the sections of a config, the type and range of each value, and what may change on resuming.
+
+A recipe is a plain nested dict here: the ConfigDict of ml_collections stays at the command line.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from cgan_jax.errors import UsageError
+
+
+class Value(NamedTuple):
+    """What a field may hold."""
+
+    kind: type
+    low: float = -math.inf
+    """The least allowed number."""
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    positive: bool = False
+    """Whether 0 is refused too."""
+    may_change: bool = False
+    """Whether a resumed run may differ here from what it was started with."""
+
+
+_RATE = Value(float, low=0.0, high=1.0)
+_KIMG = Value(float, low=0.0)
+_INTERVAL = Value(float, low=0.0, positive=True, may_change=True)
+_COUNT = Value(int, low=1)
+_OPTIMIZER = {
+    "name": Value(str),
+    "learning_rate": Value(float, low=0.0, positive=True),
+    "b1": _RATE,
+    "b2": _RATE,
+    "eps": Value(float, low=0.0),
+    "schedule": Value(str),
+}
+
+# "generator" and "discriminator" belong to the architecture, "loss" to the terms: those check what stands in them.
+FREE = ("generator", "discriminator", "loss")
+SECTIONS: dict[str, dict[str, Value]] = {
+    "dataset": {
+        "source": Value(str),
+        "name": Value(str),
+        "split": Value(str),
+        "data_dir": Value(str, may_change=True),
+        "image_size": _COUNT,
+        "conditional": Value(bool),
+        "flip": Value(bool),
+    },
+    "g_optimizer": _OPTIMIZER,
+    "d_optimizer": _OPTIMIZER,
+    "ema": {"halflife_kimg": _KIMG, "start_kimg": _KIMG},
+    "train": {
+        "total_kimg": Value(float, low=0.0, high=2**32 / 1000, positive=True, may_change=True),
+        "batch_size": _COUNT,
+        "g_batch_size": _COUNT,
+        "d_steps_per_g_step": _COUNT,
+        "steps_per_call": Value(int, low=0, may_change=True),
+        "parallelism": Value(str, choices=("shard_map", "pmap"), may_change=True),
+        "log_kimg": _INTERVAL,
+        "sample_kimg": _INTERVAL,
+    },
+    "checkpoint": {
+        "every_kimg": _INTERVAL,
+        "max_to_keep": Value(int, low=1, may_change=True),
+    },
+}
+TOP = {"architecture": Value(str), "seed": Value(int, low=0, high=2**31 - 1)}
+
+
+def check(recipe: Mapping[str, Any]) -> None:
+    """Raises UsageError for the first key that is unknown or missing, and the first value of a wrong type or size."""
+    _check_keys("", recipe, (*TOP, *SECTIONS, *FREE))
+    for name, value in TOP.items():
+        _check_value(name, recipe[name], value)
+    for section, fields in SECTIONS.items():
+        _check_section(section, recipe[section])
+        _check_keys(section + ".", recipe[section], fields)
+        for name, value in fields.items():
+            _check_value(f"{section}.{name}", recipe[section][name], value)
+    for player in ("generator", "discriminator"):
+        _check_section(player, recipe[player])
+        for name, number in recipe[player].items():
+            _check_value(f"{player}.{name}", number, Value(type(number), low=1 if type(number) is int else 0.0))
+    _check_losses(recipe["loss"])
+
+
+def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
+    """Raises UsageError where a batch cannot be shared evenly by this many devices."""
+    for name in ("batch_size", "g_batch_size"):
+        size = recipe["train"][name]
+        if size % devices:
+            raise UsageError(f"train.{name}={size} cannot be shared evenly by {devices} devices; give a multiple of {devices}")
+
+
+def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("section.field", value) for every leaf, in order."""
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
+    """Raises UsageError, listing every key, where `given` changes what a run in `where` cannot change on resuming."""
+    before, after = dict(flattened(started)), dict(flattened(given))
+    changed = [
+        f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, ...) != after.get(key, ...) and not _may_change(key)
+    ]
+    if changed:
+        raise UsageError(f"{where} holds a run of another recipe, which differs in {'; '.join(changed)}; use another --workdir")
+
+
+def _may_change(key: str) -> bool:
+    section, _, name = key.partition(".")
+    value = SECTIONS.get(section, {}).get(name)
+    return value is not None and value.may_change
+
+
+def _check_keys(prefix: str, given: Mapping[str, Any], allowed) -> None:
+    for name in given:
+        if name not in allowed:
+            close = difflib.get_close_matches(str(name), allowed, n=1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"there are: {', '.join(allowed)}"
+            raise UsageError(f"the recipe has an unknown key {prefix}{name}; {hint}")
+    missing = [prefix + name for name in allowed if name not in given]
+    if missing:
+        raise UsageError(f"the recipe lacks {', '.join(missing)}")
+
+
+def _check_section(name: str, given: Any) -> None:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{name} must be a section, given {given!r}")
+
+
+def _check_value(name: str, given: Any, value: Value) -> None:
+    if value.kind not in (int, float, str, bool) or type(given) is not value.kind:
+        raise UsageError(f"{name} must be of type {value.kind.__name__}, given {given!r}")
+    if value.choices and given not in value.choices:
+        raise UsageError(f"{name} must be one of {', '.join(value.choices)}, given {given!r}")
+    if value.kind in (int, float):
+        inside = value.low <= given <= value.high and math.isfinite(given)
+        if not inside or (value.positive and given == 0):
+            least = f"more than {value.low:g}" if value.positive else f"at least {value.low:g}"
+            most = f" and at most {value.high:g}" if math.isfinite(value.high) else ""
+            raise UsageError(f"{name} must be {least}{most}, given {given!r}")
+
+
+def _check_losses(loss: Any) -> None:
+    _check_section("loss", loss)
+    _check_keys("loss.", loss, ("d_updates", "g_terms"))
+    _check_section("loss.d_updates", loss["d_updates"])
+    listings = {f"loss.d_updates.{name}": listing for name, listing in loss["d_updates"].items()}
+    for name, listing in {**listings, "loss.g_terms": loss["g_terms"]}.items():
+        _check_section(name, listing)
+        for term, entry in listing.items():
+            _check_section(f"{name}.{term}", entry)
+            if "weight" not in entry:
+                raise UsageError(f"{name}.{term} lacks its weight")
+            for field, number in entry.items():
+                kind = int if field == "every" else float
+                _check_value(f"{name}.{term}.{field}", number, Value(kind, low=1 if kind is int else -math.inf))

@@ -1,0 +1,58 @@
+"""What one replica of the training step knows of the others: its place on the named axis, means over all, keys per sample.
+
+A step runs once per device on that device's share of the batch, under the named axis "data". Outside of it (sampling,
+initialisation, tests) the same code is the only replica there is, so a network needs no twin for each use.
+"""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+AXIS = "data"
+
+Tree = TypeVar("Tree")
+
+
+def is_mapped() -> bool:
+    """Whether this code is being traced under the data axis."""
+    try:
+        lax.axis_index(AXIS)
+    except NameError:
+        return False
+    return True
+
+
+def count() -> int:
+    """The number of replicas."""
+    return lax.axis_size(AXIS) if is_mapped() else 1
+
+
+def index() -> jax.Array:
+    """This replica's number, an int32 scalar."""
+    return lax.axis_index(AXIS) if is_mapped() else jnp.int32(0)
+
+
+def mean(tree: Tree) -> Tree:
+    """The mean over all replicas of every array of a tree, the same on each."""
+    return lax.pmean(tree, AXIS) if is_mapped() else tree
+
+
+def varying(tree: Tree) -> Tree:
+    """Marks replicated arrays as each replica's own, to be differentiated by its own loss.
+
+    Without it `shard_map` sums the gradient over the replicas by itself, and the mean taken afterwards is silently too
+    large by their number.
+    """
+    return jax.tree.map(lambda x: lax.pcast(x, AXIS, to="varying"), tree) if is_mapped() else tree
+
+
+def sample_indices(n: int) -> jax.Array:
+    """The places in the global batch of this replica's n samples, int32 [n]."""
+    return index() * n + jnp.arange(n, dtype=jnp.int32)
+
+
+def sample_keys(key: jax.Array, n: int) -> jax.Array:
+    """One key for each of this replica's n samples, [n]: the same for a sample whatever the number of replicas."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, sample_indices(n))

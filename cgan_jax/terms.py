@@ -1,0 +1,130 @@
+"""How losses, regularizers and heads meet the training step, which knows none of them by name.
+
+A head turns a discriminator's features into an `Output`. The step evaluates the discriminator on named batches, puts all
+it knows into a `Pass`, and sums the `Term`s that the recipe lists.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cgan_jax.lookup import entry_named
+
+
+class Output(NamedTuple):
+    """What a discriminator says of N images."""
+
+    logits: jax.Array
+    """float32 [N], unbounded, larger is more real."""
+    extras: dict[str, jax.Array]
+    """What else the head computes, read only by the term that belongs to it."""
+
+
+class Batch(NamedTuple):
+    """N images with their labels and, for generated ones, the latents they came from."""
+
+    images: jax.Array
+    labels: jax.Array
+    latents: jax.Array | None = None
+
+
+class Pass(NamedTuple):
+    """One evaluation of the discriminator: what a term may read."""
+
+    batches: Mapping[str, Batch]
+    """By name: "real", "fake", and the views that terms asked for."""
+    outputs: Mapping[str, Output]
+    """The discriminator's output on each batch."""
+    discriminate: Callable[[jax.Array, jax.Array], Output]
+    """(images, labels) -> Output, augmentation included, parameters bound."""
+    generate: Callable[[jax.Array, jax.Array], jax.Array]
+    """(latents, labels) -> images, parameters bound."""
+    memory: Any
+    """What the term kept at its last evaluation."""
+    key: jax.Array
+    step: jax.Array
+
+
+Views = Callable[[jax.Array, Mapping[str, Batch], Callable], dict[str, Batch]]
+
+
+def no_views(key: jax.Array, batches: Mapping[str, Batch], generate: Callable) -> dict[str, Batch]:
+    """The views of a term that needs none."""
+    return {}
+
+
+class Term(NamedTuple):
+    """One summand of a player's loss."""
+
+    value: Callable[[Pass], tuple[jax.Array, Any]]
+    """Pass -> (one value per sample [N], what to remember)."""
+    reads: tuple[str, ...] = ("fake",)
+    """The batches whose outputs or images it reads."""
+    views: Views = no_views
+    """(key, batches, generate) -> further batches to evaluate, by name."""
+    init_memory: Any = ()
+
+
+class Weighted(NamedTuple):
+    """A term as the recipe lists it."""
+
+    name: str
+    weight: float
+    term: Term
+
+
+def on_logits(loss: Callable[..., jax.Array], *reads: str) -> Term:
+    """The term of a loss that maps the logits of the named batches, in this order, to one value per sample."""
+
+    def value(passed: Pass) -> tuple[jax.Array, Any]:
+        return loss(*(passed.outputs[name].logits for name in reads)), ()
+
+    return Term(value, reads)
+
+
+def every(term: Term, k: int) -> Term:
+    """The term evaluated at every k-th step only, k times as large (lazy regularisation; Karras et al. 2020, section 3.1)."""
+    if k == 1:
+        return term
+
+    def value(passed: Pass) -> tuple[jax.Array, Any]:
+        def now():
+            values, memory = term.value(passed)
+            return k * values, memory
+
+        def not_now():
+            shapes, _ = jax.eval_shape(now)
+            # Made from the logits, so that both branches vary over replicas alike.
+            first = next(iter(passed.outputs.values())).logits
+            return jnp.zeros(shapes.shape, shapes.dtype) * first[0], passed.memory
+
+        return jax.lax.cond(passed.step % k == 0, now, not_now)
+
+    return term._replace(value=value)
+
+
+def from_recipe(section: Mapping[str, Mapping[str, float]], table: Mapping[str, Callable[..., Term]]) -> tuple[Weighted, ...]:
+    """{name: {"weight": w, "every": k, **hyperparameters}} -> the terms to sum; those of weight 0 are left out."""
+    terms = []
+    for name, entry in section.items():
+        hyperparameters = dict(entry)
+        weight = hyperparameters.pop("weight")
+        k = hyperparameters.pop("every", 1)
+        make = entry_named(table, name, "loss")
+        if weight != 0.0:
+            terms.append(Weighted(name, weight, every(make(**hyperparameters), k)))
+    return tuple(terms)
+
+
+def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dict[str, Any], dict[str, jax.Array]]:
+    """The weighted sum of the terms' means, a scalar; each term's new memory; each term's unweighted mean."""
+    total, memory, means = jnp.zeros(()), {}, {}
+    for name, weight, term in terms:
+        values, memory[name] = term.value(passed._replace(memory=passed.memory[name]))
+        if values.ndim != 1:
+            raise ValueError(f"the term {name} gave values of shape {values.shape}, not one per sample")
+        means[name] = jnp.mean(values)
+        total += weight * means[name]
+    return total, memory, means

@@ -1,0 +1,275 @@
+"""One run from its recipe to its last checkpoint: build, restore, loop, log, draw pictures, save. No mathematics.
+
+The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for it. Pictures and
+checkpoints are maintenance: their time is kept apart from training time.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cgan_jax import datasets, pictures, recipe as recipes, workdir as workdirs
+from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
+from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.data import on_host
+from cgan_jax.errors import GuardError, Interrupted
+from cgan_jax.progress import TrainingProgress, duration
+from cgan_jax.sampling import make_sampler, sample, spread
+from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
+from cgan_jax.signals import StopRequest
+from cgan_jax.train_state import TrainState, create
+from cgan_jax.train_step import train_steps
+from cgan_jax.writers import make_hooks, make_writer
+
+_ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
+_STEPS_PER_CALL = {"cpu": 1}
+_STEPS_PER_CALL_ELSEWHERE = 32
+
+
+def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
+    """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `train.total_kimg`.
+
+    Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a number is not finite;
+    Interrupted, with the state saved, after SIGINT or SIGTERM.
+    """
+    recipes.check(recipe)
+    recipes.check_devices(recipe, jax.device_count())
+    section = recipe["dataset"]
+    dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    spec = ImageSpec(section["image_size"], dataset.images.shape[-1], len(dataset.class_names))
+    algorithm = build(recipe, spec)
+    info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0)))
+    if (workdir / workdirs.CONFIG).exists():
+        recipes.check_same_run(workdirs.read_info(workdir).recipe, recipe, str(workdir))
+    with workdirs.locked(workdir), StopRequest() as stop:
+        run = _Run(info, workdir, dataset, algorithm, spec, shapes)
+        try:
+            run.train(stop, profile)
+        finally:
+            run.close()
+
+
+class _Run:
+    """A run in progress: its state on the devices and everything that is written about it."""
+
+    def __init__(
+        self,
+        info: workdirs.RunInfo,
+        workdir: Path,
+        dataset: datasets.Dataset,
+        algorithm: Algorithm,
+        spec: ImageSpec,
+        shapes: TrainState,
+    ):
+        self.recipe, self.workdir, self.dataset, self.algorithm = info.recipe, workdir, dataset, algorithm
+        self.kimg_per_step = images_per_step(self.recipe) / 1000
+        self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
+        mesh = make_mesh()
+        self.checkpoints = Checkpoints(workdir, self.recipe["checkpoint"]["max_to_keep"])
+        steps = self.checkpoints.steps()
+        if steps:
+            self.state = self.checkpoints.restore(steps[-1], shapes, replicated(mesh))
+        else:
+            self.state = replicate(create(algorithm, spec, jax.random.key(self.recipe["seed"])), mesh)
+        self.step = steps[-1] if steps else 0
+        self.data = replicate(on_host(dataset.images, dataset.labels), mesh)
+        self.sampler = make_sampler(algorithm.generator)
+        workdirs.write_info(workdir, info)
+        self.history = workdirs.forget_metrics_after(workdir, self.step)
+        self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)
+        self.progress.say(
+            f"{'resuming at' if steps else 'starting from'} step {self.step} ({self.kimg:.1f} kimg) on {jax.device_count()}"
+            f" {jax.default_backend()} device(s), {self.total_steps} steps in all: {workdir}"
+        )
+        self.writer = make_writer(workdir)
+        if not steps:
+            self._describe(spec, shapes)
+        self.clock = _Clock(self.history, self.kimg)
+        self.mesh = mesh
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images shown so far."""
+        return round(self.step * self.kimg_per_step, 6)
+
+    def train(self, stop: StopRequest, profile: bool) -> None:
+        """The loop."""
+        train, per_call = self.recipe["train"], steps_per_call(self.recipe)
+        call = distribute(functools.partial(train_steps, self.algorithm, per_call), self.mesh, train["parallelism"])
+        hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
+        pending: list[Callable[[], None]] = []
+        while self.step < self.total_steps:
+            before = self.kimg
+            self.state, scalars = call(self.state, self.data)
+            self.step += per_call
+            _drain(pending)
+            pending.append(functools.partial(self._record, self.step, before, scalars))
+            for hook in hooks:
+                hook(self.step)
+            ends = stop.requested or self.step >= self.total_steps
+            if ends or _is_due(before, self.kimg, train["sample_kimg"], self.recipe["checkpoint"]["every_kimg"]):
+                _drain(pending)
+                self._maintain(before, ends)
+            if stop.requested and self.step < self.total_steps:
+                raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
+        self.progress.say(f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}")
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self.progress.close()
+        self.checkpoints.close()
+        self.writer.close()
+
+    def _describe(self, spec: ImageSpec, shapes: TrainState) -> None:
+        """model.txt and the first pictures."""
+        workdirs.write_whole(self.workdir / "model.txt", describe(self.algorithm, spec, shapes))
+        self.writer.write_hparams(dict(recipes.flattened(self.recipe)))
+        (self.workdir / "samples").mkdir(exist_ok=True)
+        rows, names = _rows_of_real(self.dataset, self.recipe["dataset"]["conditional"])
+        pictures.save(pictures.grid(rows, names), self.workdir / "samples" / "real.png")
+        self._draw_samples()
+
+    def _record(self, step: int, before: float, scalars: dict[str, jax.Array]) -> None:
+        """Reads the numbers of a call, checks them, and logs their means where a log interval ends."""
+        kimg = round(step * self.kimg_per_step, 6)
+        numbers = {f"train/{name}": float(value) for name, value in jax.device_get(scalars).items()}
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise GuardError(f"{name} is {value} at step {step} ({kimg:.1f} kimg); the last checkpoint is kept")
+        self.clock.add(numbers)
+        self.progress.advance(step, kimg)
+        if _is_due(before, kimg, self.recipe["train"]["log_kimg"]) or step >= self.total_steps:
+            means = self.clock.lap(kimg)
+            line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
+            workdirs.append_metrics(self.workdir, line)
+            self.history.append(line)
+            self.writer.write_scalars(step, means)
+            self.progress.report(step, kimg, means)
+
+    def _maintain(self, before: float, ends: bool) -> None:
+        """Pictures and checkpoints that are due, or all of them where the run ends here."""
+        jax.block_until_ready(self.state)
+        with self.clock.maintenance():
+            if ends or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"]):
+                self.checkpoints.save(self.state)
+            if ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"]):
+                self._draw_samples()
+                pictures.save_curves(self.history, self.workdir / "curves.png")
+
+    def _draw_samples(self) -> None:
+        rows, names = sample_rows(
+            self.sampler, self.state, self.recipe["seed"], self.dataset.class_names, self.recipe["dataset"]["conditional"]
+        )
+        picture = pictures.grid(rows, names)
+        pictures.save(picture, self.workdir / "samples" / f"kimg_{round(self.kimg):06d}.png")
+        self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
+
+
+class _Clock:
+    """Training time, maintenance time, and the means of the scalars since the last lap."""
+
+    def __init__(self, history: list[dict[str, float]], kimg: float):
+        self.seconds = history[-1]["seconds"] if history else 0.0
+        self._maintenance = history[-1]["time/maintenance_seconds"] if history else 0.0
+        self._kimg = kimg
+        self._since = time.perf_counter()
+        self._sums: dict[str, float] = {}
+        self._calls = 0
+
+    def add(self, numbers: dict[str, float]) -> None:
+        self._calls += 1
+        for name, value in numbers.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def lap(self, kimg: float) -> dict[str, float]:
+        """The means since the last lap, with the speed of training and the time spent on maintenance."""
+        now = time.perf_counter()
+        elapsed = now - self._since
+        self.seconds += elapsed
+        means = {name: total / self._calls for name, total in self._sums.items()}
+        means["time/images_per_sec"] = 1000 * (kimg - self._kimg) / elapsed
+        means["time/maintenance_seconds"] = round(self._maintenance, 3)
+        self._since, self._kimg, self._sums, self._calls = now, kimg, {}, 0
+        return means
+
+    def maintenance(self) -> "_Clock":
+        return self
+
+    def __enter__(self) -> None:
+        self._paused = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        pause = time.perf_counter() - self._paused
+        self._maintenance += pause
+        self._since += pause
+
+
+def steps_per_call(recipe: dict[str, Any]) -> int:
+    """Generator steps in one dispatch: `train.steps_per_call`, or where that is 0 what suits the backend.
+
+    On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work.
+    """
+    return recipe["train"]["steps_per_call"] or _STEPS_PER_CALL.get(jax.default_backend(), _STEPS_PER_CALL_ELSEWHERE)
+
+
+def describe(algorithm: Algorithm, spec: ImageSpec, shapes: TrainState) -> str:
+    """Layers, shapes and parameters of both networks, as text."""
+    from clu import parameter_overview
+
+    labels = np.zeros((1,), np.int32)
+    latents = np.zeros((1, algorithm.generator.latent_dim), np.float32)
+    images = np.zeros((1, spec.image_size, spec.image_size, spec.channels), np.float32)
+    key, wide = jax.random.key(0), {"width": 140, "force_terminal": False}
+    return "\n".join(
+        [
+            algorithm.generator.tabulate(key, latents, labels, False, console_kwargs=wide),
+            algorithm.discriminator.tabulate(key, images, labels, False, console_kwargs=wide),
+            "Generator",
+            parameter_overview.get_parameter_overview(shapes.g_params, include_stats=False),
+            "Discriminator",
+            parameter_overview.get_parameter_overview(shapes.d_params, include_stats=False),
+            "",
+        ]
+    )
+
+
+def sample_rows(
+    sampler: Callable[..., jax.Array], state: TrainState, seed: int, class_names: tuple[str, ...], conditional: bool
+) -> tuple[list[list[np.ndarray]], tuple[str, ...]]:
+    """A grid of the averaged generator: a row per class with its name, or 5x5 without names."""
+    if not conditional:
+        rows, columns, names = _UNCONDITIONAL_SIDE, _UNCONDITIONAL_SIDE, ()
+        labels, indices = np.zeros(rows * columns, np.int32), np.arange(rows * columns, dtype=np.int32)
+    else:
+        names, columns = class_names[:_ROWS], _COLUMNS
+        labels, indices = spread(len(names) * columns, list(range(len(names))))
+    images = np.concatenate(list(sample(sampler, state.ema_params, state.ema_stats, seed, labels, indices, len(labels))))
+    return [list(images[start : start + columns]) for start in range(0, len(images), columns)], names
+
+
+def _rows_of_real(dataset: datasets.Dataset, conditional: bool) -> tuple[list[list[np.ndarray]], tuple[str, ...]]:
+    """The first images of each class, or of the whole set, in the layout of `sample_rows`."""
+    if not conditional:
+        n = _UNCONDITIONAL_SIDE
+        return [list(dataset.images[row * n : (row + 1) * n]) for row in range(n)], ()
+    names = dataset.class_names[:_ROWS]
+    places = [np.flatnonzero(dataset.labels == label)[:_COLUMNS] for label in range(len(names))]
+    kept = [(list(dataset.images[place]), name) for place, name in zip(places, names, strict=True) if len(place)]
+    return [row for row, _ in kept], tuple(name for _, name in kept)
+
+
+def _is_due(before: float, now: float, *intervals: float) -> bool:
+    """Whether a multiple of one of the intervals lies in (before, now], all in kimg."""
+    return any(math.floor(now / interval) > math.floor(before / interval) for interval in intervals)
+
+
+def _drain(pending: list[Callable[[], None]]) -> None:
+    while pending:
+        pending.pop(0)()

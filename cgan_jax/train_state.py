@@ -1,0 +1,60 @@
+"""All that training changes: a pytree of arrays, so that saving it is saving the run."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from cgan_jax.algorithm import Algorithm, ImageSpec
+
+Tree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """The run after `step` generator updates. "stats" are the collections besides the parameters, such as running means."""
+
+    step: jax.Array
+    key: jax.Array
+    g_params: Tree
+    d_params: Tree
+    g_stats: Tree
+    d_stats: Tree
+    g_opt_state: Tree
+    d_opt_state: Tree
+    ema_params: Tree
+    ema_stats: Tree
+    memory: Tree
+    """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}."""
+
+
+def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
+    """The state before the first step. Pure: `jax.eval_shape` gives its shapes without computing anything."""
+    run_key, g_key, d_key = jax.random.split(key, 3)
+    labels = jnp.zeros((1,), jnp.int32)
+    latents = jnp.zeros((1, algorithm.generator.latent_dim))
+    images = jnp.zeros((1, spec.image_size, spec.image_size, spec.channels))
+    g_stats = algorithm.generator.init(g_key, latents, labels, train=False)
+    d_stats = algorithm.discriminator.init(d_key, images, labels, train=False)
+    g_params, d_params = g_stats.pop("params"), d_stats.pop("params")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=run_key,
+        g_params=g_params,
+        d_params=d_params,
+        g_stats=g_stats,
+        d_stats=d_stats,
+        g_opt_state=algorithm.g_optimizer.init(g_params),
+        d_opt_state=algorithm.d_optimizer.init(d_params),
+        # Copies, since a donated state must not hold one buffer twice.
+        ema_params=jax.tree.map(jnp.copy, g_params),
+        ema_stats=jax.tree.map(jnp.copy, g_stats),
+        memory={
+            "d": {
+                name: {listed.name: listed.term.init_memory for listed in listing}
+                for name, listing in algorithm.d_updates.items()
+            },
+            "g": {listed.name: listed.term.init_memory for listed in algorithm.g_terms},
+        },
+    )

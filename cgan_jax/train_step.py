@@ -1,0 +1,234 @@
+"""THE ALGORITHM: alternating updates of a discriminator and a generator (Goodfellow et al. 2014, algorithm 1).
+
+One train step is
+    `d_steps_per_g_step` times discriminator_step: fresh real images, fakes for the same labels, and one optimizer
+        update for each entry of the recipe's `loss.d_updates`;
+    once generator_step: fresh latents, one optimizer update;
+    the averaged generator follows (an exponential moving average; Karras et al. 2018, section 3).
+
+Every function is pure and describes one replica under the axis "data" (replica.py): it sees its share of the batch, and
+gradients, statistics and memories are averaged over the axis before they are used. All randomness belongs to a sample of
+the global batch, never to a device: fold_in(fold_in(fold_in(run key, step), purpose), place in the global batch).
+"""
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cgan_jax import replica
+from cgan_jax.algorithm import Algorithm
+from cgan_jax.data import Data, draw, draw_labels
+from cgan_jax.terms import Batch, Output, Pass, Weighted, objective
+from cgan_jax.train_state import TrainState, Tree
+
+Scalars = dict[str, jax.Array]
+
+
+class Purpose(enum.IntEnum):
+    """What a random number is for; two purposes never share a key."""
+
+    D_DATA = 0
+    D_LATENTS = 1
+    D_UPDATE = 2
+    G_DATA = 3
+    G_LATENTS = 4
+    G_LABELS = 5
+    G_UPDATE = 6
+
+
+def discriminator_step(algorithm: Algorithm, state: TrainState, data: Data, index: jax.Array) -> tuple[TrainState, Scalars]:
+    """The discriminator's updates on its real batch number `index` of the run, and their scalars."""
+    real = draw(data, _key(state, Purpose.D_DATA), index, algorithm.batch_size, algorithm.flip)
+    latents = _latents(algorithm, _key(state, Purpose.D_LATENTS, index), real.labels)
+
+    def generate(latents, labels):
+        return algorithm.generator.apply({"params": state.g_params, **state.g_stats}, latents, labels, train=True)
+
+    batches = {"real": real, "fake": Batch(generate(latents, real.labels), real.labels, latents)}
+    scalars = {"d_loss": jnp.zeros(())}
+    for number, (name, terms) in enumerate(algorithm.d_updates.items()):
+        key = jax.random.fold_in(_key(state, Purpose.D_UPDATE, index), number)
+
+        def loss(params, terms=terms, name=name, key=key, state=state):
+            views = _views(terms, key, batches, generate)
+            outputs, stats = _outputs(algorithm, params, state.d_stats, _needed(terms, views), key, moving=True)
+            discriminate = _discriminate(algorithm, params, state.d_stats, key)
+            passed = Pass(views, outputs, discriminate, generate, state.memory["d"][name], key, index)
+            total, memory, means = objective(terms, passed)
+            means = {"d_loss": total, **_prefixed("d_", means), **_accuracies(outputs)}
+            return total, (stats, memory, means)
+
+        gradients, aux = jax.grad(loss, has_aux=True)(replica.varying(state.d_params))
+        gradients, (stats, memory, means) = replica.mean((gradients, aux))
+        updates, opt_state = algorithm.d_optimizer.update(gradients, state.d_opt_state, state.d_params)
+        state = state.replace(
+            d_params=optax.apply_updates(state.d_params, updates),
+            d_stats=stats,
+            d_opt_state=opt_state,
+            memory={**state.memory, "d": {**state.memory["d"], name: memory}},
+        )
+        scalars = {**scalars, **means, "d_loss": scalars["d_loss"] + means["d_loss"]}
+    return state, scalars
+
+
+def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
+    """One update of the generator, and its scalars. Fakes share the labels of a real batch where a term reads one."""
+    local_size = algorithm.g_batch_size // replica.count()
+    key = _key(state, Purpose.G_UPDATE, state.step)
+    batches = {}
+    if any("real" in listed.term.reads for listed in algorithm.g_terms):
+        batches["real"] = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
+        labels = batches["real"].labels
+    else:
+        labels = draw_labels(data, replica.sample_keys(_key(state, Purpose.G_LABELS, state.step), local_size))
+    latents = _latents(algorithm, _key(state, Purpose.G_LATENTS, state.step), labels)
+
+    def loss(params):
+        def generate(latents, labels):
+            return algorithm.generator.apply({"params": params, **state.g_stats}, latents, labels, train=True)
+
+        images, stats = algorithm.generator.apply(
+            {"params": params, **state.g_stats}, latents, labels, train=True, mutable=list(state.g_stats)
+        )
+        views = _views(algorithm.g_terms, key, {**batches, "fake": Batch(images, labels, latents)}, generate)
+        needed = _needed(algorithm.g_terms, views)
+        outputs, _ = _outputs(algorithm, state.d_params, state.d_stats, needed, key, moving=False)
+        discriminate = _discriminate(algorithm, state.d_params, state.d_stats, key)
+        passed = Pass(views, outputs, discriminate, generate, state.memory["g"], key, state.step)
+        total, memory, means = objective(algorithm.g_terms, passed)
+        return total, (dict(stats), memory, {"g_loss": total, **_prefixed("g_", means)})
+
+    gradients, aux = jax.grad(loss, has_aux=True)(replica.varying(state.g_params))
+    gradients, (stats, memory, scalars) = replica.mean((gradients, aux))
+    updates, opt_state = algorithm.g_optimizer.update(gradients, state.g_opt_state, state.g_params)
+    state = state.replace(
+        g_params=optax.apply_updates(state.g_params, updates),
+        g_stats=stats,
+        g_opt_state=opt_state,
+        memory={**state.memory, "g": memory},
+    )
+    return state, scalars
+
+
+def train_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
+    """All discriminator updates, one generator update, and the average: step -> step + 1."""
+    n = algorithm.d_steps_per_g_step
+
+    def body(state, i):
+        return discriminator_step(algorithm, state, data, state.step * n + i)
+
+    state, d_scalars = _repeat(body, state, n)
+    state, g_scalars = generator_step(algorithm, state, data)
+    return _averaged(algorithm, state), {**d_scalars, **g_scalars}
+
+
+def train_steps(algorithm: Algorithm, steps: int, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
+    """`steps` train steps in one compiled program, and the means of their scalars."""
+    return _repeat(lambda state, _: train_step(algorithm, state, data), state, steps)
+
+
+def _repeat(body: Callable, state: TrainState, times: int) -> tuple[TrainState, Scalars]:
+    """`times` applications of `body(state, i) -> (state, scalars)` and the scalars' means, looped on the device."""
+    if times == 1:
+        return body(state, jnp.int32(0))
+    state, scalars = jax.lax.scan(body, state, jnp.arange(times, dtype=jnp.int32))
+    return state, jax.tree.map(jnp.mean, scalars)
+
+
+def _averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
+    """The state one step on, its averaged generator (statistics too) moved towards the generator."""
+    step = state.step + 1
+    decay = jnp.where(step > algorithm.ema_start_step, algorithm.ema_decay, 0.0)
+    moved = jax.tree.map(
+        lambda average, now: now + decay.astype(now.dtype) * (average - now),
+        (state.ema_params, state.ema_stats),
+        (state.g_params, state.g_stats),
+    )
+    return state.replace(step=step, ema_params=moved[0], ema_stats=moved[1])
+
+
+def _key(state: TrainState, purpose: Purpose, index: jax.Array | None = None) -> jax.Array:
+    key = state.key if index is None else jax.random.fold_in(state.key, index)
+    return jax.random.fold_in(key, purpose)
+
+
+def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Array:
+    keys = replica.sample_keys(key, labels.shape[0])
+    return jax.vmap(lambda key: jax.random.normal(key, (algorithm.generator.latent_dim,)))(keys)
+
+
+def _views(terms: Iterable[Weighted], key: jax.Array, batches: Mapping[str, Batch], generate: Callable) -> dict[str, Batch]:
+    """The batches and the views of them that the terms ask for."""
+    every = dict(batches)
+    for listed in terms:
+        every |= listed.term.views(key, batches, generate)
+    return every
+
+
+def _needed(terms: Iterable[Weighted], batches: Mapping[str, Batch]) -> dict[str, Batch]:
+    """Those batches that at least one term reads."""
+    read = {name for listed in terms for name in listed.term.reads}
+    return {name: batch for name, batch in batches.items() if name in read}
+
+
+def _outputs(
+    algorithm: Algorithm, params: Tree, stats: Tree, batches: Mapping[str, Batch], key: jax.Array, moving: bool
+) -> tuple[dict[str, Output], Tree]:
+    """The discriminator's output on each batch, and its statistics, which change only if `moving`.
+
+    One call on all of them where the network treats samples one by one, else one call per batch.
+    """
+    if not algorithm.discriminator.couples_samples:
+        names, listed = list(batches), list(batches.values())
+        output, stats = _apply(
+            algorithm, params, stats, *_interleaved(listed), key, moving
+        )
+        return {name: jax.tree.map(lambda x, i=i: x[i :: len(names)], output) for i, name in enumerate(names)}, stats
+    outputs = {}
+    for number, (name, batch) in enumerate(batches.items()):
+        batch_key = jax.random.fold_in(key, number)
+        outputs[name], stats = _apply(algorithm, params, stats, batch.images, batch.labels, batch_key, moving)
+    return outputs, stats
+
+
+def _interleaved(batches: list[Batch]) -> tuple[jax.Array, jax.Array]:
+    """The images and labels of several batches of one size, sample by sample.
+
+    In this order a sample's place in the global batch, which its dropout mask hangs on, is the same however many
+    replicas share the batch; one batch after the other it would not be.
+    """
+    images = jnp.stack([batch.images for batch in batches], axis=1)
+    labels = jnp.stack([batch.labels for batch in batches], axis=1)
+    return images.reshape(-1, *images.shape[2:]), labels.reshape(-1)
+
+
+def _apply(algorithm, params, stats, images, labels, key, moving) -> tuple[Output, Tree]:
+    mutable = list(stats) if moving else []
+    output, moved = algorithm.discriminator.apply(
+        {"params": params, **stats}, images, labels, train=True, rngs={"dropout": key}, mutable=mutable
+    )
+    return output, dict(moved) if moving else stats
+
+
+def _discriminate(algorithm: Algorithm, params: Tree, stats: Tree, key: jax.Array) -> Callable[..., Output]:
+    def discriminate(images: jax.Array, labels: jax.Array) -> Output:
+        return _apply(algorithm, params, stats, images, labels, key, moving=False)[0]
+
+    return discriminate
+
+
+def _prefixed(prefix: str, scalars: Scalars) -> Scalars:
+    return {prefix + name: value for name, value in scalars.items()}
+
+
+def _accuracies(outputs: Mapping[str, Output]) -> Scalars:
+    """The shares of real and generated images that the discriminator takes for what they are."""
+    told = {"real": lambda logits: logits > 0, "fake": lambda logits: logits < 0}
+    return {
+        f"d_accuracy_{name}": jnp.mean(is_right(outputs[name].logits))
+        for name, is_right in told.items()
+        if name in outputs
+    }

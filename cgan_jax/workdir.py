@@ -1,0 +1,94 @@
+"""The files of a run besides its checkpoints: config.json, metrics.jsonl, and the lock that keeps a second process out."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cgan_jax.errors import UsageError
+
+CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
+
+
+class RunInfo(NamedTuple):
+    """What config.json says of a run: all that is needed to rebuild its networks without its dataset."""
+
+    recipe: dict[str, Any]
+    channels: int
+    class_names: list[str]
+    num_images: int
+    """Real images in the training split."""
+
+
+def read_info(workdir: Path) -> RunInfo:
+    """Raises UsageError where `workdir` holds no run."""
+    path = workdir / CONFIG
+    try:
+        return RunInfo(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UsageError(f"{workdir} holds no run: there is no {path}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+def write_info(workdir: Path, info: RunInfo) -> None:
+    """Writes config.json."""
+    write_whole(workdir / CONFIG, json.dumps(info._asdict(), indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes under a temporary name and renames, so that a reader finds the old file or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Creates `workdir` where needed and holds its lock, which the system frees however the process ends.
+
+    Raises UsageError where the folder cannot be written or another process holds the lock.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / LOCK, "a+")  # noqa: SIM115 (held until the run ends)
+    except OSError as error:
+        raise UsageError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise UsageError(f"{workdir} is in use by process {lock.read().strip() or 'unknown'}") from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def append_metrics(workdir: Path, line: Mapping[str, float]) -> None:
+    """Adds one line to metrics.jsonl: {step, kimg, seconds, scalars}."""
+    with open(workdir / METRICS, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """The whole lines of metrics.jsonl; a torn last line, which a kill leaves, is no line."""
+    lines = []
+    with contextlib.suppress(FileNotFoundError):
+        for text in (workdir / METRICS).read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(text))
+    return lines
+
+
+def forget_metrics_after(workdir: Path, step: int) -> list[dict[str, float]]:
+    """Drops the lines that a resumed run is about to write again, and returns the others."""
+    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+    if (workdir / METRICS).exists():
+        write_whole(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept

@@ -1,0 +1,137 @@
+"""Where numbers go besides the terminal: TensorBoard event files, through CLU where TensorFlow is installed, else without it.
+
+clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB that nobody wants beside JAX on a GPU; the package
+`tensorboard` alone can write the same files. Both writers take the same calls.
+"""
+
+import importlib.util
+import io
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+
+class MetricWriter(Protocol):
+    """The part of clu.metric_writers.MetricWriter that training uses."""
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None: ...
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None: ...
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None: ...
+
+    def write_hparams(self, hparams: Mapping[str, Any]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def has_tensorflow() -> bool:
+    """Whether TensorFlow could be imported; it is not imported to find out."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def make_writer(workdir: Path) -> MetricWriter:
+    """The writer of a run's event files."""
+    if not has_tensorflow():
+        return EventFileWriter(workdir)
+    import tensorflow as tf
+
+    # TensorFlow would otherwise take the accelerator's memory.
+    tf.config.set_visible_devices([], "GPU")
+    from clu import metric_writers
+
+    return metric_writers.create_default_writer(str(workdir), asynchronous=True)
+
+
+def make_hooks(writer: MetricWriter, workdir: Path, total_steps: int, profile: bool) -> list[Callable[[int], None]]:
+    """What is called with the step after every call: progress in the log and event files and, if asked for, a profile."""
+    if not has_tensorflow():
+        return [Profile(workdir)] if profile else []
+    from clu import periodic_actions
+
+    hooks = [periodic_actions.ReportProgress(num_train_steps=total_steps, writer=writer)]
+    if profile:
+        hooks.append(periodic_actions.Profile(logdir=str(workdir), num_profile_steps=5, profile_duration_ms=0))
+    return hooks
+
+
+class EventFileWriter:
+    """Event files through the package `tensorboard` alone."""
+
+    def __init__(self, logdir: Path):
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter as Writer
+
+        self._writer = Writer(str(logdir), filename_suffix=f".{socket.gethostname()}")
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._add(step, [{"tag": tag, "simple_value": float(value)} for tag, value in scalars.items()])
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """uint8 [N, H, W, C] each."""
+        self._add(step, [self._image(f"{tag}/{i}", image) for tag, batch in images.items() for i, image in enumerate(batch)])
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        self._add(step, [self._text(tag, text) for tag, text in texts.items()])
+
+    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+        rows = "\n".join(f"| {name} | {value} |" for name, value in hparams.items())
+        self.write_texts(0, {"hparams": f"| name | value |\n|---|---|\n{rows}"})
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _add(self, step: int, values: list[dict[str, Any]]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        summary = Summary(value=[Summary.Value(**value) for value in values])
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+    @staticmethod
+    def _image(tag: str, image: np.ndarray) -> dict[str, Any]:
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        buffer = io.BytesIO()
+        height, width, channels = image.shape
+        Image.fromarray(image[:, :, 0] if channels == 1 else image).save(buffer, format="PNG")
+        return {
+            "tag": tag,
+            "image": Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=buffer.getvalue()),
+        }
+
+    @staticmethod
+    def _text(tag: str, text: str) -> dict[str, Any]:
+        from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
+
+        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        return {"tag": tag, "metadata": metadata, "tensor": TensorProto(dtype=DT_STRING, string_val=[text.encode()])}
+
+
+class Profile:
+    """A trace of the second to sixth call, for TensorBoard's profile page: clu's Profile without TensorFlow."""
+
+    first, last = 2, 6
+
+    def __init__(self, logdir: Path):
+        self._logdir = str(logdir)
+        self._calls = 0
+
+    def __call__(self, step: int) -> None:
+        self._calls += 1
+        if self._calls == self.first:
+            jax.profiler.start_trace(self._logdir)
+        elif self._calls == self.last:
+            jax.profiler.stop_trace()
