@@ -34,7 +34,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self.steps():
             return
-        # NumPy scalars and typed keys need nothing special; the average is saved once, in its own item.
+        # The average is saved once, in its own item.
         ema, rest = split(state)
         with _quiet():
             args = ocp.args.Composite(state=ocp.args.StandardSave(rest), ema=ocp.args.StandardSave(ema))
@@ -49,12 +49,11 @@ class Checkpoints:
             restored = self._manager.restore(step, args=args)
         return join(restored["ema"], restored["state"])
 
-    def restore_average(self, step: int, shapes: TrainState, sharding: Sharding) -> tuple[Tree, Tree]:
-        """The averaged generator alone: (parameters, statistics)."""
-        ema, _ = split(_laid_out(shapes, sharding))
+    def restore_average(self, step: int, shapes: Tree, sharding: Sharding) -> Tree:
+        """The variables of the averaged generator alone; `shapes` as from `jax.eval_shape(init_generator, ...)`."""
         with _quiet():
-            restored = self._manager.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema)))
-        return restored["ema"]["params"], restored["ema"]["stats"]
+            args = ocp.args.Composite(ema=ocp.args.StandardRestore(_laid_out(shapes, sharding)))
+            return self._manager.restore(step, args=args)["ema"]
 
     def chosen(self, step: int | None) -> int:
         """`step`, or the latest. Raises UsageError, listing what there is, where that does not exist."""
@@ -76,13 +75,13 @@ class Checkpoints:
 
 
 def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:
-    """({"params", "stats"} of the averaged generator, the state without them)."""
-    return {"params": state.ema_params, "stats": state.ema_stats}, state.replace(ema_params={}, ema_stats={})
+    """(the variables of the averaged generator, the state without them)."""
+    return state.average, state.replace(ema_params={}, ema_stats={})
 
 
-def join(ema: dict[str, Tree], rest: TrainState) -> TrainState:
+def join(average: dict[str, Tree], rest: TrainState) -> TrainState:
     """The inverse of `split`."""
-    return rest.replace(ema_params=ema["params"], ema_stats=ema["stats"])
+    return rest.replace(ema_params=average["params"], ema_stats={k: v for k, v in average.items() if k != "params"})
 
 
 def _laid_out(shapes: Any, sharding: Sharding) -> Any:

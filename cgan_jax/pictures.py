@@ -26,7 +26,10 @@ def grid(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str] = ()) -> Ima
         if names:
             draw.text((4, top + height // 2), names[y], fill=_INK, anchor="lm")
         for x, image in enumerate(row):
-            picture.paste(to_pillow(image).resize((width, height), Image.Resampling.NEAREST), (margin + _GAP + x * (width + _GAP), top))
+            picture.paste(
+                to_pillow(image).resize((width, height), Image.Resampling.NEAREST),
+                (margin + _GAP + x * (width + _GAP), top),
+            )
     return picture
 
 
@@ -56,7 +59,9 @@ def save_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     for axes, (title, names) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
         for name in names:
             points = [(line["kimg"], line[name]) for line in history if name in line]
-            axes.plot(*zip(*points, strict=True) if points else ((), ()), label=name.removeprefix("train/"), linewidth=1)
+            axes.plot(
+                *zip(*points, strict=True) if points else ((), ()), label=name.removeprefix("train/"), linewidth=1
+            )
         axes.set(title=title, xlabel="kimg (thousand real images shown)")
         axes.grid(alpha=0.3)
         axes.legend()

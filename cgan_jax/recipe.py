@@ -93,7 +93,9 @@ def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
     for name in ("batch_size", "g_batch_size"):
         size = recipe["train"][name]
         if size % devices:
-            raise UsageError(f"train.{name}={size} cannot be shared evenly by {devices} devices; give a multiple of {devices}")
+            raise UsageError(
+                f"train.{name}={size} cannot be shared evenly by {devices} devices; give a multiple of {devices}"
+            )
 
 
 def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -114,7 +116,9 @@ def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: 
         if before.get(key, ...) != after.get(key, ...) and not _may_change(key)
     ]
     if changed:
-        raise UsageError(f"{where} holds a run of another recipe, which differs in {'; '.join(changed)}; use another --workdir")
+        raise UsageError(
+            f"{where} holds a run of another recipe, which differs in {'; '.join(changed)}; use another --workdir"
+        )
 
 
 def _may_change(key: str) -> bool:

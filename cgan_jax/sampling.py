@@ -1,13 +1,19 @@
 """Images from the averaged generator. Image i of (seed, class) hangs on these three numbers alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
+from cgan_jax.algorithm import ImageSpec, network
+from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import to_uint8
-from cgan_jax.train_state import Tree
+from cgan_jax.errors import UsageError
+from cgan_jax.train_state import Tree, init_generator
+from cgan_jax.workdir import read_info
 
 
 def latents_for(seed: jax.Array, labels: jax.Array, indices: jax.Array, latent_dim: int) -> jax.Array:
@@ -21,12 +27,12 @@ def latents_for(seed: jax.Array, labels: jax.Array, indices: jax.Array, latent_d
 
 
 def make_sampler(generator: nn.Module) -> Callable[..., jax.Array]:
-    """(params, stats, seed, labels int32 [N], indices int32 [N]) -> images uint8 [N, H, W, C], compiled per N."""
+    """(variables, seed, labels int32 [N], indices int32 [N]) -> images uint8 [N, H, W, C], compiled per N."""
 
     @jax.jit
-    def sampler(params: Tree, stats: Tree, seed: jax.Array, labels: jax.Array, indices: jax.Array) -> jax.Array:
+    def sampler(variables: Tree, seed: jax.Array, labels: jax.Array, indices: jax.Array) -> jax.Array:
         latents = latents_for(seed, labels, indices, generator.latent_dim)
-        return to_uint8(generator.apply({"params": params, **stats}, latents, labels, train=False))
+        return to_uint8(generator.apply(variables, latents, labels, train=False))
 
     return sampler
 
@@ -41,8 +47,37 @@ def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def sample(
-    sampler: Callable[..., jax.Array], params: Tree, stats: Tree, seed: int, labels: np.ndarray, indices: np.ndarray, batch_size: int
+class Sampler:
+    """The averaged generator of a run's checkpoint, ready to draw images."""
+
+    def __init__(self, workdir: Path, step: int | None = None, batch_size: int = 64):
+        """Restores the checkpoint at `step`, or the latest. Raises UsageError where there is none."""
+        self.info = read_info(workdir)
+        recipe = self.info.recipe
+        spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
+        generator = network(recipe, "generator", spec)
+        shapes = jax.eval_shape(lambda: init_generator(generator, jax.random.key(0)))
+        checkpoints = Checkpoints(workdir)
+        try:
+            self.step = checkpoints.chosen(step)
+            self._variables = checkpoints.restore_average(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
+        finally:
+            checkpoints.close()
+        self._sampler = make_sampler(generator)
+        self._batch_size = batch_size
+
+    def images(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """The images of (seed, labels int32 [N], indices int32 [N]), in batches, uint8 [n, H, W, C] each."""
+        return draw_images(self._sampler, self._variables, seed, labels, indices, self._batch_size)
+
+
+def draw_images(
+    sampler: Callable[..., jax.Array],
+    variables: Tree,
+    seed: int,
+    labels: np.ndarray,
+    indices: np.ndarray,
+    batch_size: int,
 ) -> Iterator[np.ndarray]:
     """The images of (seed, labels, indices), in batches of at most `batch_size`, uint8 [n, H, W, C] each."""
     for start in range(0, len(labels), batch_size):
@@ -50,5 +85,31 @@ def sample(
         n = len(labels[part])
         # Whole batches only, so that one program serves all.
         fill = (0, min(batch_size, len(labels)) - n)
-        images = sampler(params, stats, np.uint32(seed), np.pad(labels[part], fill), np.pad(indices[part], fill))
+        images = sampler(variables, np.uint32(seed), np.pad(labels[part], fill), np.pad(indices[part], fill))
         yield np.asarray(images)[:n]
+
+
+def gathered(batches: Iterator[np.ndarray]) -> np.ndarray:
+    """All batches as one array."""
+    return np.concatenate(list(batches))
+
+
+def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
+    """ "3,7", "cat,Dog" or "all" -> class ids in this order. Raises UsageError for what is no class, or given twice."""
+    if text.strip().lower() == "all":
+        return list(range(len(class_names)))
+    by_name = {name.lower(): label for label, name in enumerate(class_names)}
+    labels = []
+    for word in (word.strip().lower() for word in text.split(",")):
+        if word.isdecimal() and int(word) < len(class_names):
+            label = int(word)
+        elif word in by_name:
+            label = by_name[word]
+        else:
+            known = ", ".join(f"{label} {name}" for label, name in enumerate(class_names[:20]))
+            more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
+            raise UsageError(f"unknown class {word!r}; there are: {known}{more}")
+        if label in labels:
+            raise UsageError(f"class {word!r} is asked for twice")
+        labels.append(label)
+    return labels

@@ -29,4 +29,8 @@ class StopRequest:
             os._exit(_SECOND_INTERRUPT)
         self.requested = True
         name = signal.Signals(number).name
-        print(f"\n{name}: finishing this call and saving; Ctrl-C again leaves at once without saving", file=sys.stderr, flush=True)
+        print(
+            f"\n{name}: finishing this call and saving; Ctrl-C again leaves at once without saving",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -105,7 +105,9 @@ def every(term: Term, k: int) -> Term:
     return term._replace(value=value)
 
 
-def from_recipe(section: Mapping[str, Mapping[str, float]], table: Mapping[str, Callable[..., Term]]) -> tuple[Weighted, ...]:
+def from_recipe(
+    section: Mapping[str, Mapping[str, float]], table: Mapping[str, Callable[..., Term]]
+) -> tuple[Weighted, ...]:
     """{name: {"weight": w, "every": k, **hyperparameters}} -> the terms to sum; those of weight 0 are left out."""
     terms = []
     for name, entry in section.items():

@@ -14,18 +14,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from cgan_jax import datasets, pictures, recipe as recipes, workdir as workdirs
+from cgan_jax import datasets, pictures
+from cgan_jax import recipe as recipes
+from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import on_host
 from cgan_jax.errors import GuardError, Interrupted
+from cgan_jax.metric_writers import make_hooks, make_writer
 from cgan_jax.progress import TrainingProgress, duration
-from cgan_jax.sampling import make_sampler, sample, spread
+from cgan_jax.sampling import draw_images, gathered, make_sampler, spread
 from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
 from cgan_jax.signals import StopRequest
 from cgan_jax.train_state import TrainState, create
 from cgan_jax.train_step import train_steps
-from cgan_jax.writers import make_hooks, make_writer
 
 _ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
 _STEPS_PER_CALL = {"cpu": 1}
@@ -119,7 +121,9 @@ class _Run:
                 self._maintain(before, ends)
             if stop.requested and self.step < self.total_steps:
                 raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
-        self.progress.say(f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}")
+        self.progress.say(
+            f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}"
+        )
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -165,7 +169,11 @@ class _Run:
 
     def _draw_samples(self) -> None:
         rows, names = sample_rows(
-            self.sampler, self.state, self.recipe["seed"], self.dataset.class_names, self.recipe["dataset"]["conditional"]
+            self.sampler,
+            self.state,
+            self.recipe["seed"],
+            self.dataset.class_names,
+            self.recipe["dataset"]["conditional"],
         )
         picture = pictures.grid(rows, names)
         pictures.save(picture, self.workdir / "samples" / f"kimg_{round(self.kimg):06d}.png")
@@ -250,7 +258,7 @@ def sample_rows(
     else:
         names, columns = class_names[:_ROWS], _COLUMNS
         labels, indices = spread(len(names) * columns, list(range(len(names))))
-    images = np.concatenate(list(sample(sampler, state.ema_params, state.ema_stats, seed, labels, indices, len(labels))))
+    images = gathered(draw_images(sampler, state.average, seed, labels, indices, len(labels)))
     return [list(images[start : start + columns]) for start in range(0, len(images), columns)], names
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -28,15 +29,24 @@ class TrainState:
     memory: Tree
     """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}."""
 
+    @property
+    def average(self) -> dict[str, Tree]:
+        """The variables of the averaged generator, to be applied."""
+        return {"params": self.ema_params, **self.ema_stats}
+
+
+def init_generator(generator: nn.Module, key: jax.Array) -> dict[str, Tree]:
+    """A generator's first variables."""
+    latents, labels = jnp.zeros((1, generator.latent_dim)), jnp.zeros((1,), jnp.int32)
+    return generator.init(key, latents, labels, train=False)
+
 
 def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
     """The state before the first step. Pure: `jax.eval_shape` gives its shapes without computing anything."""
     run_key, g_key, d_key = jax.random.split(key, 3)
-    labels = jnp.zeros((1,), jnp.int32)
-    latents = jnp.zeros((1, algorithm.generator.latent_dim))
     images = jnp.zeros((1, spec.image_size, spec.image_size, spec.channels))
-    g_stats = algorithm.generator.init(g_key, latents, labels, train=False)
-    d_stats = algorithm.discriminator.init(d_key, images, labels, train=False)
+    g_stats = init_generator(algorithm.generator, g_key)
+    d_stats = algorithm.discriminator.init(d_key, images, jnp.zeros((1,), jnp.int32), train=False)
     g_params, d_params = g_stats.pop("params"), d_stats.pop("params")
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -39,7 +39,9 @@ class Purpose(enum.IntEnum):
     G_UPDATE = 6
 
 
-def discriminator_step(algorithm: Algorithm, state: TrainState, data: Data, index: jax.Array) -> tuple[TrainState, Scalars]:
+def discriminator_step(
+    algorithm: Algorithm, state: TrainState, data: Data, index: jax.Array
+) -> tuple[TrainState, Scalars]:
     """The discriminator's updates on its real batch number `index` of the run, and their scalars."""
     real = draw(data, _key(state, Purpose.D_DATA), index, algorithm.batch_size, algorithm.flip)
     latents = _latents(algorithm, _key(state, Purpose.D_LATENTS, index), real.labels)
@@ -160,7 +162,9 @@ def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Arr
     return jax.vmap(lambda key: jax.random.normal(key, (algorithm.generator.latent_dim,)))(keys)
 
 
-def _views(terms: Iterable[Weighted], key: jax.Array, batches: Mapping[str, Batch], generate: Callable) -> dict[str, Batch]:
+def _views(
+    terms: Iterable[Weighted], key: jax.Array, batches: Mapping[str, Batch], generate: Callable
+) -> dict[str, Batch]:
     """The batches and the views of them that the terms ask for."""
     every = dict(batches)
     for listed in terms:
@@ -183,9 +187,7 @@ def _outputs(
     """
     if not algorithm.discriminator.couples_samples:
         names, listed = list(batches), list(batches.values())
-        output, stats = _apply(
-            algorithm, params, stats, *_interleaved(listed), key, moving
-        )
+        output, stats = _apply(algorithm, params, stats, *_interleaved(listed), key, moving)
         return {name: jax.tree.map(lambda x, i=i: x[i :: len(names)], output) for i, name in enumerate(names)}, stats
     outputs = {}
     for number, (name, batch) in enumerate(batches.items()):

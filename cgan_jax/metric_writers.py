@@ -75,7 +75,9 @@ class EventFileWriter:
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """uint8 [N, H, W, C] each."""
-        self._add(step, [self._image(f"{tag}/{i}", image) for tag, batch in images.items() for i, image in enumerate(batch)])
+        self._add(
+            step, [self._image(f"{tag}/{i}", image) for tag, batch in images.items() for i, image in enumerate(batch)]
+        )
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         self._add(step, [self._text(tag, text) for tag, text in texts.items()])
@@ -107,7 +109,9 @@ class EventFileWriter:
         Image.fromarray(image[:, :, 0] if channels == 1 else image).save(buffer, format="PNG")
         return {
             "tag": tag,
-            "image": Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=buffer.getvalue()),
+            "image": Summary.Image(
+                height=height, width=width, colorspace=channels, encoded_image_string=buffer.getvalue()
+            ),
         }
 
     @staticmethod

@@ -1,0 +1,79 @@
+"""Labelled images as files: a grid, a NumPy archive, or a folder of PNGs. Nothing unfinished ever bears its final name."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cgan_jax import pictures
+from cgan_jax.errors import UsageError
+
+_UNCONDITIONAL_COLUMNS = 8
+
+
+def folder_names(class_names: Sequence[str]) -> list[str]:
+    """Class names reduced to [A-Za-z0-9_-], since they can come from foreign files; the class id keeps them apart."""
+    reduced = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in class_names]
+    return [name if name and reduced.count(name) == 1 else f"{label}_{name}" for label, name in enumerate(reduced)]
+
+
+def image_paths(folder: Path, labels: np.ndarray, indices: np.ndarray, class_names: Sequence[str]) -> Iterator[Path]:
+    """FOLDER/CLASS/000017.png for image 17 of a class."""
+    names = folder_names(class_names)
+    for label, index in zip(labels, indices, strict=True):
+        yield folder / names[label] / f"{index:06d}.png"
+
+
+def check_free(paths: Iterable[Path], force: bool) -> None:
+    """Raises UsageError for the first path that exists already, unless `force`, or that cannot be written."""
+    for path in paths:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder, not a file that could be replaced")
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists already; --force replaces it")
+        above = path.parent
+        while not above.exists():
+            above = above.parent
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise UsageError(f"{path} cannot be written: {above} is not a folder that may be written to")
+
+
+def write_grid(
+    path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
+) -> None:
+    """One picture, a row per class in the order of `labels`; rows of 8 for an unconditional generator."""
+    if conditional:
+        shown = list(dict.fromkeys(labels.tolist()))
+        rows, names = [list(images[labels == label]) for label in shown], [class_names[label] for label in shown]
+    else:
+        n = _UNCONDITIONAL_COLUMNS
+        rows, names = [list(images[start : start + n]) for start in range(0, len(images), n)], ()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures.save(pictures.grid(rows, names), path)
+
+
+def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """images uint8 [N, H, W, C], labels int32 [N], class_names; readable with `allow_pickle=False`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        np.savez_compressed(file, images=images, labels=labels.astype(np.int32), class_names=np.asarray(class_names))
+    os.replace(partial, path)
+
+
+def write_folder(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Path]) -> None:
+    """One PNG per image, under `paths` inside `folder`; a folder that is new appears when it is complete."""
+    target = folder if folder.exists() else folder.with_name(f".{folder.name}.partial")
+    if target != folder:
+        shutil.rmtree(target, ignore_errors=True)
+    places = iter(paths)
+    for batch in batches:
+        for image in batch:
+            place = target / next(places).relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pictures.save(pictures.to_pillow(image), place)
+    if target != folder:
+        os.replace(target, folder)
