@@ -1,4 +1,4 @@
-"""Does a generated 3 look like a 3? The share of generated digits in which a classifier of real ones sees the asked class.
+"""Does a generated 3 look like a 3? The share of generated digits that a classifier of real ones takes for it.
 
     python benchmarks/digits_agreement.py --workdir=runs/digits
 
@@ -30,9 +30,8 @@ def agreement(workdir: Path, num_images: int, seed: int) -> float:
 
 
 def main(_: list[str]) -> None:
-    print(
-        f"agreement on {_NUM_IMAGES.value} digits: {agreement(Path(_WORKDIR.value), _NUM_IMAGES.value, _SEED.value):.1%}"
-    )
+    share = agreement(Path(_WORKDIR.value), _NUM_IMAGES.value, _SEED.value)
+    print(f"agreement on {_NUM_IMAGES.value} digits: {share:.1%}")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def steps_for(config: Mapping[str, Any], kimg: float) -> int:
 
 
 def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Module:
-    """The "generator" or "discriminator" of `architectures/<config.architecture>.py`, made from the section of that name.
+    """The "generator" or "discriminator" of the recipe's architecture, made from the section of that name.
 
     Raises UsageError for an architecture that does not exist and for numbers it does not have or lacks.
     """

@@ -1,7 +1,7 @@
 """The dataset on the devices, and batch i of a run as a pure function of (key, i).
 
-Sample s of the endless stream is image number shuffled(s mod N) of epoch s div N. The shuffle is a keyed bijection that
-is computed for single indices, so no permutation is stored, none has to be restored, and every image comes once an epoch.
+Sample s of the endless stream is image number shuffled(s mod N) of epoch s div N. The shuffle is a keyed bijection
+computed for single indices: no permutation is stored or has to be restored, and every image comes once an epoch.
 """
 
 from typing import NamedTuple
@@ -72,7 +72,7 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 def draw(data: Data, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
-    """This replica's share of global batch `batch_index`, images in [-1, 1], each mirrored with probability 1/2 if `flip`."""
+    """This replica's share of global batch `batch_index`, images in [-1, 1]; `flip` mirrors each with probability 1/2."""
     order_key, flip_key = jax.random.split(key)
     chosen = rows(order_key, batch_index, batch_size, data.labels.shape[0])
     images = normalized(data.images[chosen])

@@ -2,7 +2,7 @@
 
 
 class UsageError(Exception):
-    """The user gave something that cannot work: exit code 2, printed as one line. Say what was given and what is allowed."""
+    """The user gave something that cannot work: exit code 2 and one line. Say what was given and what is allowed."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""Labelled images as files: a grid, a NumPy archive, or a folder of PNGs. Nothing unfinished ever bears its final name."""
+"""Labelled images as files: a grid, a NumPy archive or a folder of PNGs. Nothing unfinished bears its final name."""
 
 import os
 import re

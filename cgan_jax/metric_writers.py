@@ -1,4 +1,4 @@
-"""Where numbers go besides the terminal: TensorBoard event files, through CLU where TensorFlow is installed, else without it.
+"""Where numbers go besides the terminal: TensorBoard event files, through CLU or, without TensorFlow, without it.
 
 clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB that nobody wants beside JAX on a GPU; the package
 `tensorboard` alone can write the same files. Both writers take the same calls.
@@ -51,7 +51,7 @@ def make_writer(workdir: Path) -> MetricWriter:
 
 
 def make_hooks(writer: MetricWriter, workdir: Path, total_steps: int, profile: bool) -> list[Callable[[int], None]]:
-    """What is called with the step after every call: progress in the log and event files and, if asked for, a profile."""
+    """Called with the step after every call: progress in the log and event files and, if asked for, a profile."""
     if not has_tensorflow():
         return [Profile(workdir)] if profile else []
     from clu import periodic_actions

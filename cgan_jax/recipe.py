@@ -1,4 +1,4 @@
-"""What a recipe must contain: the sections of a config, the type and range of each value, and what may change on resuming.
+"""What a recipe must contain: its sections, the type and range of each value, and what may change on resuming.
 
 A recipe is a plain nested dict here: the ConfigDict of ml_collections stays at the command line.
 """

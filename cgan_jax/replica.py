@@ -1,4 +1,4 @@
-"""What one replica of the training step knows of the others: its place on the named axis, means over all, keys per sample.
+"""What one replica of the training step knows of the others: its place among them, means over all, keys per sample.
 
 A step runs once per device on that device's share of the batch, under the named axis "data". Outside of it (sampling,
 initialisation, tests) the same code is the only replica there is, so a network needs no twin for each use.

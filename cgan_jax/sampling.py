@@ -38,7 +38,7 @@ def make_sampler(generator: nn.Module) -> Callable[..., jax.Array]:
 
 
 def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """`num_images` shared evenly over the labels, the first get the remainder: (labels [N], index within the class [N])."""
+    """`num_images` shared evenly, the first labels get the remainder: (labels [N], index within the class [N])."""
     share, rest = divmod(num_images, len(labels))
     counts = [share + (place < rest) for place in range(len(labels))]
     return (

@@ -1,4 +1,4 @@
-"""Requests to stop: the first SIGINT or SIGTERM is a wish that the loop grants at the end of a call, a second SIGINT is obeyed at once."""
+"""Requests to stop: a first SIGINT or SIGTERM is granted at the end of a call, a second SIGINT is obeyed at once."""
 
 import os
 import signal

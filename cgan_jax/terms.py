@@ -1,7 +1,7 @@
 """How losses, regularizers and heads meet the training step, which knows none of them by name.
 
-A head turns a discriminator's features into an `Output`. The step evaluates the discriminator on named batches, puts all
-it knows into a `Pass`, and sums the `Term`s that the recipe lists.
+A head turns a discriminator's features into an `Output`. The step evaluates the discriminator on named batches, puts
+all it knows into a `Pass`, and sums the `Term`s that the recipe lists.
 """
 
 from collections.abc import Callable, Mapping
@@ -85,7 +85,7 @@ def on_logits(loss: Callable[..., jax.Array], *reads: str) -> Term:
 
 
 def every(term: Term, k: int) -> Term:
-    """The term evaluated at every k-th step only, k times as large (lazy regularisation; Karras et al. 2020, section 3.1)."""
+    """The term at every k-th step only, k times as large (lazy regularisation; Karras et al. 2020, section 3.1)."""
     if k == 1:
         return term
 

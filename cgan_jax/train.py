@@ -37,8 +37,8 @@ _STEPS_PER_CALL_ELSEWHERE = 32
 def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
     """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `train.total_kimg`.
 
-    Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a number is not finite;
-    Interrupted, with the state saved, after SIGINT or SIGTERM.
+    Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a number is not
+    finite; Interrupted, with the state saved, after SIGINT or SIGTERM.
     """
     recipes.check(recipe)
     recipes.check_devices(recipe, jax.device_count())
@@ -87,8 +87,8 @@ class _Run:
         self.history = workdirs.forget_metrics_after(workdir, self.step)
         self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)
         self.progress.say(
-            f"{'resuming at' if steps else 'starting from'} step {self.step} ({self.kimg:.1f} kimg) on {jax.device_count()}"
-            f" {jax.default_backend()} device(s), {self.total_steps} steps in all: {workdir}"
+            f"{'resuming at' if steps else 'starting from'} step {self.step} of {self.total_steps} ({self.kimg:.1f} kimg)"
+            f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
         self.writer = make_writer(workdir)
         if not steps:

@@ -14,7 +14,7 @@ Tree = Any
 
 @flax.struct.dataclass
 class TrainState:
-    """The run after `step` generator updates. "stats" are the collections besides the parameters, such as running means."""
+    """The run after `step` generator updates. "stats" are the collections besides parameters, such as running means."""
 
     step: jax.Array
     key: jax.Array

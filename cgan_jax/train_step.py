@@ -7,8 +7,8 @@ One train step is
     the averaged generator follows (an exponential moving average; Karras et al. 2018, section 3).
 
 Every function is pure and describes one replica under the axis "data" (replica.py): it sees its share of the batch, and
-gradients, statistics and memories are averaged over the axis before they are used. All randomness belongs to a sample of
-the global batch, never to a device: fold_in(fold_in(fold_in(run key, step), purpose), place in the global batch).
+gradients, statistics and memories are averaged over the axis before they are used. All randomness belongs to a sample
+of the global batch, never to a device: fold_in(fold_in(fold_in(run key, step), purpose), place in the global batch).
 """
 
 import enum

@@ -1,4 +1,4 @@
-"""The files of a run besides its checkpoints: config.json, metrics.jsonl, and the lock that keeps a second process out."""
+"""The files of a run besides its checkpoints: config.json, metrics.jsonl, and the lock against a second process."""
 
 import contextlib
 import fcntl

@@ -1,7 +1,7 @@
 """The classic small pair for 28 to 64 pixels: two strided convolutions against two transposed ones.
 
-After Radford, Metz & Chintala (2016) in the form that Keras tutorials made common: no batch normalisation, Glorot-uniform
-weights. With num_classes > 0 both networks receive the label as one more feature map (Mirza & Osindero 2014).
+After Radford, Metz & Chintala (2016) in the form that Keras tutorials made common: no batch normalisation,
+Glorot-uniform weights. With num_classes > 0 both networks receive the label as a feature map (Mirza & Osindero 2014).
 """
 
 import flax.linen as nn

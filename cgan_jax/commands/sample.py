@@ -25,7 +25,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string(
         "labels",
         None,
-        "Classes by number or name, separated by commas, or all. Left out, you are asked; without a terminal it is all.",
+        "Classes by number or name, separated by commas, or all. Left out: asks on a terminal, elsewhere all.",
         flag_values=flags,
     )
     absl_flags.DEFINE_integer("num_images", 64, "Images in all, spread evenly over the classes.", flag_values=flags)
@@ -45,9 +45,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     kind = out.suffix.lower()
     most = _MOST_IN_MEMORY if kind in (".png", ".npz") else 2**31 - 1
     if not 1 <= flags.num_images <= most:
-        raise UsageError(
-            f"--num_images must be 1 to {most} for {'this kind of --out' if kind else 'a folder'}, given {flags.num_images}"
-        )
+        raise UsageError(f"--num_images must be 1 to {most} for this kind of --out, given {flags.num_images}")
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed must be 0 to {2**32 - 1}, given {flags.seed}")
 
