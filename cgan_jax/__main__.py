@@ -1,7 +1,7 @@
 """`cgan COMMAND`, `python -m cgan_jax COMMAND`: finds commands/COMMAND.py by name, turns wrong use into one line.
 
-A command is a file with a docstring (its help), `define_flags(flags, argv)` and `main(flags)`. Nothing heavy is imported
-before the command line has been understood.
+A command is a file with a docstring (its help), `define_flags(flags, argv)` and `main(flags)`. Nothing heavy is
+imported before the command line has been understood.
 """
 
 import sys

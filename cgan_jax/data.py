@@ -72,7 +72,7 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 def draw(data: Data, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
-    """This replica's share of global batch `batch_index`, images in [-1, 1]; `flip` mirrors each with probability 1/2."""
+    """This replica's share of global batch `batch_index`, images in [-1, 1]; `flip` mirrors half of them."""
     order_key, flip_key = jax.random.split(key)
     chosen = rows(order_key, batch_index, batch_size, data.labels.shape[0])
     images = normalized(data.images[chosen])

@@ -1,4 +1,4 @@
-"""A name in a recipe or on the command line -> the file or entry it stands for, or one line that lists what there is."""
+"""A name in a recipe or on the command line -> the file or entry it stands for, or a line that lists what there is."""
 
 import importlib
 import pkgutil

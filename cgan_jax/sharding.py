@@ -1,4 +1,4 @@
-"""How a step of one replica becomes a step over all devices: the mesh, and `shard_map` or `pmap` around one function."""
+"""How a step of one replica becomes a step over all devices: the mesh, and `shard_map` or `pmap` around it."""
 
 from collections.abc import Callable
 

@@ -87,7 +87,8 @@ class _Run:
         self.history = workdirs.forget_metrics_after(workdir, self.step)
         self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)
         self.progress.say(
-            f"{'resuming at' if steps else 'starting from'} step {self.step} of {self.total_steps} ({self.kimg:.1f} kimg)"
+            f"{'resuming at' if steps else 'starting from'} step {self.step} of {self.total_steps},"
+            f" {self.kimg:.1f} kimg,"
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
         self.writer = make_writer(workdir)

@@ -1,0 +1,63 @@
+"""Every test runs on 8 simulated CPU devices, strictly: an unintended broadcast between ranks is an error."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or fills the user's own cache or datasets."""
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def recipe() -> dict:
+    """A complete recipe that trains in a second: the digits, with networks of a few channels."""
+    return small_recipe()
+
+
+def small_recipe() -> dict:
+    optimizer = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-8, "schedule": "constant"}
+    return ConfigDict(
+        {
+            "architecture": "dcgan",
+            "seed": 0,
+            "dataset": {
+                "source": "digits",
+                "name": "digits",
+                "split": "all",
+                "data_dir": "",
+                "image_size": 8,
+                "conditional": True,
+                "flip": False,
+            },
+            "generator": {"latent_dim": 4, "width": 4, "embedding_dim": 3},
+            "discriminator": {"width": 4, "embedding_dim": 3, "dropout": 0.3},
+            "loss": {
+                "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},
+                "g_terms": {"bce": {"weight": 1.0}},
+            },
+            "g_optimizer": {**optimizer},
+            "d_optimizer": {**optimizer},
+            "ema": {"halflife_kimg": 0.1, "start_kimg": 0.0},
+            "train": {
+                "total_kimg": 0.128,
+                "batch_size": 16,
+                "g_batch_size": 16,
+                "d_steps_per_g_step": 1,
+                "steps_per_call": 1,
+                "parallelism": "shard_map",
+                "log_kimg": 0.032,
+                "sample_kimg": 0.064,
+            },
+            "checkpoint": {"every_kimg": 0.064, "max_to_keep": 2},
+        }
+    ).to_dict()
