@@ -68,8 +68,5 @@ def _gratings(c: int, num_classes: int, size: int, channels: int) -> np.ndarray:
     along = x * np.cos(np.pi * share) + y * np.sin(np.pi * share)
     phase = np.arange(_PHASES).reshape(-1, 1, 1) / _PHASES
     wave = np.cos(2 * np.pi * (3 * along + phase))[..., np.newaxis]
-    if channels == 1:
-        colour = np.array([share])
-    else:
-        colour = 0.5 + 0.5 * np.cos(2 * np.pi * (share + np.arange(3) / 3))
+    colour = np.array([share]) if channels == 1 else 0.5 + 0.5 * np.cos(2 * np.pi * (share + np.arange(3) / 3))
     return (32 + 96 * colour + 47 * (1 + wave)).astype(np.uint8)
