@@ -138,6 +138,8 @@ def _builder(folder: Path) -> tfds.core.DatasetBuilder:
     """What the folder says of itself. It is read from the folder alone: looking a name up could ask the network."""
     try:
         return tfds.builder_from_directory(folder)
+    except ImportError:  # says nothing about the folder
+        raise
     except Exception as error:  # TFDS lets pass whatever its JSON and its features raise
         raise UsageError(f"{folder}: not a whole prepared dataset ({_line(error)})") from error
 
