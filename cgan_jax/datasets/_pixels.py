@@ -72,9 +72,8 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     """The largest centred square, resized to `size` pixels a side; the pixels are untouched if it is that size."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size == (size, size):
-        return image
-    box = (left, top, left + side, top + side)
-    if side == size:
-        return image.crop(box)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)  # antialiased when it shrinks
+    if image.size != (side, side):
+        image = image.crop((left, top, left + side, top + side))  # resize(box=...) would look beyond the edge
+    if side != size:
+        image = image.resize((size, size), Image.Resampling.BICUBIC)  # antialiased when it shrinks
+    return image

@@ -1,0 +1,220 @@
+"""Any image classification set that TensorFlow Datasets has prepared, read without TensorFlow and without a network.
+
+`cgan prepare-data --dataset=NAME` makes the folder read here: DATA_DIR/NAME[/CONFIG]/VERSION, in either of the two
+formats that TFDS writes, tfrecord and array_record.
+"""
+
+import io
+import json
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2
+
+from cgan_jax.datasets import Dataset, _pixels, _tfrecord
+from cgan_jax.errors import UsageError
+from cgan_jax.lookup import unknown
+
+
+class Keys(NamedTuple):
+    """The features of a set that a class-conditional GAN learns from."""
+
+    image: str
+    label: str
+
+
+class _Shard(NamedTuple):
+    """The part of one file that belongs to a split: `take` records (-1: all) after the first `skip`, of `total`."""
+
+    path: Path
+    skip: int
+    take: int
+    total: int
+
+
+def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
+    """The images of a prepared set, uint8 [N, image_size, image_size, 1 or 3], in the order of its files.
+
+    `name` is NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION; without a version the newest that is there.
+    `split` is one of the set's, or an expression of TFDS ("train+test", "train[:10%]"). `data_dir` "" means
+    $TFDS_DATA_DIR, then ~/tensorflow_datasets. Images of the stored size keep their exact pixels; others are cut to
+    their centred square and resized.
+
+    Raises UsageError, in one line that says what to do, for data that is not there, an unknown split, a set that is not
+    one of labelled images, and a file that is cut short or damaged.
+    """
+    if image_size < 1:
+        raise UsageError(f"image_size {image_size} is not a size: it must be at least 1")
+    folder = find(name, data_dir)
+    if folder is None:
+        raise _missing(name, data_dir)
+    builder = _builder(folder)
+    keys = keys_of(name, builder.info)
+    shards = _shards(name, builder.info, split)
+    encoded, labels, owners = [], [], []
+    for shard in shards:
+        records = _records(shard, builder.info.file_format)
+        shard_encoded, shard_labels = _parse(records, keys, shard.path)
+        encoded += shard_encoded
+        labels += shard_labels
+        owners += [shard.path] * len(records)
+    class_names = _class_names(builder.info.features[keys.label])
+    _check_labels(labels, len(class_names), name, split)
+    channels = 1 if builder.info.features[keys.image].shape[-1] == 1 else 3
+    images = np.empty((len(encoded), image_size, image_size, channels), np.uint8)
+    bytes_per_image = sum(map(len, encoded)) / max(1, len(encoded))
+    _pixels.fill(images, lambda i: _decode(encoded[i], image_size, channels, owners[i]), bytes_per_image)
+    return Dataset(images, np.array(labels, np.int32), class_names)
+
+
+def root(data_dir: str) -> Path:
+    """The folder that holds all prepared sets: `data_dir`, or $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def find(name: str, data_dir: str) -> Path | None:
+    """The folder of the prepared set, or None if there is none. Raises UsageError for a name of another form."""
+    match = re.fullmatch(r"([\w.-]+)(?:/([\w.-]+))?(?::(\d+\.\d+\.\d+))?", name)
+    if not match:
+        raise UsageError(f"cannot read the dataset name {name!r}: it is NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
+    base, config, version = match.groups()
+    folder = root(data_dir) / base
+    versions = _versions(folder / config) if config else _versions(folder) or _versions(folder / _only_config(folder))
+    if version:
+        versions = [v for v in versions if v.name == version]
+    return max(versions, key=lambda v: tuple(map(int, v.name.split("."))), default=None)
+
+
+def keys_of(name: str, info: tfds.core.DatasetInfo) -> Keys:
+    """Which features are the image and its class. Raises UsageError if the set is not one of labelled 8-bit images."""
+    supervised = info.supervised_keys
+    if not (isinstance(supervised, tuple) and len(supervised) == 2 and all(isinstance(k, str) for k in supervised)):
+        raise UsageError(f"{name} is not an image classification set: it names no pair of an image and its class")
+    keys = Keys(*supervised)
+    image, label = info.features[keys.image], info.features[keys.label]
+    if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
+        raise UsageError(f"{name} is not an image classification set: its {keys.image!r} is not an 8-bit image")
+    if not isinstance(label, tfds.features.ClassLabel):
+        raise UsageError(f"{name} is not an image classification set: its {keys.label!r} is not a class")
+    return keys
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The prepared versions in a folder; what an interrupted preparation left behind is named otherwise."""
+    if not folder.is_dir():
+        return []
+    return [v for v in folder.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", v.name) and v.is_dir()]
+
+
+def _only_config(folder: Path) -> str:
+    """The configuration meant by a name without one: the set's default, or the only one that is there."""
+    try:
+        default = json.loads((folder / ".config" / "metadata.json").read_text())["default_config_name"]
+    except (OSError, ValueError, KeyError):
+        default = ""
+    if default and _versions(folder / default):
+        return default
+    configs = [c.name for c in folder.iterdir() if _versions(c)] if folder.is_dir() else []
+    if len(configs) > 1:
+        raise UsageError(f"{folder} holds several configurations; name one: {folder.name}/{{{','.join(configs)}}}")
+    return configs[0] if configs else ""
+
+
+def _missing(name: str, data_dir: str) -> UsageError:
+    option = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
+    return UsageError(
+        f"the dataset {name} is not prepared in {root(data_dir)}; run: cgan prepare-data --dataset={name}{option}"
+    )
+
+
+def _builder(folder: Path) -> tfds.core.DatasetBuilder:
+    """What the folder says of itself. It is read from the folder alone: looking a name up could ask the network."""
+    try:
+        return tfds.builder_from_directory(folder)
+    except ImportError:  # says nothing about the folder
+        raise
+    except Exception as error:  # TFDS lets pass whatever its JSON and its features raise
+        raise UsageError(f"{folder}: not a whole prepared dataset ({_line(error)})") from error
+
+
+def _shards(name: str, info: tfds.core.DatasetInfo, split: str) -> list[_Shard]:
+    """The files of a split. Raises UsageError that lists the splits, or names the file that is not there."""
+    try:
+        instructions = info.splits[split].file_instructions
+    except (KeyError, ValueError) as error:
+        raise unknown(f"split of {name}", split, info.splits) from error
+    shards = [_Shard(Path(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
+    for shard in shards:
+        if not shard.path.is_file():
+            raise UsageError(f"{shard.path}: the file is missing")
+    return shards
+
+
+def _records(shard: _Shard, file_format: tfds.core.FileFormat) -> list[bytes]:
+    """The serialized examples of a shard. Raises UsageError, with the path, if the file is not whole."""
+    if file_format == tfds.core.FileFormat.TFRECORD:
+        records = _tfrecord.read(shard.path)
+    elif file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        records = _read_array_record(shard.path)
+    else:
+        raise UsageError(f"{shard.path}: cannot read the format {file_format.value}; there are: tfrecord, array_record")
+    if len(records) != shard.total:
+        raise UsageError(f"{shard.path}: damaged: holds {len(records)} records, not {shard.total}")
+    return records[shard.skip :] if shard.take == -1 else records[shard.skip : shard.skip + shard.take]
+
+
+def _read_array_record(path: Path) -> list[bytes]:
+    from array_record.python.array_record_module import ArrayRecordReader  # has no build for some systems
+
+    try:
+        reader = ArrayRecordReader(str(path))
+        try:
+            return reader.read_all()
+        finally:
+            reader.close()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: damaged: {_line(error)}") from error
+
+
+def _parse(records: Sequence[bytes], keys: Keys, path: Path) -> tuple[list[bytes], list[int]]:
+    """The encoded images and the labels of some records. Raises UsageError, with the path, for a record without."""
+    encoded, labels = [], []
+    for i, record in enumerate(records):
+        try:
+            feature = tf_example_pb2.Example.FromString(record).features.feature
+            encoded.append(feature[keys.image].bytes_list.value[0])
+            labels.append(feature[keys.label].int64_list.value[0])
+        except (DecodeError, IndexError) as error:
+            raise UsageError(f"{path}: damaged: record {i} holds no {keys.image!r} with its {keys.label!r}") from error
+    return encoded, labels
+
+
+def _decode(encoded: bytes, size: int, channels: int, path: Path) -> np.ndarray:
+    try:
+        return _pixels.decode(io.BytesIO(encoded), size, channels)
+    except _pixels.UNDECODABLE as error:
+        raise UsageError(f"{path}: damaged: holds an image that cannot be decoded ({_line(error)})") from error
+
+
+def _class_names(label: tfds.features.ClassLabel) -> tuple[str, ...]:
+    """The set's names for its classes; their numbers where it has none."""
+    return tuple(label.names or (str(c) for c in range(label.num_classes)))
+
+
+def _check_labels(labels: Sequence[int], num_classes: int, name: str, split: str) -> None:
+    """Raises UsageError for labels outside the classes; -1 is how TFDS marks images whose class is kept secret."""
+    strays = sorted({label for label in labels if not 0 <= label < num_classes})
+    if strays:
+        raise UsageError(f"split {split!r} of {name} holds images without a class (label {strays[0]})")
+
+
+def _line(error: Exception) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
