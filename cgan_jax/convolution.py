@@ -1,12 +1,296 @@
-"""Convolutions."""
+"""Convolutions that are fast wherever they run: lax's semantics, other lowerings.
+
+A strided convolution, its transpose, and the gradient of either with respect to the kernel are the three contractions
+of one trilinear form. With x on the large side, y on the small side, and taps t of the kernel,
+
+    form(x, kernel, y) = sum over n, q, t, i, o of  x[n, stride * q + t - low, i] * kernel[t, i, o] * y[n, q, o]
+
+    _shrink(x, kernel) = d form / dy        a convolution, or the input gradient of a transposed one
+    _grow(y, kernel)   = d form / dx        a transposed convolution, or the input gradient of a convolution
+    _weigh(x, y)       = d form / dkernel   the kernel gradient of both
+
+The derivatives of each are the other two, to any order, so there are three operations to make fast and no more.
+Reverse mode only: `jax.custom_vjp` knows no forward mode.
+"""
+
+import functools
+import math
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
+_NHWC = ("NHWC", "HWIO", "NHWC")
+_KERNEL_GRADIENT = ("CHWN", "IHWO", "HWNC")
+_OVER_POSITIONS = (((0, 1, 2), (0, 1, 2)), ((), ()))
+_OVER_CHANNELS = (((3,), (0,)), ((), ()))
+_THIN = 4  # channels: too few to fill a matrix product, so their taps are stacked beside them
+_SLICES = 16  # of the batch: what a CPU works on at a time should stay in its cache
 
-def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+def conv(x, kernel, stride=1, padding="SAME"):
+    """Convolution with the semantics of `lax.conv_general_dilated`, NHWC by HWIO.
+
+    Args:
+        x: [N, H, W, I] images.
+        kernel: [kh, kw, I, O], of x's dtype.
+        stride: between output positions, the same for both axes.
+        padding: "SAME" or "VALID".
+
+    Returns:
+        [N, H', W', O]; with "SAME", H' = ceil(H / stride).
+    """
+    _check(x, kernel, stride, padding)
+    pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
+    axes = []
+    for large, taps, (low, high) in zip(x.shape[1:3], kernel.shape[:2], pads, strict=True):
+        axes.append(_Axis(large, (large + low + high - taps) // stride + 1, taps, low, stride))
+    return _shrink(_Form(*axes), *_vary_together(x, kernel))
 
 
-def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 2, padding: str = "SAME") -> jax.Array:
-    return lax.conv_transpose(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def conv_transpose(x, kernel, stride=2, padding="SAME"):
+    """Transposed convolution with the semantics of `lax.conv_transpose` (transpose_kernel=False), NHWC by HWIO.
+
+    Args:
+        x: [N, H, W, I] images.
+        kernel: [kh, kw, I, O], of x's dtype; applied unflipped to x with stride - 1 zeros between its pixels.
+        stride: of the output, the same for both axes.
+        padding: "SAME" or "VALID".
+
+    Returns:
+        [N, H', W', O]; H' = H * stride with "SAME", H * stride + max(kh - stride, 0) with "VALID".
+    """
+    _check(x, kernel, stride, padding)
+    axes = []
+    for small, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True):
+        # lax._conv_transpose_padding, seen from the large side.
+        low = min(taps - 1, (taps - stride) // 2) if padding == "SAME" and stride < taps else 0
+        large = small * stride + (max(taps - stride, 0) if padding == "VALID" else 0)
+        axes.append(_Axis(large, small, taps, low, stride))
+    return _grow(_Form(*axes, transposed=True), *_vary_together(x, _adjoint(kernel)))
+
+
+def _check(x, kernel, stride, padding):
+    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
+        raise ValueError(f"need x [N, H, W, I] and kernel [kh, kw, I, O], got {x.shape} and {kernel.shape}")
+    if x.dtype != kernel.dtype:
+        raise ValueError(f"x and kernel must have one dtype, got {x.dtype} and {kernel.dtype}")
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, got {stride}")
+    if padding not in ("SAME", "VALID"):
+        raise ValueError(f"padding must be 'SAME' or 'VALID', got {padding!r}")
+
+
+def _vary_together(*arrays):
+    """Inside shard_map: what varies over a mesh axis for one varies for all, so that replicated kernels get the summed
+    gradient that lax gives them (custom_vjp cannot insert that sum itself)."""
+    axes = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    union = frozenset().union(*axes)
+    return [lax.pcast(array, tuple(union - own), to="varying") for array, own in zip(arrays, axes, strict=True)]
+
+
+class _Axis(NamedTuple):
+    """One spatial axis of the form: large position = stride * small position + tap - low."""
+
+    large: int
+    small: int
+    taps: int
+    low: int
+    stride: int
+
+    @property
+    def padding(self):
+        """(low, high) with which a convolution reads the large side; high is negative where it stops short."""
+        return self.low, self.reach + self.taps - 1 - self.low - self.large
+
+    @property
+    def reach(self):
+        """From the first to behind the last large position that one tap multiplies."""
+        return self.stride * (self.small - 1) + 1
+
+    @property
+    def mirrored(self):
+        """The axis with large and small side exchanged and the taps reversed; for stride 1."""
+        return _Axis(self.small, self.large, self.taps, self.taps - 1 - self.low, 1)
+
+    @property
+    def transpose_padding(self):
+        """(low, high) with which the transpose reads the small side once zeros lie between its positions."""
+        return self.taps - 1 - self.low, self.large - self.reach + self.low
+
+
+class _Form(NamedTuple):
+    """All that is static of a trilinear form. `transposed` says that it came from a transposed convolution."""
+
+    height: _Axis
+    width: _Axis
+    transposed: bool = False
+
+    @property
+    def strides(self):
+        return self.height.stride, self.width.stride
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _shrink(form, x, kernel):
+    """x [N, *large, I], kernel [*taps, I, O] -> [N, *small, O]."""
+    return lax.platform_dependent(
+        x, kernel, cpu=functools.partial(_shrink_cpu, form), default=functools.partial(_shrink_lax, form)
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _grow(form, y, kernel):
+    """y [N, *small, O], kernel [*taps, I, O] -> [N, *large, I]."""
+    return lax.platform_dependent(
+        y,
+        kernel,
+        cpu=functools.partial(_grow_cpu, form),
+        cuda=functools.partial(_grow_cuda, form),
+        default=functools.partial(_grow_lax, form),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weigh(form, x, y):
+    """x [N, *large, I], y [N, *small, O] -> [*taps, I, O]."""
+    return lax.platform_dependent(
+        x, y, cpu=functools.partial(_weigh_cpu, form), default=functools.partial(_weigh_lax, form)
+    )
+
+
+def _keep(operation):
+    return lambda form, a, b: (operation(form, a, b), (a, b))
+
+
+_shrink.defvjp(_keep(_shrink), lambda form, kept, y: (_grow(form, y, kept[1]), _weigh(form, kept[0], y)))
+_grow.defvjp(_keep(_grow), lambda form, kept, x: (_shrink(form, x, kept[1]), _weigh(form, x, kept[0])))
+_weigh.defvjp(_keep(_weigh), lambda form, kept, kernel: (_grow(form, kept[1], kernel), _shrink(form, kept[0], kernel)))
+
+
+def _adjoint(kernel):
+    """[kh, kw, I, O] -> [kh, kw, O, I], taps in reverse."""
+    return jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
+
+
+# What lax does: right for TPUs, and on CUDA for all but the transposed convolution itself. The kernel gradient of a
+# transposed convolution is no longer autodiff's, which dilates the large operand; seen from the large side it is the
+# kernel gradient of a strided convolution, which XLA knows.
+
+
+def _shrink_lax(form, x, kernel):
+    pads = [axis.padding for axis in form[:2]]
+    return lax.conv_general_dilated(x, kernel, form.strides, pads, dimension_numbers=_NHWC)
+
+
+def _grow_lax(form, y, kernel):
+    pads = [axis.transpose_padding for axis in form[:2]]
+    return lax.conv_general_dilated(
+        y, _adjoint(kernel), (1, 1), pads, lhs_dilation=form.strides, dimension_numbers=_NHWC
+    )
+
+
+def _weigh_lax(form, x, y):
+    pads = [axis.padding for axis in form[:2]]
+    return lax.conv_general_dilated(x, y, (1, 1), pads, rhs_dilation=form.strides, dimension_numbers=_KERNEL_GRADIENT)
+
+
+def _grow_cuda(form, y, kernel):
+    # XLA turns a dilated convolution by a reversed kernel, the input gradient of a strided convolution, into cuDNN's
+    # backward pass. A transposed convolution's kernel is not reversed (or reversed twice), and runs over the zeros.
+    return _grow_by_phases(form, y, kernel) if form.transposed else _grow_lax(form, y, kernel)
+
+
+def _shrink_cpu(form, x, kernel):
+    if x.shape[3] <= _THIN:
+        y = _dot(_patches(form, x), kernel.reshape(-1, kernel.shape[3]), _OVER_CHANNELS)
+        return y.astype(x.dtype)
+    if kernel.shape[3] <= _THIN and form.strides == (1, 1):
+        y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x)
+        return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
+    return _shrink_lax(form, x, kernel)
+
+
+def _grow_cpu(form, y, kernel):
+    return _grow_lax(form, y, kernel) if form.strides == (1, 1) else _grow_by_phases(form, y, kernel)
+
+
+def _weigh_cpu(form, x, y):
+    if y.shape[3] <= _THIN < x.shape[3] and form.strides == (1, 1):
+        # Without a stride the two sides are alike: exchange them, so that the thin one is stacked.
+        mirror = form._replace(height=form.height.mirrored, width=form.width.mirrored)
+        return _adjoint(_weigh_cpu(mirror, y, x))
+    product = _weigh_patches if x.shape[3] <= _THIN else _weigh_taps
+    return _by_slices(functools.partial(product, form), x, y).sum(0).astype(x.dtype)
+
+
+def _grow_by_phases(form, y, kernel):
+    """One convolution of stride 1 computes all stride^2 phases of the output as channels; then they interleave.
+
+    In place of multiplying with the zeros of a dilated y, which are 3/4 of it for stride 2.
+    """
+    stride = form.height.stride
+    i, o = kernel.shape[2:]
+    spans = [-(-axis.taps // stride) for axis in form[:2]]  # taps that meet in one phase
+    counts = [-(-(axis.large + axis.low) // stride) for axis in form[:2]]  # blocks of stride large positions
+    # With large position = stride * block + phase - low and tap = stride * a + phase, y is read at q = block - a.
+    fill = [(0, span * stride - axis.taps) for span, axis in zip(spans, form[:2], strict=True)]
+    kernel = jnp.pad(kernel, [*fill, (0, 0), (0, 0)]).reshape(spans[0], stride, spans[1], stride, i, o)
+    kernel = jnp.flip(kernel, (0, 2)).transpose(0, 2, 5, 1, 3, 4).reshape(*spans, o, stride * stride * i)
+    pads = [(s - 1, count - axis.small) for s, count, axis in zip(spans, counts, form[:2], strict=True)]
+    x = lax.conv_general_dilated(y, kernel, (1, 1), pads, dimension_numbers=_NHWC)
+    x = x.reshape(-1, *counts, stride, stride, i).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, counts[0] * stride, counts[1] * stride, i)
+    (top, left), (height, width) = [[getattr(axis, name) for axis in form[:2]] for name in ("low", "large")]
+    return x[:, top : top + height, left : left + width]
+
+
+def _taps(form, x):
+    """For each tap of the kernel, row by row, the [N, *small, I] that it multiplies."""
+    height, width = form[:2]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*height.padding, 0), (*width.padding, 0), (0, 0, 0)))
+    for row in range(height.taps):
+        for column in range(width.taps):
+            stop = (row + height.reach, column + width.reach)
+            yield lax.slice(x, (0, row, column, 0), (x.shape[0], *stop, x.shape[3]), (1, *form.strides, 1))
+
+
+def _patches(form, x):
+    """[N, *large, I] -> [N, *small, kh * kw * I]."""
+    return jnp.concatenate(list(_taps(form, x)), 3)
+
+
+def _weigh_taps(form, x, y):
+    """One matrix product per tap. y stands first: XLA's CPU products over positions run 2.5 times faster so."""
+    kernel = jnp.stack([_dot(y, tap, _OVER_POSITIONS) for tap in _taps(form, x)])
+    return jnp.swapaxes(kernel, 1, 2).reshape(form.height.taps, form.width.taps, x.shape[3], y.shape[3])
+
+
+def _weigh_patches(form, x, y):
+    """One matrix product for all taps, where x is thin."""
+    kernel = _dot(_patches(form, x), y, _OVER_POSITIONS)
+    return kernel.reshape(form.height.taps, form.width.taps, x.shape[3], y.shape[3])
+
+
+def _shrink_to_thin(form, x, kernel):
+    """One matrix product for all taps, then a sum of the products shifted: the adjoint of stacking patches."""
+    height, width = form[:2]
+    thin = kernel.shape[3]
+    row = width.taps * thin
+    products = _dot(x, kernel.transpose(2, 0, 1, 3).reshape(x.shape[3], -1), _OVER_CHANNELS)
+    zero = jnp.zeros((), products.dtype)
+    products = lax.pad(products, zero, ((0, 0, 0), (*height.padding, 0), (*width.padding, 0), (0, 0, 0)))
+    rows = sum(products[:, a : a + height.small, :, a * row : (a + 1) * row] for a in range(height.taps))
+    return sum(rows[:, :, b : b + width.small, b * thin : (b + 1) * thin] for b in range(width.taps))
+
+
+def _dot(a, b, dimensions):
+    """Products of bfloat16 accumulate in float32."""
+    return lax.dot_general(a, b, dimensions, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+
+
+def _by_slices(function, *arrays):
+    """The results of `function` on slices of the batch, one after the other, stacked: what it copies stays in cache."""
+    count = math.gcd(arrays[0].shape[0], _SLICES)
+    return lax.map(lambda parts: function(*parts), [a.reshape(count, -1, *a.shape[1:]) for a in arrays])
