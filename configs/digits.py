@@ -1,7 +1,8 @@
 """Handwritten digits by class: the embedded default, trained in minutes on a laptop's processor.
 
 Data: scikit-learn's 1,797 8x8 digits (Alpaydin & Kaynak, UCI 1998), each pixel repeated 4x4. Nothing is downloaded.
-Networks: the classic DCGAN pair with a label map, narrowed.
+Networks: the classic DCGAN pair with a label map, narrowed; learning rates above the classic 2e-4 (1e-3 for the generator,
+5e-4 for the discriminator), since so few images are shown.
 
     cgan train --config=configs/digits.py --workdir=runs/digits
 """
@@ -30,18 +31,18 @@ def get_config() -> ConfigDict:
                 "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},
                 "g_terms": {"bce": {"weight": 1.0}},
             },
-            "g_optimizer": {**optimizer},
-            "d_optimizer": {**optimizer},
+            "g_optimizer": {**optimizer, "learning_rate": 1e-3},
+            "d_optimizer": {**optimizer, "learning_rate": 5e-4},
             "ema": {"halflife_kimg": 5.0, "start_kimg": 5.0},
             "train": {
-                "total_kimg": 150.0,
+                "total_kimg": 100.0,
                 "batch_size": 64,
                 "g_batch_size": 64,
                 "d_steps_per_g_step": 1,
                 "steps_per_call": 0,
                 "parallelism": "shard_map",
                 "log_kimg": 2.0,
-                "sample_kimg": 15.0,
+                "sample_kimg": 10.0,
             },
             "checkpoint": {"every_kimg": 50.0, "max_to_keep": 3},
         }
