@@ -79,7 +79,8 @@ class _Run:
         if steps:
             self.state = self.checkpoints.restore(steps[-1], shapes, replicated(mesh))
         else:
-            self.state = replicate(create(algorithm, spec, jax.random.key(self.recipe["seed"])), mesh)
+            fresh = jax.jit(lambda: create(algorithm, spec, jax.random.key(self.recipe["seed"])))
+            self.state = replicate(fresh(), mesh)
         self.step = steps[-1] if steps else 0
         self.data = replicate(on_host(dataset.images, dataset.labels), mesh)
         self.sampler = make_sampler(algorithm.generator)
