@@ -42,6 +42,8 @@ def conv(x, kernel, stride=1, padding="SAME"):
         [N, H', W', O]; with "SAME", H' = ceil(H / stride).
     """
     _check(x, kernel, stride, padding)
+    if padding == "VALID" and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
+        raise ValueError(f"VALID needs images {x.shape} no smaller than the kernel {kernel.shape}")
     pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
     axes = []
     for large, taps, (low, high) in zip(x.shape[1:3], kernel.shape[:2], pads, strict=True):
@@ -203,9 +205,6 @@ def _grow_cuda(form, y, kernel):
 
 
 def _shrink_cpu(form, x, kernel):
-    if x.shape[3] <= _THIN:
-        y = _dot(_patches(form, x), kernel.reshape(-1, kernel.shape[3]), _OVER_CHANNELS)
-        return y.astype(x.dtype)
     if kernel.shape[3] <= _THIN and form.strides == (1, 1):
         y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x)
         return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
@@ -256,11 +255,6 @@ def _taps(form, x):
             yield lax.slice(x, (0, row, column, 0), (x.shape[0], *stop, x.shape[3]), (1, *form.strides, 1))
 
 
-def _patches(form, x):
-    """[N, *large, I] -> [N, *small, kh * kw * I]."""
-    return jnp.concatenate(list(_taps(form, x)), 3)
-
-
 def _weigh_taps(form, x, y):
     """One matrix product per tap. y stands first: XLA's CPU products over positions run 2.5 times faster so."""
     kernel = jnp.stack([_dot(y, tap, _OVER_POSITIONS) for tap in _taps(form, x)])
@@ -269,7 +263,7 @@ def _weigh_taps(form, x, y):
 
 def _weigh_patches(form, x, y):
     """One matrix product for all taps, where x is thin."""
-    kernel = _dot(_patches(form, x), y, _OVER_POSITIONS)
+    kernel = _dot(jnp.concatenate(list(_taps(form, x)), 3), y, _OVER_POSITIONS)
     return kernel.reshape(form.height.taps, form.width.taps, x.shape[3], y.shape[3])
 
 
@@ -292,5 +286,6 @@ def _dot(a, b, dimensions):
 
 def _by_slices(function, *arrays):
     """The results of `function` on slices of the batch, one after the other, stacked: what it copies stays in cache."""
-    count = math.gcd(arrays[0].shape[0], _SLICES)
+    batch = arrays[0].shape[0]
+    count = math.gcd(batch, _SLICES) if isinstance(batch, int) else 1  # an exported program's batch is a symbol
     return lax.map(lambda parts: function(*parts), [a.reshape(count, -1, *a.shape[1:]) for a in arrays])
