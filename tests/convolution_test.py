@@ -118,7 +118,7 @@ def test_defaults_match_lax(name):
 def test_vmap(name, axes):
     x, kernel = draw(3, 2, 6, 6, 5), draw(3, 4, 4, 5, 3)
     arguments = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes, strict=True)]
-    ours, theirs = (jax.vmap(gradients(f, stride=2), axes)(*arguments) for f in PAIRS[name])
+    ours, theirs = (quick_jit(jax.vmap(gradients(f, stride=2), axes))(*arguments) for f in PAIRS[name])
     assert_near(ours, theirs)
 
 
@@ -138,7 +138,7 @@ def test_shard_map_gradients_match_one_device(name, size, channels, stride):
         return x, lax.psum(kernel, "data")
 
     ours, theirs = PAIRS[name]
-    expected = jax.jit(gradients(theirs, stride=stride))(x, kernel)
+    expected = quick_jit(gradients(theirs, stride=stride))(x, kernel)
     for function in (per_device, with_varying_kernel):
         sharded = jax.shard_map(function, mesh=mesh, in_specs=(P("data"), P()), out_specs=(P("data"), P()))
         assert_near(quick_jit(sharded)(x, kernel), expected)
@@ -162,7 +162,7 @@ def test_second_derivatives_in_shard_map(name):
         ),
         mesh=mesh, in_specs=(P("data"), P()), out_specs=P(),
     )  # fmt: skip
-    assert_near(quick_jit(sharded)(x, kernel), jax.jit(penalty_gradient(theirs, lambda g: g))(x, kernel))
+    assert_near(quick_jit(sharded)(x, kernel), quick_jit(penalty_gradient(theirs, lambda g: g))(x, kernel))
 
 
 def test_pmap_and_scan():
@@ -189,13 +189,13 @@ def test_pmap_and_scan():
 @pytest.mark.parametrize("channels", [(5, 6), (6, 3), (3, 6)])
 def test_bfloat16(name, channels):
     x, kernel = draw(4, 8, 8, channels[0], dtype=jnp.bfloat16), draw(4, 4, *channels, dtype=jnp.bfloat16)
-    ours = jax.jit(gradients(PAIRS[name][0]))(x, kernel)
+    ours = quick_jit(gradients(PAIRS[name][0]))(x, kernel)
     assert {g.dtype for g in ours} == {jnp.dtype(jnp.bfloat16)}
-    value = PAIRS[name][0](x, kernel)
+    value = quick_jit(PAIRS[name][0])(x, kernel)
     x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
     # bfloat16 keeps 8 bits, and the loss takes the sine of a rounded value.
     assert_near(value.astype(jnp.float32), PAIRS[name][1](x, kernel), 2**-8)
-    exact = jax.jit(gradients(PAIRS[name][1]))(x, kernel)
+    exact = quick_jit(gradients(PAIRS[name][1]))(x, kernel)
     assert_near([g.astype(jnp.float32) for g in ours], exact, 0.05)
 
 
@@ -215,10 +215,10 @@ def test_no_multiplication_by_the_zeros_of_a_dilated_input():
 
 def test_one_exported_program_serves_all_platforms():
     def penalty(x, kernel):
-        return jnp.sum(gradients(convolution.conv_transpose)(convolution.conv(x, kernel), kernel)[0] ** 2)
+        return jnp.sum(convolution.conv_transpose(convolution.conv(x, kernel), kernel) ** 2)
 
     x, kernel = draw(2, 6, 6, 5), draw(4, 4, 5, 5)
-    function = jax.jit(jax.value_and_grad(penalty, (0, 1)))
+    function = quick_jit(jax.value_and_grad(penalty, (0, 1)))
     exported = export.export(function, platforms=("cpu", "cuda", "tpu"))(x, kernel)
     loaded = export.deserialize(bytearray(exported.serialize()))
     assert loaded.platforms == ("cpu", "cuda", "tpu")
@@ -250,3 +250,11 @@ def test_symbolic_batch(name, stride):
 def test_wrong_use_says_what_was_given(x, kernel, options, message):
     with pytest.raises(ValueError, match=message):
         convolution.conv(draw(*x), draw(*kernel), **options)
+
+
+def test_a_large_batch_in_slices_matches_lax(monkeypatch):
+    monkeypatch.setattr(convolution, "_SLICE", 64)
+    x, kernel = draw(12, 6, 6, 5), draw(4, 4, 5, 3)
+    for ours, theirs in PAIRS.values():
+        assert_near(*(quick_jit(gradients(f, stride=1))(x, kernel) for f in (ours, theirs)))
+        assert_near(ours(x, kernel, stride=1), theirs(x, kernel, stride=1))
