@@ -26,6 +26,7 @@ _KERNEL_GRADIENT = ("CHWN", "IHWO", "HWNC")
 _OVER_POSITIONS = (((0, 1, 2), (0, 1, 2)), ((), ()))
 _OVER_CHANNELS = (((3,), (0,)), ((), ()))
 _THIN = 4  # channels: too few to fill a matrix product, so their taps are stacked beside them
+_SMALL = 2**24  # multiplications
 _SLICE = 2**20  # numbers: what a CPU works on at a time, as a part of the batch, should stay in its cache
 
 
@@ -189,8 +190,13 @@ def _grow_cuda(form, y, kernel):
     return _grow_by_phases(form, y, kernel) if form.transposed else _grow_lax(form, y, kernel)
 
 
+def _is_small(form, batch, kernel_size):
+    """Whether a CPU is done so soon that a lowering would cost more to compile than it ever saves."""
+    return isinstance(batch, int) and batch * form.height.small * form.width.small * kernel_size < _SMALL
+
+
 def _shrink_cpu(form, x, kernel):
-    if kernel.shape[3] > _THIN or form.strides != (1, 1):
+    if kernel.shape[3] > _THIN or form.strides != (1, 1) or _is_small(form, x.shape[0], kernel.size):
         return _shrink_lax(form, x, kernel)
     # 8x8 from 128 to 3 channels at 32x32: 258 -> 162; 3x3: 77 -> 33.
     y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x)
@@ -199,10 +205,14 @@ def _shrink_cpu(form, x, kernel):
 
 def _grow_cpu(form, y, kernel):
     # 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 540 -> 155; 3x3: 394 -> 205; 5x5: 1261 -> 525.
-    return _grow_lax(form, y, kernel) if form.strides == (1, 1) else _grow_by_phases(form, y, kernel)
+    # Back to a thin image the phases gain nothing: 3x3, stride 2, to 3 channels: 8 -> 13.
+    is_plain = form.strides == (1, 1) or kernel.shape[2] <= _THIN or _is_small(form, y.shape[0], kernel.size)
+    return _grow_lax(form, y, kernel) if is_plain else _grow_by_phases(form, y, kernel)
 
 
 def _weigh_cpu(form, x, y):
+    if _is_small(form, x.shape[0], form.height.taps * form.width.taps * x.shape[3] * y.shape[3]):
+        return _weigh_lax(form, x, y)
     if y.shape[3] <= _THIN < x.shape[3] and form.strides == (1, 1):
         # Without a stride the two sides are alike: exchange them, so that the thin one is stacked.
         mirror = form._replace(height=form.height.mirrored, width=form.width.mirrored)

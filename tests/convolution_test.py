@@ -56,6 +56,12 @@ def quick_jit(function):
     )
 
 
+@pytest.fixture(autouse=True)
+def _small_is_lowered_too(monkeypatch):
+    """The shapes of these tests are small, and what a CPU does with large ones is to be tested."""
+    monkeypatch.setattr(convolution, "_SMALL", 0)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(
