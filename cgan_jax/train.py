@@ -232,7 +232,9 @@ def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainSta
     """The first state, by a program that runs once and is therefore not worth optimising: 3 s of compilation, not 14."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     is_cpu = jax.default_backend() == "cpu"
-    return jax.jit(lambda: create(algorithm, spec, jax.random.key(seed)), compiler_options=options if is_cpu else None)()
+    return jax.jit(
+        lambda: create(algorithm, spec, jax.random.key(seed)), compiler_options=options if is_cpu else None
+    )()
 
 
 def describe(algorithm: Algorithm, spec: ImageSpec, shapes: TrainState) -> str:

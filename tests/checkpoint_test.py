@@ -21,7 +21,9 @@ def state(recipe):
 
 
 def bits(tree) -> list[bytes]:
-    raw = jax.tree.map(lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x, tree)
+    raw = jax.tree.map(
+        lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x, tree
+    )
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(raw)]
 
 

@@ -10,7 +10,9 @@ from cgan_jax.__main__ import run
 
 def write_recipe(folder: Path, recipe: dict) -> Path:
     path = folder / "recipe.py"
-    path.write_text(f"from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({recipe!r})\n")
+    path.write_text(
+        f"from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({recipe!r})\n"
+    )
     return path
 
 

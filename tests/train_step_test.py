@@ -113,9 +113,9 @@ def test_two_entries_of_d_updates_are_two_optimizer_steps(recipe):
         algorithm, train_step._key(state, train_step.Purpose.D_LATENTS, jnp.int32(0)), real.labels
     )
     fakes = algorithm.generator.apply({"params": state.g_params}, latents, real.labels, True)
-    logits = lambda params, images: algorithm.discriminator.apply(
-        {"params": params}, images, real.labels, train=False
-    ).logits
+    logits = lambda params, images: (
+        algorithm.discriminator.apply({"params": params}, images, real.labels, train=False).logits
+    )
     on_real = lambda params: jnp.mean(-jnp.log(jax.nn.sigmoid(logits(params, real.images))))
     on_fake = lambda params: jnp.mean(-jnp.log(1 - jax.nn.sigmoid(logits(params, fakes))))
     expected = state.d_params

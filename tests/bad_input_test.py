@@ -1,0 +1,125 @@
+"""Wrong use: exit code 2, one line that says what was given and what is allowed, and nothing written."""
+
+import pytest
+
+from tests.command_line import cgan, start, write_recipe
+
+CASES = {
+    "no command": ([], None),
+    "unknown command": (["tarin"], "unknown command 'tarin'; there are:"),
+    "unknown flag": (["train", "--confg=x"], "Unknown command line flag 'confg'"),
+    "stray argument": (["train", "digits"], "unexpected argument 'digits'"),
+    "train without a recipe": (["train", "--workdir={run}"], "both --config=FILE and --workdir=FOLDER are needed"),
+    "train without a workdir": (["train", "--config={config}"], "both --config=FILE and --workdir=FOLDER are needed"),
+    "a recipe that is not there": (["train", "--config={tmp}/none.py", "--workdir={run}"], "none.py"),
+    "a recipe that does not parse": (["train", "--config={tmp}/broken.py", "--workdir={run}"], "broken.py"),
+    "a recipe without get_config": (["train", "--config={tmp}/empty.py", "--workdir={run}"], "get_config"),
+    "unknown section": (["train", "--config.trian.total_kimg=1.0"], "unknown key trian; did you mean train?"),
+    "unknown key": (["train", "--config.train.total_kim=1.0"], "did you mean train.total_kimg?"),
+    "text for a number": (["train", "--config.train.batch_size=many"], "batch_size"),
+    "a section for a value": (["train", "--config.train=3"], "train"),
+    "zero batch": (["train", "--config.train.batch_size=0"], "train.batch_size must be at least 1, given 0"),
+    "negative batch": (["train", "--config.train.g_batch_size=-4"], "must be at least 1, given -4"),
+    "zero length": (["train", "--config.train.total_kimg=0.0"], "train.total_kimg must be more than 0"),
+    "endless": (["train", "--config.train.total_kimg=inf"], "train.total_kimg must be"),
+    "not a number": (["train", "--config.ema.halflife_kimg=nan"], "ema.halflife_kimg must be"),
+    "zero interval": (["train", "--config.checkpoint.every_kimg=0.0"], "checkpoint.every_kimg must be more than 0"),
+    "negative rate": (["train", "--config.g_optimizer.learning_rate=-1.0"], "g_optimizer.learning_rate must be"),
+    "negative seed": (["train", "--config.seed=-1"], "seed must be at least 0"),
+    "zero width": (["train", "--config.generator.width=0"], "generator.width must be at least 1, given 0"),
+    "certain dropout": (["train", "--config.discriminator.dropout=1.0"], "dropout"),
+    "unknown number of a network": (["train", "--config.generator.depth=3"], "generator of dcgan takes"),
+    "unknown architecture": (["train", "--config.architecture=dcgna"], "unknown architecture 'dcgna'; there are:"),
+    "unknown source": (["train", "--config.dataset.source=web"], "unknown dataset source 'web'; there are:"),
+    "unknown split": (["train", "--config.dataset.split=half"], "'half'"),
+    "odd image size": (["train", "--config.dataset.image_size=30"], "30"),
+    "unknown loss": (["train", "--config.loss.g_terms.bec.weight=1.0"], "unknown loss 'bec'; there are:"),
+    "a loss without weight": (["train", "--config.loss.g_terms.hinge.every=2"], "loss.g_terms.hinge lacks its weight"),
+    "unknown number of a loss": (["train", "--config.loss.g_terms.bce.slope=1.0"], "slope"),
+    "no loss at all": (["train", "--config.loss.g_terms.bce.weight=0.0"], "at least one loss"),
+    "unknown parallelism": (["train", "--config.train.parallelism=pjit"], "must be one of shard_map, pmap"),
+    "unknown optimizer": (["train", "--config.d_optimizer.name=adm"], "unknown optimizer 'adm'; there are: adam"),
+    "unknown schedule": (["train", "--config.d_optimizer.schedule=step"], "unknown learning rate schedule 'step'"),
+    "a batch that 8 devices cannot share": (["train", "--config.train.batch_size=12"], "shared evenly by 8 devices"),
+    "missing data": (
+        [
+            "train",
+            "--config.dataset.source=tfds",
+            "--config.dataset.name=cifar10",
+            "--config.dataset.data_dir={tmp}/no",
+        ],
+        "cgan prepare-data --dataset=cifar10",
+    ),
+    "a workdir below a file": (["train", "--workdir={tmp}/recipe.py/run"], "recipe.py/run"),
+    "sample without a run": (["sample", "--workdir={tmp}/none", "--out={tmp}/a.png"], "none holds no run"),
+    "sample without out": (["sample", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FILE are needed"),
+    "no images": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--num_images=0"], "--num_images must be 1 to"),
+    "too many images": (["sample", "--workdir={tmp}", "--out={tmp}/a.npz", "--num_images=10001"], "1 to 10000"),
+    "a seed below zero": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--seed=-1"], "--seed must be 0 to"),
+    "a step that is no number": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--step=last"], "step"),
+}
+
+
+def completed(argv: list[str], tmp_path, recipe: dict) -> list[str]:
+    """The case's arguments with the recipe and workdir that it does not name itself."""
+    config = write_recipe(tmp_path, recipe)
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    (tmp_path / "empty.py").write_text("")
+    filled = [argument.format(tmp=tmp_path, run=tmp_path / "run", config=config) for argument in argv]
+    if any(argument.startswith("--config.") for argument in filled) or any("/recipe.py/run" in a for a in filled):
+        defaults = [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+        filled = [
+            filled[0],
+            *(d for d in defaults if not any(a.startswith(d.split("=")[0] + "=") for a in filled)),
+            *filled[1:],
+        ]
+    return filled
+
+
+def assert_one_line(error: str, expected: str) -> None:
+    lines = error.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("cgan: error: "), error
+    assert expected in lines[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_use_is_one_line_and_leaves_nothing(case, recipe, tmp_path, capsys):
+    argv, expected = CASES[case]
+    argv = completed(argv, tmp_path, recipe)
+    before = sorted(tmp_path.rglob("*"))
+    assert cgan(*argv) == 2
+    if expected is not None:
+        assert_one_line(capsys.readouterr().err, expected)
+    assert [p for p in sorted(tmp_path.rglob("*")) if "__pycache__" not in p.parts] == before
+
+
+@pytest.mark.slow  # real processes
+@pytest.mark.parametrize("case", ["unknown command", "unknown key", "missing data"])
+def test_wrong_use_of_a_real_process(case, recipe, tmp_path):
+    argv, expected = CASES[case]
+    process = start(*completed(argv, tmp_path, recipe), devices=8)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 2 and not out
+    assert_one_line(error, expected)
+
+
+@pytest.mark.slow  # a real process that holds the workdir
+def test_a_second_process_in_one_workdir_is_refused_and_a_killed_one_frees_it(recipe, tmp_path, capsys):
+    recipe["train"]["total_kimg"] = 1000.0
+    config = write_recipe(tmp_path, recipe)
+    arguments = ("train", f"--config={config}", f"--workdir={tmp_path / 'run'}")
+    holder = start(*arguments)
+    try:
+        assert "starting from step 0" in holder.stdout.readline()
+        assert cgan(*arguments) == 2
+        assert_one_line(capsys.readouterr().err, f"is in use by process {holder.pid}")
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert cgan(*arguments, "--config.train.total_kimg=0.016") == 0
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["sample", "--help"], ["prepare-data", "--help"]])
+def test_help_is_no_error(argv, capsys):
+    assert cgan(*argv) == 0
+    assert "cgan" in capsys.readouterr().out

@@ -1,0 +1,108 @@
+"""`cgan sample`: which images, in which form, and never over somebody's files."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan_jax.commands import sample
+from cgan_jax.train import train_and_evaluate
+from tests.command_line import cgan
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from tests.conftest import small_recipe
+
+    workdir = tmp_path_factory.mktemp("sample") / "run"
+    train_and_evaluate(small_recipe(), workdir)
+    return workdir
+
+
+def arrays(path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def test_an_archive_holds_images_labels_and_names_in_the_order_asked_for(run, tmp_path):
+    assert cgan("sample", f"--workdir={run}", "--labels=7,3", "--num_images=5", f"--out={tmp_path / 'a.npz'}") == 0
+    result = arrays(tmp_path / "a.npz")
+    assert result["images"].shape == (5, 8, 8, 1) and result["images"].dtype == np.uint8
+    assert result["labels"].tolist() == [7, 7, 7, 3, 3] and result["labels"].dtype == np.int32
+    assert result["class_names"].tolist() == [str(i) for i in range(10)]
+
+
+def test_an_image_hangs_on_seed_class_and_place_alone(run, tmp_path):
+    few, many, other = (tmp_path / f"{name}.npz" for name in ("few", "many", "other"))
+    assert cgan("sample", f"--workdir={run}", "--labels=3", "--num_images=3", f"--out={few}") == 0
+    assert cgan("sample", f"--workdir={run}", "--labels=all", "--num_images=200", f"--out={many}") == 0
+    assert cgan("sample", f"--workdir={run}", "--labels=3", "--num_images=3", "--seed=1", f"--out={other}") == 0
+    few, many, other = arrays(few), arrays(many), arrays(other)
+    threes = many["images"][many["labels"] == 3][:3]
+    assert np.abs(few["images"].astype(int) - threes.astype(int)).max() <= 1
+    assert np.abs(few["images"].astype(int) - other["images"].astype(int)).max() > 1
+
+
+def test_a_grid_has_a_row_per_class(run, tmp_path):
+    assert cgan("sample", f"--workdir={run}", "--labels=1,2,3", "--num_images=12", f"--out={tmp_path / 'a.png'}") == 0
+    width, height = Image.open(tmp_path / "a.png").size
+    assert height == 3 * 66 + 2 and 4 * 66 < width < 4 * 66 + 40
+
+
+def test_a_folder_has_a_sub_folder_per_class(run, tmp_path):
+    out = tmp_path / "pictures"
+    assert cgan("sample", f"--workdir={run}", "--labels=1,2", "--num_images=3", f"--out={out}") == 0
+    files = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert files == ["1/000000.png", "1/000001.png", "2/000000.png"]
+    assert np.asarray(Image.open(out / "1" / "000000.png")).shape == (8, 8)
+    assert [p.name for p in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npz", "folder"])
+def test_nothing_is_replaced_without_force(run, tmp_path, capsys, name):
+    arguments = ("sample", f"--workdir={run}", "--labels=1", "--num_images=2", f"--out={tmp_path / name}")
+    assert cgan(*arguments) == 0
+    other = tmp_path / "folder" / "mine.txt"
+    if name == "folder":
+        other.write_text("mine")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert cgan(*arguments, "--seed=9") == 2
+    assert "--force" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert cgan(*arguments, "--seed=9", "--force") == 0
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert after.keys() == before.keys() and after != before
+    assert name != "folder" or other.read_text() == "mine"
+
+
+def test_an_older_checkpoint_can_be_asked_for(run, tmp_path, capsys):
+    assert cgan("sample", f"--workdir={run}", "--step=4", f"--out={tmp_path / 'a.png'}") == 0
+    assert "of step 4" in capsys.readouterr().out
+    assert cgan("sample", f"--workdir={run}", "--step=5", f"--out={tmp_path / 'b.png'}") == 2
+    assert "no checkpoint at step 5; there are: 4, 8" in capsys.readouterr().err
+
+
+def test_on_a_terminal_the_class_is_asked_for_until_it_is_one(run, tmp_path, monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("cat\n11\n4\n"))
+    assert cgan("sample", f"--workdir={run}", "--num_images=2", f"--out={tmp_path / 'a.npz'}") == 0
+    shown = capsys.readouterr().out
+    assert "    9  9" in shown and "unknown class 'cat'" in shown and "unknown class '11'" in shown
+    assert arrays(tmp_path / "a.npz")["labels"].tolist() == [4, 4]
+    monkeypatch.setattr("sys.stdin", Terminal(""))  # Ctrl-D
+    assert cgan("sample", f"--workdir={run}", f"--out={tmp_path / 'b.npz'}") == 2
+    assert not (tmp_path / "b.npz").exists()
+
+
+def test_elsewhere_all_classes_are_drawn(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert cgan("sample", f"--workdir={run}", "--num_images=10", f"--out={tmp_path / 'a.npz'}") == 0
+    assert arrays(tmp_path / "a.npz")["labels"].tolist() == list(range(10))
+
+
+def test_the_limit_of_pictures_in_memory_is_the_documented_one():
+    assert sample._MOST_IN_MEMORY == 10_000

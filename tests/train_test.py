@@ -1,0 +1,139 @@
+"""A whole run in this process: the files it leaves, what it refuses, and that the host never makes the devices wait."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan_jax import train
+from cgan_jax.errors import GuardError, UsageError
+from cgan_jax.train import train_and_evaluate
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of 8 steps on 8 devices."""
+    from tests.conftest import small_recipe
+
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    train_and_evaluate(small_recipe(), workdir)
+    return workdir
+
+
+def test_a_run_leaves_the_files_that_are_promised(finished):
+    for name in ("config.json", "model.txt", "metrics.jsonl", "curves.png", "samples/real.png", ".lock"):
+        assert (finished / name).is_file(), name
+    assert sorted(p.name for p in (finished / "checkpoints").iterdir()) == ["4", "8"]
+    assert (finished / "checkpoints" / "8" / "ema").is_dir()
+    assert list(finished.glob("events.out.tfevents.*"))
+    assert not list(finished.rglob("*.partial"))
+    text = (finished / "model.txt").read_text()
+    assert "ConvTranspose_1" in text and "LabelMap" in text and "Total" in text
+
+
+def test_metrics_say_how_far_and_how_well(finished):
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["kimg"]) for line in lines] == [(2, 0.032), (4, 0.064), (6, 0.096), (8, 0.128)]
+    for line in lines:
+        assert {"train/d_loss", "train/g_loss", "train/d_bce_real", "train/d_bce_fake", "train/g_bce"} <= line.keys()
+        assert 0 <= line["train/d_accuracy_real"] <= 1 and 0 <= line["train/d_accuracy_fake"] <= 1
+        assert math.isclose(line["train/d_loss"], line["train/d_bce_real"] + line["train/d_bce_fake"], rel_tol=1e-5)
+        assert line["time/images_per_sec"] > 0
+    assert lines == sorted(lines, key=lambda line: line["seconds"])
+
+
+def test_grids_have_a_row_per_class(finished):
+    real = Image.open(finished / "samples" / "real.png")
+    grids = sorted(p.name for p in (finished / "samples").glob("kimg_*.png"))
+    assert grids[0] == "kimg_000000.png"
+    for name in grids:
+        assert Image.open(finished / "samples" / name).size == real.size
+    # 8x8 images are shown at 64x64, 10 classes in rows.
+    assert real.size[1] >= 10 * 64
+
+
+def test_a_finished_run_started_again_changes_nothing(finished, recipe):
+    before = (finished / "metrics.jsonl").read_text()
+    train_and_evaluate(recipe, finished)
+    assert (finished / "metrics.jsonl").read_text() == before
+
+
+def test_a_finished_run_goes_on_when_asked_for_more(finished, recipe, tmp_path):
+    import shutil
+
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    recipe["train"]["total_kimg"] = 0.16
+    recipe["train"]["parallelism"] = "pmap"
+    train_and_evaluate(recipe, workdir)
+    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 6, 8, 10]
+
+
+def test_another_recipe_in_the_same_workdir_is_refused(finished, recipe):
+    recipe["generator"]["width"] = 5
+    recipe["seed"] = 1
+    with pytest.raises(UsageError, match=r"generator.width: 4 -> 5; seed: 0 -> 1"):
+        train_and_evaluate(recipe, finished)
+
+
+def test_an_unconditional_run_draws_five_by_five(recipe, tmp_path):
+    recipe["dataset"]["conditional"] = False
+    recipe["train"]["total_kimg"] = 0.016
+    train_and_evaluate(recipe, tmp_path / "run")
+    assert Image.open(tmp_path / "run" / "samples" / "real.png").size == (5 * 66 + 2, 5 * 66 + 2)
+    assert "LabelMap" not in (tmp_path / "run" / "model.txt").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_name(recipe, tmp_path, monkeypatch):
+    real_steps = train.train_steps
+
+    def poisoned(algorithm, steps, state, data):
+        state, scalars = real_steps(algorithm, steps, state, data)
+        poison = jax.numpy.where(state.step == 3, np.nan, 0.0)
+        return state, {**scalars, "g_bce": scalars["g_bce"] + poison}
+
+    monkeypatch.setattr(train, "train_steps", poisoned)
+    with pytest.raises(GuardError, match=r"train/g_bce is nan at step 3 \(0.0 kimg\)"):
+        train_and_evaluate(recipe, tmp_path / "run")
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_written(recipe, tmp_path):
+    recipe["train"]["batch_size"] = 12
+    with pytest.raises(UsageError, match="train.batch_size=12 cannot be shared evenly by 8 devices"):
+        train_and_evaluate(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once(recipe, tmp_path, monkeypatch):
+    calls, traces = [], []
+    real_distribute, real_steps = train.distribute, train.train_steps
+
+    def counted(*arguments):
+        traces.append(1)
+        return real_steps(*arguments)
+
+    def guarded(step, mesh, parallelism):
+        inner = real_distribute(step, mesh, parallelism)
+
+        def call(state, data):
+            calls.append(1)
+            with jax.transfer_guard("disallow"):
+                return inner(state, data)
+
+        return call
+
+    monkeypatch.setattr(train, "train_steps", counted)
+    monkeypatch.setattr(train, "distribute", guarded)
+    train_and_evaluate(recipe, tmp_path / "run")
+    assert len(calls) == 8 and len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "interval", "due"),
+    [(0.0, 1.9, 2.0, False), (1.9, 2.0, 2.0, True), (2.0, 2.1, 2.0, False), (1.0, 9.0, 2.0, True)],
+)
+def test_an_interval_ends_at_the_next_whole_call(before, now, interval, due):
+    assert train._is_due(before, now, interval) == due
