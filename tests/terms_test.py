@@ -64,7 +64,7 @@ def test_a_recipe_is_not_changed_by_reading_it():
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_an_unknown_loss_is_one_line_that_lists_what_there_is(weight):
-    with pytest.raises(UsageError, match="^unknown loss 'cubes'; there are: squares, scaled$"):
+    with pytest.raises(UsageError, match=r"^unknown loss 'cubes'; there are: squares, scaled$"):
         terms.from_recipe({"cubes": {"weight": weight}}, TABLE)
 
 
@@ -77,7 +77,7 @@ def test_a_hyperparameter_that_a_loss_does_not_take_is_one_line_that_lists_those
 
 
 def test_a_hyperparameter_without_a_default_must_be_given():
-    with pytest.raises(UsageError, match="^the loss needy takes weight, every, factor; the recipe gives no factor$"):
+    with pytest.raises(UsageError, match=r"^the loss needy takes weight, every, factor; the recipe gives no factor$"):
         terms.from_recipe({"needy": {"weight": 1.0}}, {"needy": lambda factor: scaled(factor)})
 
 
