@@ -74,6 +74,8 @@ def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: S
 def write_folder(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Path]) -> None:
     """One PNG per image, under `paths` inside `folder`; a folder that is new appears when it is complete."""
     target = folder if folder.exists() else folder.with_name(f".{folder.name}.partial")
+    if target != folder:
+        shutil.rmtree(target, ignore_errors=True)  # what a killed command left
     images = (image for batch in batches for image in batch)
     try:
         for image, path in zip(images, paths, strict=True):

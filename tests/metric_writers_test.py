@@ -88,6 +88,6 @@ def test_a_profile_traces_the_second_to_the_sixth_call(tmp_path, monkeypatch):
     monkeypatch.setattr(metric_writers.jax.profiler, "stop_trace", lambda: calls.append(("stop", number)))
     monkeypatch.setattr(metric_writers, "has_tensorflow", lambda: False)
     (hook,) = metric_writers.make_hooks(None, tmp_path, 100, profile=True)
-    for number in range(1, 20):  # noqa: B007 (read by the two functions above)
+    for number in range(1, 20):
         hook(100 * number)
     assert calls == [("start", 2, str(tmp_path)), ("stop", 6)]

@@ -11,7 +11,7 @@ from cgan_jax import replica
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_the_gradient_of_a_replicated_parameter_is_the_mean_over_replicas(way):
-    """And not their sum: each replica's loss is (w . x)^2 / 2 on its own x, so the gradient is the mean of (w . x) x."""
+    """And not their sum: with the loss (w . x)^2 / 2 on each replica's own x it is the mean of (w . x) x."""
     n = way[1]
     weights = np.float32([0.5, -2.0])
     inputs = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
