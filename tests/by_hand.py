@@ -4,7 +4,7 @@ import numpy as np
 
 
 def conv(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: int) -> np.ndarray:
-    """out[i, j] = sum over taps of padded[stride i + a, stride j + b] kernel[a, b]; "same" padding, the odd one last."""
+    """out[i, j] = sum over taps padded[stride i + a, stride j + b] kernel[a, b], "same" padding, the odd one last."""
     n, height, width, _ = x.shape
     size, out = kernel.shape[0], (-(-height // stride), -(-width // stride))
     pads = [max((o - 1) * stride + size - s, 0) for o, s in zip(out, (height, width), strict=True)]

@@ -122,5 +122,6 @@ def test_images_of_other_multiples_of_4_have_their_size(image_size):
 @pytest.mark.parametrize("image_size", [2, 10, 30])
 def test_a_side_that_doublings_cannot_reach_is_refused(image_size):
     generator = Generator(image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3)
-    with pytest.raises(UsageError, match=f"a multiple of 4, given image_size {image_size}$"):
+    with pytest.raises(UsageError) as caught:
         jax.eval_shape(lambda: generator.init(jax.random.key(0), LATENTS, LABELS, False))
+    assert str(caught.value) == f"dcgan draws images whose side is a multiple of 4, given image_size {image_size}"
