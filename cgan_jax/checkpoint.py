@@ -70,8 +70,9 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being saved and lets go of the folder."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with _quiet():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:

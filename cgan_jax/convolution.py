@@ -26,40 +26,31 @@ _KERNEL_GRADIENT = ("CHWN", "IHWO", "HWNC")
 _OVER_POSITIONS = (((0, 1, 2), (0, 1, 2)), ((), ()))
 _OVER_CHANNELS = (((3,), (0,)), ((), ()))
 _THIN = 4  # channels: too few to fill a matrix product, so their taps are stacked beside them
-_SLICES = 16  # of the batch: what a CPU works on at a time should stay in its cache
+_SMALL = 2**24  # multiplications
+_SLICE = 2**20  # numbers: what a CPU works on at a time, as a part of the batch, should stay in its cache
 
 
 def conv(x, kernel, stride=1, padding="SAME"):
     """Convolution with the semantics of `lax.conv_general_dilated`, NHWC by HWIO.
 
-    Args:
-        x: [N, H, W, I] images.
-        kernel: [kh, kw, I, O], of x's dtype.
-        stride: between output positions, the same for both axes.
-        padding: "SAME" or "VALID".
-
-    Returns:
-        [N, H', W', O]; with "SAME", H' = ceil(H / stride).
+    x [N, H, W, I] and kernel [kh, kw, I, O] of one dtype -> [N, H', W', O]; with padding "SAME", H' = ceil(H / stride).
     """
     _check(x, kernel, stride, padding)
+    if padding == "VALID" and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
+        raise ValueError(f"VALID needs images {x.shape} no smaller than the kernel {kernel.shape}")
     pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-    axes = []
-    for large, taps, (low, high) in zip(x.shape[1:3], kernel.shape[:2], pads, strict=True):
-        axes.append(_Axis(large, (large + low + high - taps) // stride + 1, taps, low, stride))
+    axes = [
+        _Axis(large, (large + low + high - taps) // stride + 1, taps, low, stride)
+        for large, taps, (low, high) in zip(x.shape[1:3], kernel.shape[:2], pads, strict=True)
+    ]
     return _shrink(_Form(*axes), *_vary_together(x, kernel))
 
 
 def conv_transpose(x, kernel, stride=2, padding="SAME"):
     """Transposed convolution with the semantics of `lax.conv_transpose` (transpose_kernel=False), NHWC by HWIO.
 
-    Args:
-        x: [N, H, W, I] images.
-        kernel: [kh, kw, I, O], of x's dtype; applied unflipped to x with stride - 1 zeros between its pixels.
-        stride: of the output, the same for both axes.
-        padding: "SAME" or "VALID".
-
-    Returns:
-        [N, H', W', O]; H' = H * stride with "SAME", H * stride + max(kh - stride, 0) with "VALID".
+    x [N, H, W, I] and kernel [kh, kw, I, O] of one dtype -> [N, H', W', O]; the kernel is applied unflipped to x with
+    stride - 1 zeros between its pixels. H' = H * stride with padding "SAME", + max(kh - stride, 0) with "VALID".
     """
     _check(x, kernel, stride, padding)
     axes = []
@@ -132,32 +123,26 @@ class _Form(NamedTuple):
         return self.height.stride, self.width.stride
 
 
+def _on(form, a, b, **lowerings):
+    return lax.platform_dependent(a, b, **{name: functools.partial(f, form) for name, f in lowerings.items()})
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _shrink(form, x, kernel):
     """x [N, *large, I], kernel [*taps, I, O] -> [N, *small, O]."""
-    return lax.platform_dependent(
-        x, kernel, cpu=functools.partial(_shrink_cpu, form), default=functools.partial(_shrink_lax, form)
-    )
+    return _on(form, x, kernel, cpu=_shrink_cpu, default=_shrink_lax)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _grow(form, y, kernel):
     """y [N, *small, O], kernel [*taps, I, O] -> [N, *large, I]."""
-    return lax.platform_dependent(
-        y,
-        kernel,
-        cpu=functools.partial(_grow_cpu, form),
-        cuda=functools.partial(_grow_cuda, form),
-        default=functools.partial(_grow_lax, form),
-    )
+    return _on(form, y, kernel, cpu=_grow_cpu, cuda=_grow_cuda, default=_grow_lax)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _weigh(form, x, y):
     """x [N, *large, I], y [N, *small, O] -> [*taps, I, O]."""
-    return lax.platform_dependent(
-        x, y, cpu=functools.partial(_weigh_cpu, form), default=functools.partial(_weigh_lax, form)
-    )
+    return _on(form, x, y, cpu=_weigh_cpu, default=_weigh_lax)
 
 
 def _keep(operation):
@@ -174,9 +159,9 @@ def _adjoint(kernel):
     return jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
 
 
-# What lax does: right for TPUs, and on CUDA for all but the transposed convolution itself. The kernel gradient of a
-# transposed convolution is no longer autodiff's, which dilates the large operand; seen from the large side it is the
-# kernel gradient of a strided convolution, which XLA knows.
+# What lax does: right for TPUs, and elsewhere where nothing else is measured to be faster. Even so the kernel gradient
+# of a transposed convolution is not autodiff's, which dilates the small operand on the left (1.7 GFLOP/s on a CPU, and
+# reported slow on CUDA), but that of a strided convolution, which dilates it on the right as XLA expects.
 
 
 def _shrink_lax(form, x, kernel):
@@ -186,9 +171,8 @@ def _shrink_lax(form, x, kernel):
 
 def _grow_lax(form, y, kernel):
     pads = [axis.transpose_padding for axis in form[:2]]
-    return lax.conv_general_dilated(
-        y, _adjoint(kernel), (1, 1), pads, lhs_dilation=form.strides, dimension_numbers=_NHWC
-    )
+    kernel = _adjoint(kernel)
+    return lax.conv_general_dilated(y, kernel, (1, 1), pads, lhs_dilation=form.strides, dimension_numbers=_NHWC)
 
 
 def _weigh_lax(form, x, y):
@@ -196,54 +180,64 @@ def _weigh_lax(form, x, y):
     return lax.conv_general_dilated(x, y, (1, 1), pads, rhs_dilation=form.strides, dimension_numbers=_KERNEL_GRADIENT)
 
 
+# Lowerings. Times in ms, lax -> here, in turns: float32, batch 128, 2 CPU cores shared with other work, so that only
+# the ratios mean something (benchmarks/convolutions.py). The choice for CUDA is by reasoning and has not been timed.
+
+
 def _grow_cuda(form, y, kernel):
     # XLA turns a dilated convolution by a reversed kernel, the input gradient of a strided convolution, into cuDNN's
-    # backward pass. A transposed convolution's kernel is not reversed (or reversed twice), and runs over the zeros.
+    # backward pass. A transposed convolution's kernel is not reversed (or reversed twice), and would run over zeros.
     return _grow_by_phases(form, y, kernel) if form.transposed else _grow_lax(form, y, kernel)
 
 
+def _is_small(form, batch, kernel_size):
+    """Whether a CPU is done so soon that a lowering would cost more to compile than it ever saves."""
+    return isinstance(batch, int) and batch * form.height.small * form.width.small * kernel_size < _SMALL
+
+
 def _shrink_cpu(form, x, kernel):
-    if x.shape[3] <= _THIN:
-        y = _dot(_patches(form, x), kernel.reshape(-1, kernel.shape[3]), _OVER_CHANNELS)
-        return y.astype(x.dtype)
-    if kernel.shape[3] <= _THIN and form.strides == (1, 1):
-        y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x)
-        return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
-    return _shrink_lax(form, x, kernel)
+    if kernel.shape[3] > _THIN or form.strides != (1, 1) or _is_small(form, x.shape[0], kernel.size):
+        return _shrink_lax(form, x, kernel)
+    # 8x8 from 128 to 3 channels at 32x32: 258 -> 162; 3x3: 77 -> 33.
+    y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x)
+    return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
 
 
 def _grow_cpu(form, y, kernel):
-    return _grow_lax(form, y, kernel) if form.strides == (1, 1) else _grow_by_phases(form, y, kernel)
+    # 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 540 -> 155; 3x3: 394 -> 205; 5x5: 1261 -> 525.
+    # Back to a thin image the phases gain nothing: 3x3, stride 2, to 3 channels: 8 -> 13.
+    is_plain = form.strides == (1, 1) or kernel.shape[2] <= _THIN or _is_small(form, y.shape[0], kernel.size)
+    return _grow_lax(form, y, kernel) if is_plain else _grow_by_phases(form, y, kernel)
 
 
 def _weigh_cpu(form, x, y):
+    if _is_small(form, x.shape[0], form.height.taps * form.width.taps * x.shape[3] * y.shape[3]):
+        return _weigh_lax(form, x, y)
     if y.shape[3] <= _THIN < x.shape[3] and form.strides == (1, 1):
         # Without a stride the two sides are alike: exchange them, so that the thin one is stacked.
         mirror = form._replace(height=form.height.mirrored, width=form.width.mirrored)
         return _adjoint(_weigh_cpu(mirror, y, x))
-    product = _weigh_patches if x.shape[3] <= _THIN else _weigh_taps
-    return _by_slices(functools.partial(product, form), x, y).sum(0).astype(x.dtype)
+    # The transposed 4x4 above: 37000 -> 390 with autodiff's form in the same (loaded) run; 1660 -> 271 with _weigh_lax.
+    # Thin: 3x3, stride 2, from 3 channels: 34 -> 9; 8x8 to 3 channels: 403 -> 250. A 3x3 of stride 1: 375 -> 205.
+    return _by_slices(functools.partial(_weigh_taps, form), x, y).sum(0).astype(x.dtype)
 
 
 def _grow_by_phases(form, y, kernel):
-    """One convolution of stride 1 computes all stride^2 phases of the output as channels; then they interleave.
-
-    In place of multiplying with the zeros of a dilated y, which are 3/4 of it for stride 2.
-    """
+    """One convolution of stride 1 computes all stride^2 phases of the output as channels; then they interleave."""
     stride = form.height.stride
     i, o = kernel.shape[2:]
     spans = [-(-axis.taps // stride) for axis in form[:2]]  # taps that meet in one phase
-    counts = [-(-(axis.large + axis.low) // stride) for axis in form[:2]]  # blocks of stride large positions
+    blocks = [-(-(axis.large + axis.low) // stride) for axis in form[:2]]  # of stride large positions each
     # With large position = stride * block + phase - low and tap = stride * a + phase, y is read at q = block - a.
     fill = [(0, span * stride - axis.taps) for span, axis in zip(spans, form[:2], strict=True)]
     kernel = jnp.pad(kernel, [*fill, (0, 0), (0, 0)]).reshape(spans[0], stride, spans[1], stride, i, o)
     kernel = jnp.flip(kernel, (0, 2)).transpose(0, 2, 5, 1, 3, 4).reshape(*spans, o, stride * stride * i)
-    pads = [(s - 1, count - axis.small) for s, count, axis in zip(spans, counts, form[:2], strict=True)]
+    pads = [(span - 1, block - axis.small) for span, block, axis in zip(spans, blocks, form[:2], strict=True)]
     x = lax.conv_general_dilated(y, kernel, (1, 1), pads, dimension_numbers=_NHWC)
-    x = x.reshape(-1, *counts, stride, stride, i).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(-1, counts[0] * stride, counts[1] * stride, i)
-    (top, left), (height, width) = [[getattr(axis, name) for axis in form[:2]] for name in ("low", "large")]
-    return x[:, top : top + height, left : left + width]
+    x = x.reshape(-1, *blocks, stride, stride, i).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, blocks[0] * stride, blocks[1] * stride, i)
+    top, left = form.height.low, form.width.low
+    return x[:, top : top + form.height.large, left : left + form.width.large]
 
 
 def _taps(form, x):
@@ -256,20 +250,12 @@ def _taps(form, x):
             yield lax.slice(x, (0, row, column, 0), (x.shape[0], *stop, x.shape[3]), (1, *form.strides, 1))
 
 
-def _patches(form, x):
-    """[N, *large, I] -> [N, *small, kh * kw * I]."""
-    return jnp.concatenate(list(_taps(form, x)), 3)
-
-
 def _weigh_taps(form, x, y):
-    """One matrix product per tap. y stands first: XLA's CPU products over positions run 2.5 times faster so."""
-    kernel = jnp.stack([_dot(y, tap, _OVER_POSITIONS) for tap in _taps(form, x)])
-    return jnp.swapaxes(kernel, 1, 2).reshape(form.height.taps, form.width.taps, x.shape[3], y.shape[3])
-
-
-def _weigh_patches(form, x, y):
-    """One matrix product for all taps, where x is thin."""
-    kernel = _dot(_patches(form, x), y, _OVER_POSITIONS)
+    """One matrix product for all taps where x is thin, else one per tap."""
+    if x.shape[3] <= _THIN:
+        kernel = _dot(jnp.concatenate(list(_taps(form, x)), 3), y, _OVER_POSITIONS)
+    else:  # y stands first: products over positions run 2.5 times faster so on XLA's CPU
+        kernel = jnp.swapaxes(jnp.stack([_dot(y, tap, _OVER_POSITIONS) for tap in _taps(form, x)]), 1, 2)
     return kernel.reshape(form.height.taps, form.width.taps, x.shape[3], y.shape[3])
 
 
@@ -292,5 +278,9 @@ def _dot(a, b, dimensions):
 
 def _by_slices(function, *arrays):
     """The results of `function` on slices of the batch, one after the other, stacked: what it copies stays in cache."""
-    count = math.gcd(arrays[0].shape[0], _SLICES)
+    batch = arrays[0].shape[0]
+    count = 1
+    if isinstance(batch, int):  # the batch of an exported program may be a symbol
+        slices = sum(array.size for array in arrays) // _SLICE
+        count = math.gcd(batch, 1 << max(0, slices.bit_length() - 1))
     return lax.map(lambda parts: function(*parts), [a.reshape(count, -1, *a.shape[1:]) for a in arrays])

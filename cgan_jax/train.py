@@ -79,7 +79,7 @@ class _Run:
         if steps:
             self.state = self.checkpoints.restore(steps[-1], shapes, replicated(mesh))
         else:
-            self.state = replicate(create(algorithm, spec, jax.random.key(self.recipe["seed"])), mesh)
+            self.state = replicate(create_quickly(algorithm, spec, self.recipe["seed"]), mesh)
         self.step = steps[-1] if steps else 0
         self.data = replicate(on_host(dataset.images, dataset.labels), mesh)
         self.sampler = make_sampler(algorithm.generator)
@@ -226,6 +226,13 @@ def steps_per_call(recipe: dict[str, Any]) -> int:
     On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work.
     """
     return recipe["train"]["steps_per_call"] or _STEPS_PER_CALL.get(jax.default_backend(), _STEPS_PER_CALL_ELSEWHERE)
+
+
+def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainState:
+    """The first state, by a program that runs once and is therefore not worth optimising: 3 s of compilation, not 14."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    is_cpu = jax.default_backend() == "cpu"
+    return jax.jit(lambda: create(algorithm, spec, jax.random.key(seed)), compiler_options=options if is_cpu else None)()
 
 
 def describe(algorithm: Algorithm, spec: ImageSpec, shapes: TrainState) -> str:

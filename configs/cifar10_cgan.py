@@ -1,6 +1,6 @@
 """CIFAR-10 by class: the conditional default, the classic pair with the label as a further feature map.
 
-Source: the pair of cifar10_dcgan.py (Radford et al. 2016, as in the Keras tutorials) with the labels of Mirza & Osindero
+Source: the pair of cifar10_dcgan.py (Radford et al. 2016, as in Keras tutorials) with the labels of Mirza & Osindero
 (2014). Differs from the original: one discriminator update on real and generated images together, mirrored real images,
 an averaged generator, 64 images a batch for both networks.
 

@@ -1,8 +1,8 @@
 """Handwritten digits by class: the embedded default, trained in minutes on a laptop's processor.
 
 Data: scikit-learn's 1,797 8x8 digits (Alpaydin & Kaynak, UCI 1998), each pixel repeated 4x4. Nothing is downloaded.
-Networks: the classic DCGAN pair with a label map, narrowed; learning rates above the classic 2e-4 (1e-3 for the generator,
-5e-4 for the discriminator), since so few images are shown.
+Networks: the classic DCGAN pair with a label map, narrowed; learning rates above the classic 2e-4 (1e-3 for the
+generator, 5e-4 for the discriminator), since so few images are shown.
 
     cgan train --config=configs/digits.py --workdir=runs/digits
 """

@@ -33,6 +33,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_integer(
         "step", None, "The checkpoint's generator step; the latest if left out.", flag_values=flags
     )
+    absl_flags.DEFINE_bool("cache", True, "Keep compiled programs in $CGAN_CACHE_DIR.", flag_values=flags)
     absl_flags.DEFINE_bool(
         "force", False, "Replace files that exist and that this command would write.", flag_values=flags
     )
@@ -49,7 +50,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed must be 0 to {2**32 - 1}, given {flags.seed}")
 
-    from cgan_jax import image_writers, sampling
+    from cgan_jax import compilation_cache, image_writers, sampling
     from cgan_jax.workdir import read_info
 
     info = read_info(Path(flags.workdir))
@@ -62,6 +63,8 @@ def main(flags: absl_flags.FlagValues) -> None:
     paths = list(image_writers.image_paths(out, labels, indices, info.class_names)) if is_folder else [out]
     image_writers.check_free(paths, flags.force)
 
+    if flags.cache:
+        compilation_cache.enable()
     sampler = sampling.Sampler(Path(flags.workdir), flags.step)
     batches = sampler.images(flags.seed, labels, indices)
     if is_folder:

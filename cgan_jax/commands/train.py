@@ -25,6 +25,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         sys_argv=["cgan", *argv],
     )
     absl_flags.DEFINE_string("workdir", None, "The folder of the run; created where needed.", flag_values=flags)
+    absl_flags.DEFINE_bool("cache", True, "Keep compiled programs in $CGAN_CACHE_DIR.", flag_values=flags)
     absl_flags.DEFINE_bool("profile", False, "Write a profile of a few steps for TensorBoard.", flag_values=flags)
 
 
@@ -33,6 +34,9 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise UsageError("both --config=FILE and --workdir=FOLDER are needed (see cgan train --help)")
     if not isinstance(flags.config, ConfigDict):
         raise UsageError("get_config() of the recipe must return an ml_collections.ConfigDict")
+    from cgan_jax import compilation_cache
     from cgan_jax.train import train_and_evaluate
 
+    if flags.cache:
+        compilation_cache.enable()
     train_and_evaluate(flags.config.to_dict(), Path(flags.workdir), profile=flags.profile)

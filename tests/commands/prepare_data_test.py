@@ -230,7 +230,7 @@ WRONG = {
     "a missing batch": lambda path: tar(path, damaged("data_batch_5.bin", None)),
     "half a record": lambda path: tar(path, damaged("test_batch.bin", bytes(3073 + 1000))),
     "a label that is no class": lambda path: tar(path, damaged("data_batch_3.bin", b"\x0a" + bytes(3072))),
-    "a way out": lambda path: tar(path, {"../escaped": b"x"} | cifar10_files()[0]),
+    "a way out": lambda path: tar(path, cifar10_files()[0] | {"../../../escaped": b"x"}),
 }
 
 

@@ -51,7 +51,7 @@ def test_jpeg(suffix, tmp_path):
 def test_grey_is_repeated_and_transparency_is_black(tmp_path):
     grey = noise(channels=1)
     write(tmp_path / "a" / "1.png", grey)
-    write(tmp_path / "a" / "2.png", grey.astype(np.uint16) * 257)  # 16 bits
+    write(tmp_path / "a" / "2.png", grey.astype(np.uint16) * 256 + 7)  # 16 bits
     rgba = np.concatenate([noise(), np.zeros((8, 8, 1), np.uint8)], axis=-1)
     rgba[:4, :, 3] = 255
     write(tmp_path / "a" / "3.png", rgba)
@@ -120,6 +120,14 @@ def test_a_broken_file_stops_with_its_path(suffix, kept, tmp_path):
     write(tmp_path / "a" / f"1.{suffix}", noise())
     broken = write(tmp_path / "b" / f"2.{suffix}", noise(32, 32))
     broken.write_bytes(broken.read_bytes()[:kept])
+    assert refused(tmp_path).startswith(f"{broken}: not a picture that can be read")
+
+
+def test_a_picture_broken_in_the_middle_stops_with_its_path(tmp_path):
+    broken = write(tmp_path / "a" / "1.png", noise(200, 200))
+    content = broken.read_bytes()
+    second_chunk = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    broken.write_bytes(content[:second_chunk] + bytes(4) + content[second_chunk + 4 :])
     assert refused(tmp_path).startswith(f"{broken}: not a picture that can be read")
 
 

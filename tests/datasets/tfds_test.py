@@ -251,6 +251,7 @@ DAMAGES = {
     "another pixel": (lambda content: flip(content, 200), "data of the record at byte 0 fails"),
     "another checksum": (lambda content: flip(content, len(content) - 1), "data of the record at byte"),
     "no example": (lambda content: framed(b"\xff" * 40) * 23, "record 0 holds no 'image'"),
+    "no features": (lambda content: framed(b"") * 23, "record 0 holds no 'image'"),
 }
 
 

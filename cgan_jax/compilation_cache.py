@@ -1,0 +1,24 @@
+"""Compiled programs kept on disk, so that a command that was run before starts at once."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: $CGAN_CACHE_DIR, else ~/.cache/cgan_jax, for its owner alone."""
+    folder = Path(os.environ.get("CGAN_CACHE_DIR") or Path.home() / ".cache" / "cgan_jax")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def enable() -> None:
+    """Keeps compiled programs, apart for each version and backend; without a folder to write to, does nothing."""
+    try:
+        folder = cache_folder() / "xla" / f"{jax.__version__}-{jax.default_backend()}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
