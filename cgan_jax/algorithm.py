@@ -62,13 +62,16 @@ def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Modul
     module = module_named("cgan_jax.architectures", config["architecture"], "architecture")
     kind = getattr(module, player.capitalize())
     fixed = spec._asdict() if config["dataset"]["conditional"] else spec._replace(num_classes=0)._asdict()
-    allowed = {f.name for f in dataclasses.fields(kind)} - {"parent", "name"} - set(fixed)
-    given = set(config[player])
-    if given != allowed:
+    takes = {f.name: f.type for f in dataclasses.fields(kind) if f.name not in {"parent", "name", *fixed}}
+    given = config[player]
+    if set(given) != set(takes):
         raise UsageError(
-            f"{player} of {config['architecture']} takes {', '.join(sorted(allowed))};"
+            f"{player} of {config['architecture']} takes {', '.join(sorted(takes))};"
             f" the recipe gives {', '.join(sorted(given)) or 'nothing'}"
         )
+    for name, type_ in takes.items():
+        if type(given[name]) is not type_:
+            raise UsageError(f"{player}.{name} must be of type {type_.__name__}, given {given[name]!r}")
     return kind(**fixed, **config[player])
 
 

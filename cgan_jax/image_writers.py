@@ -12,12 +12,19 @@ from cgan_jax import pictures
 from cgan_jax.errors import UsageError
 
 _UNCONDITIONAL_COLUMNS = 8
+_LONGEST_NAME = 100
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
-    """Class names reduced to [A-Za-z0-9_-], since they can come from foreign files; the class id keeps them apart."""
-    reduced = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in class_names]
-    return [name if name and reduced.count(name) == 1 else f"{label}_{name}" for label, name in enumerate(reduced)]
+    """Class names reduced to [A-Za-z0-9_-], since they can come from foreign files.
+
+    Where two of them would meet, also on a disk that takes "Cat" for "cat", or one is empty, all begin with their class
+    id.
+    """
+    reduced = [re.sub(r"[^A-Za-z0-9_-]", "_", name)[:_LONGEST_NAME] for name in class_names]
+    if all(reduced) and len({name.lower() for name in reduced}) == len(reduced):
+        return reduced
+    return [f"{label}_{name}" for label, name in enumerate(reduced)]
 
 
 def image_paths(folder: Path, labels: np.ndarray, indices: np.ndarray, class_names: Sequence[str]) -> Iterator[Path]:
@@ -68,12 +75,15 @@ def write_folder(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Pa
     """One PNG per image, under `paths` inside `folder`; a folder that is new appears when it is complete."""
     target = folder if folder.exists() else folder.with_name(f".{folder.name}.partial")
     if target != folder:
-        shutil.rmtree(target, ignore_errors=True)
-    places = iter(paths)
-    for batch in batches:
-        for image in batch:
-            place = target / next(places).relative_to(folder)
+        shutil.rmtree(target, ignore_errors=True)  # what a killed command left
+    images = (image for batch in batches for image in batch)
+    try:
+        for image, path in zip(images, paths, strict=True):
+            place = target / path.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             pictures.save(pictures.to_pillow(image), place)
-    if target != folder:
-        os.replace(target, folder)
+        if target != folder:
+            os.replace(target, folder)
+    finally:
+        if target != folder:
+            shutil.rmtree(target, ignore_errors=True)

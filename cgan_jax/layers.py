@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from cgan_jax import convolution, replica
+from cgan_jax.errors import UsageError
 
 glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -56,6 +57,8 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not 0.0 <= self.rate < 1.0:
+            raise UsageError(f"dropout must be at least 0 and less than 1, given {self.rate}")
         if not train or self.rate == 0.0:
             return x
         keys = replica.sample_keys(self.make_rng("dropout"), x.shape[0])

@@ -84,6 +84,8 @@ def check(recipe: Mapping[str, Any]) -> None:
     for player in ("generator", "discriminator"):
         _check_section(player, recipe[player])
         for name, number in recipe[player].items():
+            if type(number) not in (bool, int, float, str):
+                raise UsageError(f"{player}.{name} must be a number, a text or a truth value, given {number!r}")
             _check_value(f"{player}.{name}", number, Value(type(number), low=1 if type(number) is int else 0.0))
     _check_losses(recipe["loss"])
 
@@ -144,15 +146,16 @@ def _check_section(name: str, given: Any) -> None:
 
 
 def _check_value(name: str, given: Any, value: Value) -> None:
-    if value.kind not in (int, float, str, bool) or type(given) is not value.kind:
+    if type(given) is not value.kind:
         raise UsageError(f"{name} must be of type {value.kind.__name__}, given {given!r}")
     if value.choices and given not in value.choices:
         raise UsageError(f"{name} must be one of {', '.join(value.choices)}, given {given!r}")
     if value.kind in (int, float):
-        inside = value.low <= given <= value.high and math.isfinite(given)
-        if not inside or (value.positive and given == 0):
-            least = f"more than {value.low:g}" if value.positive else f"at least {value.low:g}"
-            most = f" and at most {value.high:g}" if math.isfinite(value.high) else ""
+        if not math.isfinite(given):
+            raise UsageError(f"{name} must be a finite number, given {given!r}")
+        if not value.low <= given <= value.high or (value.positive and given == 0):
+            least = f"more than {value.low:.12g}" if value.positive else f"at least {value.low:.12g}"
+            most = f" and at most {value.high:.12g}" if math.isfinite(value.high) else ""
             raise UsageError(f"{name} must be {least}{most}, given {given!r}")
 
 

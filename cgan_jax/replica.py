@@ -45,7 +45,13 @@ def varying(tree: Tree) -> Tree:
     Without it `shard_map` sums the gradient over the replicas by itself, and the mean taken afterwards is silently too
     large by their number.
     """
-    return jax.tree.map(lambda x: lax.pcast(x, AXIS, to="varying"), tree) if is_mapped() else tree
+    if not is_mapped():
+        return tree
+    return jax.tree.map(lambda x: x if _varies(x) else lax.pcast(x, AXIS, to="varying"), tree)
+
+
+def _varies(x: jax.Array) -> bool:
+    return AXIS in jax.typeof(x).manual_axis_type.varying
 
 
 def sample_indices(n: int) -> jax.Array:

@@ -98,13 +98,16 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
     """ "3,7", "cat,Dog" or "all" -> class ids in this order. Raises UsageError for what is no class, or given twice."""
     if text.strip().lower() == "all":
         return list(range(len(class_names)))
-    by_name = {name.lower(): label for label, name in enumerate(class_names)}
+    names = [name.lower() for name in class_names]
     labels = []
     for word in (word.strip().lower() for word in text.split(",")):
         if word.isdecimal() and int(word) < len(class_names):
             label = int(word)
-        elif word in by_name:
-            label = by_name[word]
+        elif names.count(word) > 1:
+            bearers = ", ".join(str(label) for label, name in enumerate(names) if name == word)
+            raise UsageError(f"several classes are named {word!r}; give a number: {bearers}")
+        elif word in names:
+            label = names.index(word)
         else:
             known = ", ".join(f"{label} {name}" for label, name in enumerate(class_names[:20]))
             more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""

@@ -4,12 +4,15 @@ A head turns a discriminator's features into an `Output`. The step evaluates the
 all it knows into a `Pass`, and sums the `Term`s that the recipe lists.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from cgan_jax import replica
+from cgan_jax.errors import UsageError
 from cgan_jax.lookup import entry_named
 
 
@@ -90,15 +93,14 @@ def every(term: Term, k: int) -> Term:
         return term
 
     def value(passed: Pass) -> tuple[jax.Array, Any]:
+        # Both branches must say alike of every result that it varies over replicas.
         def now():
             values, memory = term.value(passed)
-            return k * values, memory
+            return replica.varying((k * values, memory))
 
         def not_now():
             shapes, _ = jax.eval_shape(now)
-            # Made from the logits, so that both branches vary over replicas alike.
-            first = next(iter(passed.outputs.values())).logits
-            return jnp.zeros(shapes.shape, shapes.dtype) * first[0], passed.memory
+            return replica.varying((jnp.zeros(shapes.shape, shapes.dtype), passed.memory))
 
         return jax.lax.cond(passed.step % k == 0, now, not_now)
 
@@ -108,16 +110,30 @@ def every(term: Term, k: int) -> Term:
 def from_recipe(
     section: Mapping[str, Mapping[str, float]], table: Mapping[str, Callable[..., Term]]
 ) -> tuple[Weighted, ...]:
-    """{name: {"weight": w, "every": k, **hyperparameters}} -> the terms to sum; those of weight 0 are left out."""
+    """{name: {"weight": w, "every": k, **hyperparameters}} -> the terms to sum; those of weight 0 are left out.
+
+    Raises UsageError for a loss that does not exist and for hyperparameters it does not take or lacks.
+    """
     terms = []
     for name, entry in section.items():
         hyperparameters = dict(entry)
         weight = hyperparameters.pop("weight")
         k = hyperparameters.pop("every", 1)
         make = entry_named(table, name, "loss")
+        _check_hyperparameters(name, make, hyperparameters)
         if weight != 0.0:
             terms.append(Weighted(name, weight, every(make(**hyperparameters), k)))
     return tuple(terms)
+
+
+def _check_hyperparameters(name: str, make: Callable[..., Term], given: Mapping[str, float]) -> None:
+    takes = inspect.signature(make).parameters
+    needs = {parameter for parameter, its in takes.items() if its.default is its.empty}
+    if not needs <= set(given) <= set(takes):
+        raise UsageError(
+            f"the loss {name} takes {', '.join(['weight', 'every', *takes])};"
+            f" the recipe gives {', '.join(given) or 'no ' + ', '.join(sorted(needs))}"
+        )
 
 
 def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dict[str, Any], dict[str, jax.Array]]:

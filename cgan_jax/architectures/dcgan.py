@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cgan_jax.errors import UsageError
 from cgan_jax.heads import Unconditional
 from cgan_jax.layers import Conv, ConvTranspose, Dropout, LabelMap, glorot_uniform, leaky_relu
 from cgan_jax.terms import Output
@@ -25,6 +26,8 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        if self.image_size % 4:
+            raise UsageError(f"dcgan draws images whose side is a multiple of 4, given image_size {self.image_size}")
         side = self.image_size // 4
         x = leaky_relu(nn.Dense(side * side * self.width, kernel_init=glorot_uniform)(latents))
         x = x.reshape(-1, side, side, self.width)

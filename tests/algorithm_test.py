@@ -1,0 +1,144 @@
+"""A recipe turned into networks, terms and plain numbers."""
+
+import copy
+
+import pytest
+
+from cgan_jax import algorithm
+from cgan_jax.architectures import dcgan
+from cgan_jax.errors import UsageError
+
+SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=10)
+
+
+def changed(recipe, **sections):
+    result = copy.deepcopy(recipe)
+    for section, values in sections.items():
+        result[section].update(values)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("kimg", "batch_size", "d_steps", "steps"),
+    [
+        (0.0, 16, 1, 0),
+        (0.016, 16, 1, 1),
+        (0.017, 16, 1, 2),  # at least that many images
+        (0.128, 16, 1, 8),
+        (0.128, 16, 3, 3),
+        (1.1, 100, 1, 11),  # 1.1 * 1000 is a little more than 1100 in floats
+        (0.3, 100, 1, 3),  # and 0.1 + 0.2 more than 0.3
+        (0.1 + 0.2, 100, 1, 3),
+        (10_000.0, 128, 1, 78_125),
+        (25_600.0, 256, 5, 20_000),
+    ],
+)
+def test_a_length_is_the_fewest_steps_that_show_so_many_images(recipe, kimg, batch_size, d_steps, steps):
+    config = changed(recipe, train={"batch_size": batch_size, "d_steps_per_g_step": d_steps})
+    assert algorithm.steps_for(config, kimg) == steps
+
+
+def test_a_step_shows_the_real_images_of_all_its_discriminator_updates(recipe):
+    config = changed(recipe, train={"batch_size": 16, "g_batch_size": 64, "d_steps_per_g_step": 5})
+    assert algorithm.images_per_step(config) == 80
+
+
+def test_a_recipe_gives_its_networks_terms_and_numbers(recipe):
+    config = changed(recipe, dataset={"flip": True}, train={"g_batch_size": 32, "d_steps_per_g_step": 2})
+    config["loss"] = {
+        "d_updates": {
+            "first": {"hinge_real": {"weight": 1.0}},
+            "idle": {"bce_real": {"weight": 0.0}},
+            "second": {"hinge_fake": {"weight": 0.5}, "r1": {"weight": 10.0, "every": 4}},
+        },
+        "g_terms": {"hinge": {"weight": 1.0}, "l2": {"weight": 2.0}},
+    }
+    built = algorithm.build(config, SPEC)
+    assert built.generator == dcgan.Generator(8, 1, 10, latent_dim=4, width=4, embedding_dim=3)
+    assert built.discriminator == dcgan.Discriminator(8, 1, 10, width=4, embedding_dim=3, dropout=0.3)
+    listed = {name: [(term.name, term.weight) for term in terms] for name, terms in built.d_updates.items()}
+    assert listed == {"first": [("hinge_real", 1.0)], "second": [("hinge_fake", 0.5), ("r1", 10.0)]}
+    assert [(term.name, term.weight) for term in built.g_terms] == [("hinge", 1.0), ("l2", 2.0)]
+    assert (built.batch_size, built.g_batch_size, built.d_steps_per_g_step, built.flip) == (16, 32, 2, True)
+
+
+def test_an_unconditional_recipe_gives_networks_of_no_classes(recipe):
+    built = algorithm.build(changed(recipe, dataset={"conditional": False}), SPEC)
+    assert (built.generator.num_classes, built.discriminator.num_classes) == (0, 0)
+
+
+def test_the_average_keeps_half_of_itself_over_its_halflife(recipe):
+    config = changed(recipe, ema={"halflife_kimg": 0.8, "start_kimg": 0.1})
+    built = algorithm.build(config, SPEC)
+    # 16 images a step, so 50 steps are 800 images.
+    assert built.ema_decay**50 == pytest.approx(0.5, rel=1e-12)
+    assert built.ema_start_step == 7
+    assert algorithm.build(changed(recipe, ema={"halflife_kimg": 0.0}), SPEC).ema_decay == 0.0
+
+
+def test_the_schedules_end_with_the_run(recipe):
+    """8 steps of 2 discriminator updates each are 8 generator and 32 discriminator updates of two entries."""
+    config = changed(recipe, train={"total_kimg": 0.256, "d_steps_per_g_step": 2})
+    config["loss"]["d_updates"] = {"a": {"bce_real": {"weight": 1.0}}, "b": {"bce_fake": {"weight": 1.0}}}
+    for player in ("g_optimizer", "d_optimizer"):
+        config[player].update(schedule="linear", b1=0.0, b2=0.0, learning_rate=1.0)
+    built = algorithm.build(config, SPEC)
+    for optimizer, updates in ((built.g_optimizer, 8), (built.d_optimizer, 32)):
+        state, rates = optimizer.init(0.0), []
+        for _ in range(updates + 1):
+            update, state = optimizer.update(1.0, state)
+            rates.append(-float(update))
+        assert rates[1] == pytest.approx(1 - 1 / updates, rel=1e-6)
+        assert rates[-2] == pytest.approx(1 / updates, rel=1e-5) and rates[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"generator": {"depth": 3}},
+            "generator of dcgan takes embedding_dim, latent_dim, width;"
+            " the recipe gives depth, embedding_dim, latent_dim, width",
+        ),
+        (
+            {"discriminator": {"image_size": 8}},
+            "discriminator of dcgan takes dropout, embedding_dim, width;"
+            " the recipe gives dropout, embedding_dim, image_size, width",
+        ),
+        ({"generator": {"width": 4.0}}, "generator.width must be of type int, given 4.0"),
+        ({"generator": {"width": True}}, "generator.width must be of type int, given True"),
+        ({"discriminator": {"dropout": 0}}, "discriminator.dropout must be of type float, given 0"),
+    ],
+)
+def test_numbers_that_a_network_does_not_take_are_one_line(recipe, sections, message):
+    with pytest.raises(UsageError) as caught:
+        algorithm.build(changed(recipe, **sections), SPEC)
+    assert str(caught.value) == message
+
+
+def test_a_network_without_any_of_its_numbers_is_one_line(recipe):
+    recipe["generator"] = {}
+    with pytest.raises(UsageError, match=r"takes embedding_dim, latent_dim, width; the recipe gives nothing$"):
+        algorithm.build(recipe, SPEC)
+
+
+def test_an_unknown_architecture_is_one_line(recipe):
+    recipe["architecture"] = "dcgam"
+    with pytest.raises(UsageError, match=r"^unknown architecture 'dcgam'; there are: .*dcgan"):
+        algorithm.build(recipe, SPEC)
+
+
+@pytest.mark.parametrize("player", ["d_updates", "g_terms"])
+def test_a_player_without_a_loss_is_one_line(recipe, player):
+    loss = recipe["loss"]
+    listing = loss["g_terms"] if player == "g_terms" else loss["d_updates"]["both"]
+    for entry in listing.values():
+        entry["weight"] = 0.0
+    with pytest.raises(UsageError, match="must each list at least one loss of weight other than 0"):
+        algorithm.build(recipe, SPEC)
+
+
+def test_an_unknown_loss_is_one_line(recipe):
+    recipe["loss"]["g_terms"] = {"bce_real": {"weight": 1.0}}
+    with pytest.raises(UsageError, match=r"^unknown loss 'bce_real'; there are: bce, .*, l2$"):
+        algorithm.build(recipe, SPEC)

@@ -1,0 +1,41 @@
+"""Heads against their formulas in NumPy."""
+
+import by_hand
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cgan_jax import heads
+
+FEATURES = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+LABELS = np.array([0, 3, 1, 1, 2, 0], np.int32)
+
+
+def test_the_unconditional_head_is_one_dense_unit_that_reads_no_labels():
+    head = heads.Unconditional()
+    params = head.init(jax.random.key(0), FEATURES, LABELS)["params"]
+    assert jax.tree.map(jnp.shape, params) == {"Dense_0": {"kernel": (5, 1), "bias": (1,)}}
+    params["Dense_0"]["bias"] = jnp.float32([0.25])
+    output = head.apply({"params": params}, FEATURES, LABELS)
+    np.testing.assert_allclose(output.logits, by_hand.dense(FEATURES, params["Dense_0"])[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(head.apply({"params": params}, FEATURES, LABELS * 0).logits, output.logits)
+    assert output.extras == {}
+
+
+def test_the_projection_head_adds_the_inner_product_with_the_labels_embedding():
+    head = heads.Projection(4)
+    params = head.init(jax.random.key(0), FEATURES, LABELS)["params"]
+    assert params["Embed_0"]["embedding"].shape == (4, 5)
+    params["Dense_0"]["bias"] = jnp.float32([0.25])
+    output = head.apply({"params": params}, FEATURES, LABELS)
+    products = np.sum(np.asarray(params["Embed_0"]["embedding"], np.float64)[LABELS] * FEATURES, axis=1)
+    expected = by_hand.dense(FEATURES, params["Dense_0"])[:, 0] + products
+    np.testing.assert_allclose(output.logits, expected, rtol=1e-5, atol=1e-6)  # sums of ten products that cancel
+
+
+@pytest.mark.parametrize("head", [heads.Unconditional(), heads.Projection(4)], ids=lambda head: type(head).__name__)
+def test_logits_are_float32_vectors_whatever_the_features_are(head):
+    features = jnp.asarray(FEATURES, jnp.bfloat16)
+    output, _ = head.init_with_output(jax.random.key(0), features, LABELS)
+    assert (output.logits.shape, output.logits.dtype) == ((6,), jnp.float32)

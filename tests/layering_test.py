@@ -1,0 +1,136 @@
+"""The house: imports point strictly down, files are named for what they do, and help comes at once."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cgan_jax
+
+ROOT = Path(cgan_jax.__file__).parent
+
+# From the top. A file may import from floors below its own only; a package's name stands for all of its files.
+FLOORS = [
+    ["__main__"],
+    ["commands"],
+    ["train"],
+    ["sampling", "train_step"],
+    ["checkpoint", "image_writers"],
+    ["train_state"],
+    ["algorithm"],
+    ["data", "metric_writers", "optimizers", "pictures", "progress", "sharding", "signals", "workdir"],
+    ["architectures", "datasets"],
+    ["heads", "losses", "regularizers"],
+    ["layers"],
+    ["convolution", "recipe", "terms"],
+    ["lookup", "replica"],
+    ["errors"],
+    ["__init__"],
+]
+# The package's own front door, which its files may use.
+WITHIN = {"datasets": {"datasets"}}
+
+BANNED = ("utils", "misc", "common", "helpers", "base", "manager")
+ADVICE = (
+    "Move what both need to a lower file that it belongs to, or give the file another floor in FLOORS"
+    " (tests/layering_test.py) if the house itself has changed."
+)
+
+
+def module_of(path: Path) -> str:
+    """The entry of FLOORS that a file belongs to."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
+
+
+def floor_of(module: str) -> int:
+    (number,) = [number for number, floor in enumerate(FLOORS) if module in floor]
+    return number
+
+
+def imported(path: Path) -> set[str]:
+    """The entries of FLOORS that a file imports from, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, *inner = name.split(".")
+            if package == "cgan_jax":
+                is_module = inner and ((ROOT / inner[0]).is_dir() or (ROOT / f"{inner[0]}.py").is_file())
+                found.add(inner[0] if is_module else "__init__")
+    return found
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def test_every_file_has_one_floor_and_every_floor_only_files_that_exist():
+    listed = [module for floor in FLOORS for module in floor]
+    assert len(listed) == len(set(listed))
+    missing = {module_of(path) for path in FILES} - set(listed)
+    assert not missing, f"give {missing} a floor in FLOORS, as low as what they import allows"
+    gone = set(listed) - {module_of(path) for path in FILES}
+    assert not gone, f"take {gone} out of FLOORS"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_imports_point_strictly_down(path):
+    module = module_of(path)
+    for name in imported(path) - WITHIN.get(module, set()):
+        assert floor_of(name) > floor_of(module), f"{module} imports {name}, which is not below it. {ADVICE}"
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text(
+        "import cgan_jax.train\nfrom cgan_jax import data, __version__\ndef f():\n    from cgan_jax.heads import X\n"
+        "import numpy\nfrom cgan_jax.architectures.dcgan import Generator\n"
+    )
+    assert imported(path) == {"train", "data", "__init__", "heads", "architectures"}
+
+
+def test_architectures_know_nothing_of_each_other():
+    """One can be read, copied and deleted alone."""
+    for path in (ROOT / "architectures").glob("*.py"):
+        assert "architectures" not in imported(path), path
+
+
+def test_no_file_is_named_for_nothing():
+    for path in FILES:
+        assert not any(word in path.stem.split("_") for word in BANNED), f"{path.name} does not say what it is for"
+
+
+def test_the_package_itself_imports_nothing():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+COMMANDS = sorted(path.stem.replace("_", "-") for path in (ROOT / "commands").glob("[!_]*.py"))
+
+
+HELP = [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)]
+
+
+@pytest.mark.parametrize("argv", HELP, ids=" ".join)
+def test_help_comes_before_anything_heavy_is_imported(argv):
+    code = f"""
+import sys
+from cgan_jax.__main__ import run
+code = run({argv!r})
+heavy = [name for name in ("jax", "numpy", "tensorflow", "flax", "matplotlib", "PIL") if name in sys.modules]
+print("exit code", code, "imported", heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    *text, last = done.stdout.splitlines()
+    assert last == "exit code 0 imported []", done.stderr
+    assert len(text) >= 1 and done.stderr == ""
+    if argv == ["--help"]:
+        assert all(any(line.startswith(f"  {command}") for line in text) for command in COMMANDS)

@@ -1,0 +1,93 @@
+"""Event files, read back by TensorBoard's own reader."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cgan_jax import metric_writers
+
+
+def read(folder):
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    return events.Reload()
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = metric_writers.EventFileWriter(tmp_path)
+    yield writer
+    writer.close()
+
+
+def test_scalars_are_read_back_at_their_steps(writer, tmp_path):
+    writer.write_scalars(3, {"train/d_loss": 1.5, "train/g_loss": np.float32(0.25)})
+    writer.write_scalars(7, {"train/d_loss": np.array(2.5)})
+    writer.flush()
+    events = read(tmp_path)
+    assert sorted(events.Tags()["scalars"]) == ["train/d_loss", "train/g_loss"]
+    assert [(event.step, event.value) for event in events.Scalars("train/d_loss")] == [(3, 1.5), (7, 2.5)]
+    assert [(event.step, event.value) for event in events.Scalars("train/g_loss")] == [(3, 0.25)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_read_back_pixel_by_pixel(writer, tmp_path, channels):
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, channels), dtype=np.uint8)
+    writer.write_images(11, {"samples": images})
+    writer.close()
+    events = read(tmp_path)
+    assert sorted(events.Tags()["images"]) == ["samples/0", "samples/1"]
+    for number, image in enumerate(images):
+        (event,) = events.Images(f"samples/{number}")
+        assert (event.step, event.height, event.width) == (11, 5, 7)
+        pixels = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
+        np.testing.assert_array_equal(pixels.reshape(5, 7, channels), image)
+
+
+def test_texts_are_read_back_and_marked_for_the_text_page(writer, tmp_path):
+    writer.write_texts(2, {"note": "zwölf *cats*"})
+    writer.close()
+    events = read(tmp_path)
+    (event,) = events.Tensors("note")
+    assert (event.step, event.tensor_proto.string_val[0].decode()) == (2, "zwölf *cats*")
+    assert events.SummaryMetadata("note").plugin_data.plugin_name == "text"
+
+
+def test_the_recipe_is_read_back_as_a_table(writer, tmp_path):
+    writer.write_hparams({"seed": 0, "train.total_kimg": 1.5})
+    writer.close()
+    (event,) = read(tmp_path).Tensors("hparams")
+    text = event.tensor_proto.string_val[0].decode()
+    assert text == "| name | value |\n|---|---|\n| seed | 0 |\n| train.total_kimg | 1.5 |"
+
+
+def test_without_tensorflow_the_writer_needs_only_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setattr(metric_writers, "has_tensorflow", lambda: False)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    writer = metric_writers.make_writer(tmp_path)
+    writer.write_scalars(1, {"a": 1.0})
+    writer.close()
+    assert [event.value for event in read(tmp_path).Scalars("a")] == [1.0]
+    assert metric_writers.make_hooks(writer, tmp_path, 10, profile=False) == []
+
+
+def test_looking_for_tensorflow_does_not_import_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    assert metric_writers.has_tensorflow() in (True, False)
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_profile_traces_the_second_to_the_sixth_call(tmp_path, monkeypatch):
+    calls, number = [], 0
+    monkeypatch.setattr(
+        metric_writers.jax.profiler, "start_trace", lambda where: calls.append(("start", number, where))
+    )
+    monkeypatch.setattr(metric_writers.jax.profiler, "stop_trace", lambda: calls.append(("stop", number)))
+    monkeypatch.setattr(metric_writers, "has_tensorflow", lambda: False)
+    (hook,) = metric_writers.make_hooks(None, tmp_path, 100, profile=True)
+    for number in range(1, 20):
+        hook(100 * number)
+    assert calls == [("start", 2, str(tmp_path)), ("stop", 6)]

@@ -1,0 +1,77 @@
+"""Grids and curves, pixel by pixel where it matters."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan_jax import pictures
+
+
+def flat(value, size=32, channels=1):
+    return np.full((size, size, channels), value, np.uint8)
+
+
+def test_a_grid_has_every_image_at_its_row_and_column_with_gaps_between():
+    rows = [[flat(10), flat(20), flat(30)], [flat(40), flat(50), flat(60)]]
+    picture = np.asarray(pictures.grid(rows))
+    # 32 pixels are shown as 64; gaps of 2 around each.
+    assert picture.shape == (2 * 66 + 2, 3 * 66 + 2, 3)
+    for y in range(2):
+        for x in range(3):
+            cell = picture[2 + 66 * y : 66 + 66 * y, 2 + 66 * x : 66 + 66 * x]
+            np.testing.assert_array_equal(cell, np.full((64, 64, 3), rows[y][x][0, 0, 0]))
+    np.testing.assert_array_equal(picture[66:68], 255)
+    np.testing.assert_array_equal(picture[:, 66:68], 255)
+
+
+@pytest.mark.parametrize(("size", "shown"), [(8, 64), (28, 56), (32, 64), (64, 64), (100, 100)])
+def test_small_images_are_enlarged_by_whole_pixels(size, shown):
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    picture = np.asarray(pictures.grid([[image]]))
+    expected = image.repeat(shown // size, axis=0).repeat(shown // size, axis=1)
+    np.testing.assert_array_equal(picture[2:-2, 2:-2], expected)
+
+
+def test_rows_of_different_lengths_leave_paper():
+    picture = np.asarray(pictures.grid([[flat(0), flat(0)], [flat(0)]]))
+    np.testing.assert_array_equal(picture[68:132, 68:132], 255)
+    np.testing.assert_array_equal(picture[68:132, 2:66], 0)
+
+
+def test_names_stand_beside_their_rows_and_move_the_images_aside():
+    rows = [[flat(7)], [flat(7)]]
+    plain, named = (np.asarray(pictures.grid(rows, names)) for names in ((), ("cat", "a longer name")))
+    margin = named.shape[1] - plain.shape[1]
+    np.testing.assert_array_equal(named[:, margin:], plain)
+    first, second = named[2:66, :margin], named[68:132, :margin]
+    assert 0 < np.sum(first < 255) < np.sum(second < 255), "more ink for the longer name"
+    assert np.all(named[:, margin - 1] == 255), "no name is cut off"
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_a_saved_image_is_read_back_pixel_by_pixel(tmp_path, channels, mode):
+    image = np.random.default_rng(0).integers(0, 256, (5, 6, channels), dtype=np.uint8)
+    pictures.save(pictures.to_pillow(image), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as read:
+        assert (read.format, read.mode) == ("PNG", mode)
+        np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_curves_show_what_was_logged_and_leave_one_file(tmp_path):
+    history = [
+        {"kimg": float(i), "train/d_loss": 1.0, "train/g_loss": float(i), "train/d_accuracy_real": 0.5}
+        for i in range(5)
+    ]
+    sizes = {}
+    for name, lines in (("empty", []), ("full", history)):
+        pictures.save_curves(lines, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as read:
+            assert read.format == "PNG"
+            sizes[name] = read.size
+            coloured = np.ptp(np.asarray(read.convert("RGB")).astype(int), axis=2) > 60
+            # Each curve is a line of colour across its panel; the legend's strokes are all there is without.
+            assert (coloured.sum() > 1000) == (name == "full")
+    assert sizes["empty"] == sizes["full"] and sorted(os.listdir(tmp_path)) == ["empty.png", "full.png"]

@@ -1,0 +1,67 @@
+"""Progress: lines where nobody watches, a bar on a terminal."""
+
+import io
+import sys
+
+import pytest
+
+from cgan_jax import progress
+
+SCALARS = {"time/images_per_sec": 500.0, "train/d_loss": 1.23456, "train/g_loss": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
+        (75.3, "1m15s"),
+        (3599.4, "59m59s"),
+        (3599.6, "1h00m"),
+        (3660, "1h01m"),
+        (90000, "25h00m"),
+    ],
+)
+def test_a_duration_is_short_and_carries_over(seconds, text):
+    assert progress.duration(seconds) == text
+
+
+def test_a_line_says_how_far_how_fast_and_how_long(capsys):
+    shown = progress.TrainingProgress(0.0, 30.0, images_per_epoch=2000)
+    shown.report(80, 5.0, SCALARS)
+    # 5,000 of 2,000 images an epoch; 25,000 images left at 500 a second.
+    expected = "kimg 5.0/30.0  step 80  epoch 2.50  d_loss 1.235  g_loss 0.700  500 images/s  50s left\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_nothing_is_left_after_the_end(capsys):
+    progress.TrainingProgress(0.0, 30.0, 2000).report(500, 30.01, SCALARS)
+    assert capsys.readouterr().out.endswith("  0s left\n")
+
+
+def test_lines_of_their_own_are_printed_and_advancing_is_silent(capsys):
+    shown = progress.TrainingProgress(0.0, 30.0, 2000)
+    shown.advance(1, 2.0)
+    shown.say("resuming")
+    shown.close()
+    assert capsys.readouterr() == ("resuming\n", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_a_bar_starts_where_the_run_resumes_and_ends_at_its_length(monkeypatch, capsys):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    shown = progress.TrainingProgress(10.0, 40.0, 2000)
+    shown.report(80, 20.0, SCALARS)
+    shown.advance(160, 41.0)
+    shown.close()
+    text = terminal.getvalue()
+    assert "25%" in text and "10.0/40.0 kimg" in text
+    assert "d_loss 1.235" in text and "500 images/s" in text
+    assert "100%" in text and "40.0/40.0 kimg" in text
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,184 @@
+"""What a recipe must be, line by line: every refusal with the whole of its message."""
+
+import copy
+
+import pytest
+
+from cgan_jax import recipe as recipes
+from cgan_jax.errors import UsageError
+
+MISSING = object()
+
+
+def changed(recipe, key, value):
+    """A copy of the recipe with `section.field` set, or removed where the value is MISSING."""
+    result = copy.deepcopy(recipe)
+    *path, last = key.split(".")
+    section = result
+    for name in path:
+        section = section[name]
+    if value is MISSING:
+        del section[last]
+    else:
+        section[last] = value
+    return result
+
+
+def test_a_complete_recipe_passes_and_is_not_changed(recipe):
+    before = copy.deepcopy(recipe)
+    assert recipes.check(recipe) is None
+    assert recipe == before
+
+
+REFUSALS = [
+    # keys
+    ("archtecture", "dcgan", "the recipe has an unknown key archtecture; did you mean architecture?"),
+    ("train.batchsize", 8, "the recipe has an unknown key train.batchsize; did you mean train.batch_size?"),
+    ("ema.xyzzy", 1.0, "the recipe has an unknown key ema.xyzzy; there are: halflife_kimg, start_kimg"),
+    ("loss.terms", {}, "the recipe has an unknown key loss.terms; did you mean loss.g_terms?"),
+    ("seed", MISSING, "the recipe lacks seed"),
+    ("ema", MISSING, "the recipe lacks ema"),
+    ("generator", MISSING, "the recipe lacks generator"),
+    ("dataset.flip", MISSING, "the recipe lacks dataset.flip"),
+    ("loss.g_terms", MISSING, "the recipe lacks loss.g_terms"),
+    # sections
+    ("train", 3, "train must be a section, given 3"),
+    ("generator", "big", "generator must be a section, given 'big'"),
+    ("loss", None, "loss must be a section, given None"),
+    ("loss.d_updates", 1.0, "loss.d_updates must be a section, given 1.0"),
+    ("loss.d_updates.both", 1.0, "loss.d_updates.both must be a section, given 1.0"),
+    ("loss.d_updates.both.bce_real", 1.0, "loss.d_updates.both.bce_real must be a section, given 1.0"),
+    ("loss.g_terms.bce", 1.0, "loss.g_terms.bce must be a section, given 1.0"),
+    # types
+    ("architecture", 3, "architecture must be of type str, given 3"),
+    ("seed", 1.0, "seed must be of type int, given 1.0"),
+    ("seed", True, "seed must be of type int, given True"),
+    ("dataset.flip", 1, "dataset.flip must be of type bool, given 1"),
+    ("train.total_kimg", 10, "train.total_kimg must be of type float, given 10"),
+    ("train.batch_size", 16.0, "train.batch_size must be of type int, given 16.0"),
+    ("train.batch_size", None, "train.batch_size must be of type int, given None"),
+    ("g_optimizer.b1", "0.5", "g_optimizer.b1 must be of type float, given '0.5'"),
+    ("loss.g_terms.bce.weight", 1, "loss.g_terms.bce.weight must be of type float, given 1"),
+    ("loss.g_terms.bce.every", 2.0, "loss.g_terms.bce.every must be of type int, given 2.0"),
+    ("generator.width", None, "generator.width must be a number, a text or a truth value, given None"),
+    ("generator.width", [4], "generator.width must be a number, a text or a truth value, given [4]"),
+    # ranges
+    ("seed", -1, "seed must be at least 0 and at most 2147483647, given -1"),
+    ("seed", 2**31, "seed must be at least 0 and at most 2147483647, given 2147483648"),
+    ("dataset.image_size", 0, "dataset.image_size must be at least 1, given 0"),
+    ("train.batch_size", 0, "train.batch_size must be at least 1, given 0"),
+    ("train.g_batch_size", -8, "train.g_batch_size must be at least 1, given -8"),
+    ("train.d_steps_per_g_step", 0, "train.d_steps_per_g_step must be at least 1, given 0"),
+    ("train.steps_per_call", -1, "train.steps_per_call must be at least 0, given -1"),
+    ("train.total_kimg", 0.0, "train.total_kimg must be more than 0 and at most 4294967.296, given 0.0"),
+    ("train.total_kimg", 5e6, "train.total_kimg must be more than 0 and at most 4294967.296, given 5000000.0"),
+    ("train.log_kimg", 0.0, "train.log_kimg must be more than 0, given 0.0"),
+    ("train.sample_kimg", -1.0, "train.sample_kimg must be more than 0, given -1.0"),
+    ("checkpoint.every_kimg", 0.0, "checkpoint.every_kimg must be more than 0, given 0.0"),
+    ("checkpoint.max_to_keep", 0, "checkpoint.max_to_keep must be at least 1, given 0"),
+    ("g_optimizer.learning_rate", 0.0, "g_optimizer.learning_rate must be more than 0, given 0.0"),
+    ("d_optimizer.b2", 1.5, "d_optimizer.b2 must be at least 0 and at most 1, given 1.5"),
+    ("ema.halflife_kimg", -0.5, "ema.halflife_kimg must be at least 0, given -0.5"),
+    ("generator.width", 0, "generator.width must be at least 1, given 0"),
+    ("generator.latent_dim", -4, "generator.latent_dim must be at least 1, given -4"),
+    ("discriminator.dropout", -0.1, "discriminator.dropout must be at least 0, given -0.1"),
+    ("loss.d_updates.both.bce_real.every", 0, "loss.d_updates.both.bce_real.every must be at least 1, given 0"),
+    ("train.parallelism", "magic", "train.parallelism must be one of shard_map, pmap, given 'magic'"),
+    # what is no number at all
+    ("train.total_kimg", float("nan"), "train.total_kimg must be a finite number, given nan"),
+    ("train.log_kimg", float("inf"), "train.log_kimg must be a finite number, given inf"),
+    ("ema.start_kimg", float("nan"), "ema.start_kimg must be a finite number, given nan"),
+    ("discriminator.dropout", float("nan"), "discriminator.dropout must be a finite number, given nan"),
+    ("loss.g_terms.bce.weight", float("nan"), "loss.g_terms.bce.weight must be a finite number, given nan"),
+    ("loss.g_terms.bce.weight", -float("inf"), "loss.g_terms.bce.weight must be a finite number, given -inf"),
+    # losses
+    ("loss.g_terms.bce.weight", MISSING, "loss.g_terms.bce lacks its weight"),
+    ("loss.d_updates.both.bce_fake.weight", MISSING, "loss.d_updates.both.bce_fake lacks its weight"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), REFUSALS, ids=[f"{key}={value}" for key, value, _ in REFUSALS])
+def test_a_recipe_that_cannot_work_is_refused_in_one_line(recipe, key, value, message):
+    with pytest.raises(UsageError) as caught:
+        recipes.check(changed(recipe, key, value))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 2**31 - 1),
+        ("train.steps_per_call", 0),
+        ("train.parallelism", "pmap"),
+        ("ema.halflife_kimg", 0.0),
+        ("d_optimizer.b1", 0.0),
+        ("d_optimizer.b2", 1.0),
+        ("loss.g_terms.bce.weight", -2.5),
+        ("loss.g_terms.bce.every", 1),
+        ("generator.kind", "deep"),
+        ("generator.deep", False),
+    ],
+)
+def test_the_ends_of_a_range_are_allowed(recipe, key, value):
+    assert recipes.check(changed(recipe, key, value)) is None
+
+
+@pytest.mark.parametrize("name", ["batch_size", "g_batch_size"])
+def test_a_batch_that_the_devices_cannot_share_is_refused(recipe, name):
+    recipe = changed(recipe, f"train.{name}", 12)
+    assert recipes.check_devices(recipe, 4) is None
+    with pytest.raises(UsageError) as caught:
+        recipes.check_devices(recipe, 8)
+    assert str(caught.value) == f"train.{name}=12 cannot be shared evenly by 8 devices; give a multiple of 8"
+
+
+def test_flattening_gives_every_leaf_by_its_dotted_name_in_order():
+    nested = {"b": 1, "a": {"y": 2, "x": {"z": "3"}}, "c": {}}
+    assert list(recipes.flattened(nested)) == [("b", 1), ("a.y", 2), ("a.x.z", "3")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.total_kimg", 99.0),
+        ("train.steps_per_call", 7),
+        ("train.parallelism", "pmap"),
+        ("train.log_kimg", 99.0),
+        ("train.sample_kimg", 99.0),
+        ("checkpoint.every_kimg", 99.0),
+        ("checkpoint.max_to_keep", 9),
+        ("dataset.data_dir", "/elsewhere"),
+    ],
+)
+def test_a_resumed_run_may_go_on_longer_elsewhere_and_report_differently(recipe, key, value):
+    assert recipes.check_same_run(recipe, changed(recipe, key, value), "runs/a") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("architecture", "biggan"),
+        ("train.batch_size", 32),
+        ("g_optimizer.learning_rate", 1.0),
+        ("ema.start_kimg", 9.0),
+        ("dataset.flip", True),
+        ("generator.width", 8),
+        ("loss.g_terms.bce.weight", 2.0),
+        ("loss.g_terms.hinge", {"weight": 1.0}),
+        ("loss.d_updates.both.bce_fake", MISSING),
+    ],
+)
+def test_a_resumed_run_may_not_change_its_algorithm(recipe, key, value):
+    with pytest.raises(UsageError, match=f"differs in {key}"):
+        recipes.check_same_run(recipe, changed(recipe, key, value), "runs/a")
+
+
+def test_a_refused_resumption_lists_every_key_that_differs_and_no_other(recipe):
+    other = changed(changed(changed(recipe, "seed", 5), "generator.width", 8), "train.total_kimg", 9.0)
+    with pytest.raises(UsageError) as caught:
+        recipes.check_same_run(recipe, changed(other, "loss.g_terms.r", {"weight": 1.0}), "runs/a")
+    assert str(caught.value) == (
+        "runs/a holds a run of another recipe, which differs in generator.width: 4 -> 8;"
+        " loss.g_terms.r.weight: 'absent' -> 1.0; seed: 0 -> 5; use another --workdir"
+    )

@@ -1,0 +1,152 @@
+"""Regularizers of discriminators whose gradient is known by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from replicas import FEW_WAYS, on_replicas
+
+from cgan_jax import regularizers, replica
+from cgan_jax.terms import Batch, Output, Pass
+
+N, SHAPE = 5, (3, 2, 2)
+REAL = np.random.default_rng(1).normal(size=(N, *SHAPE)).astype(np.float32)
+FAKE = np.random.default_rng(2).normal(size=(N, *SHAPE)).astype(np.float32)
+SLOPES = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+LABELS = np.array([0, 1, 2, 1, 0], np.int32)
+
+
+def linear(images, labels):
+    """Gradient: SLOPES (label + 1)."""
+    return Output(jnp.sum(images * SLOPES[None], axis=(1, 2, 3)) * (labels + 1), {})
+
+
+def quadratic(images, labels):
+    """Gradient: SLOPES images (label + 1)."""
+    return Output(jnp.sum(SLOPES[None] * jnp.square(images), axis=(1, 2, 3)) / 2 * (labels + 1), {})
+
+
+def dead(images, labels):
+    return Output(jnp.sum(0 * images, axis=(1, 2, 3)), {})
+
+
+def value(term, discriminate, real=REAL, fake=FAKE, labels=LABELS, key=None):
+    batches = {"real": Batch(jnp.asarray(real), jnp.asarray(labels)), "fake": Batch(jnp.asarray(fake), labels)}
+    batches = {name: batches[name] for name in term.reads}
+    key = jax.random.key(0) if key is None else key
+    values, memory = term.value(Pass(batches, {}, discriminate, None, (), key, jnp.int32(0)))
+    assert memory == ()
+    return values
+
+
+def squared_norms(gradients):
+    return np.sum(gradients.astype(np.float64) ** 2, axis=(1, 2, 3))
+
+
+def expand(labels):
+    return (labels + 1)[:, None, None, None].astype(np.float64)
+
+
+@pytest.mark.parametrize(("name", "images", "reads"), [("r1", REAL, ("real",)), ("r2", FAKE, ("fake",))])
+def test_r1_and_r2_are_half_the_squared_gradient_on_their_own_batch(name, images, reads):
+    term = regularizers.DISCRIMINATOR[name]()
+    assert term.reads == reads
+    expected = squared_norms(SLOPES * images * expand(LABELS)) / 2
+    np.testing.assert_allclose(value(term, quadratic), expected, rtol=2e-6)  # a float32 sum of twelve squares
+    expected = squared_norms(SLOPES * np.ones_like(images) * expand(LABELS)) / 2
+    np.testing.assert_allclose(value(term, linear), expected, rtol=2e-6)
+
+
+def test_r1_can_be_differentiated_with_respect_to_the_discriminators_parameters():
+    """With D scaled by t, R1 is t^2 times as large, so its slope at t is 2 t times R1 at 1."""
+
+    def penalty(t):
+        return jnp.sum(value(regularizers.r1(), lambda x, y: Output(t * quadratic(x, y).logits, {})))
+
+    expected = 2 * 0.7 * np.sum(squared_norms(SLOPES * REAL * expand(LABELS))) / 2
+    np.testing.assert_allclose(jax.grad(penalty)(0.7), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("target", [1.0, 0.0, 2.5])
+def test_the_gradient_penalty_is_the_squared_distance_of_the_gradients_norm_from_its_target(target):
+    term = regularizers.gradient_penalty(target)
+    assert set(term.reads) == {"real", "fake"}
+    norms = np.sqrt(squared_norms(SLOPES * np.ones_like(REAL) * expand(LABELS)))
+    np.testing.assert_allclose(value(term, linear), (norms - target) ** 2, rtol=5e-6)  # a difference, squared
+
+
+def test_the_gradient_penalty_is_1_by_default():
+    np.testing.assert_allclose(value(regularizers.gradient_penalty(), dead), np.ones(N), rtol=1e-5)  # |0| is 1e-6
+
+
+def test_the_gradient_penalty_of_a_dead_discriminator_has_a_finite_slope():
+    def penalty(t):
+        return jnp.sum(value(regularizers.gradient_penalty(), lambda x, y: Output(t * linear(x, y).logits, {})))
+
+    # Its norm is t |slope|, which has no derivative at 0; what matters is that no NaN enters the weights.
+    assert jax.grad(penalty)(0.0) == 0.0
+    norms = np.sqrt(squared_norms(SLOPES * np.ones_like(REAL) * expand(LABELS)))
+    np.testing.assert_allclose(jax.grad(penalty)(0.5), np.sum(2 * (0.5 * norms - 1) * norms), rtol=1e-5)
+
+
+def coefficients(n, pixel, channel, way=("alone", 1)):
+    """The share of the real image at one pixel of the points that the penalty takes, [n].
+
+    Real images are 1, fakes 0; D is half the square of that one pixel, so its gradient there is the pixel itself.
+    """
+    local = n // way[1]
+
+    def discriminate(images, labels):
+        return Output(jnp.square(images[:, pixel, 0, channel]) / 2, {})
+
+    def run():
+        # With target 0 the penalty is the squared gradient.
+        term, ones = regularizers.gradient_penalty(0.0), jnp.ones((local, *SHAPE))
+        ones = replica.varying(ones)
+        return jnp.sqrt(value(term, discriminate, ones, 0 * ones, jnp.zeros(local, jnp.int32)))
+
+    return np.concatenate(on_replicas(way, run))
+
+
+def test_the_gradient_penalty_mixes_all_of_an_image_by_one_coefficient():
+    first = coefficients(64, 0, 0)
+    for pixel, channel in [(1, 0), (2, 1)]:
+        np.testing.assert_allclose(coefficients(64, pixel, channel), first, rtol=1e-6)
+    assert len(np.unique(first)) == 64, "every sample has its own"
+
+
+def test_the_coefficients_of_the_gradient_penalty_are_uniform():
+    assert scipy.stats.kstest(coefficients(2048, 0, 0), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("way", FEW_WAYS[1:], ids=str)
+def test_the_coefficients_do_not_depend_on_the_number_of_replicas(way):
+    np.testing.assert_allclose(coefficients(16, 0, 0, way), coefficients(16, 0, 0), rtol=1e-6)
+
+
+def test_the_gradient_penalty_is_taken_between_the_images_of_a_pair_with_the_reals_labels():
+    """A quadratic D of slope 1 has the point itself as its gradient: |u|^2 of the point at coefficient c."""
+    shares = coefficients(N, 0, 0).astype(np.float64)[:, None, None, None]
+
+    def discriminate(images, labels):
+        return Output(jnp.sum(jnp.square(images), axis=(1, 2, 3)) / 2 * (labels + 1), {})
+
+    term, key = regularizers.gradient_penalty(0.0), jax.random.key(0)
+    points = shares * REAL + (1 - shares) * FAKE
+    expected = squared_norms(points * expand(LABELS))
+    np.testing.assert_allclose(value(term, discriminate, key=key), expected, rtol=5e-6)
+
+
+def test_l2_is_the_mean_squared_difference_of_each_pair():
+    term = regularizers.GENERATOR["l2"]()
+    assert set(term.reads) == {"real", "fake"}
+    expected = np.mean((FAKE.astype(np.float64) - REAL) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(value(term, None), expected, rtol=1e-6)
+    gradient = jax.grad(lambda fake: jnp.sum(value(term, None, fake=fake)))(FAKE)
+    np.testing.assert_allclose(gradient, 2 * (FAKE - REAL) / np.prod(SHAPE), rtol=1e-6)
+
+
+def test_every_regularizer_is_tested_here():
+    assert set(regularizers.DISCRIMINATOR) == {"gradient_penalty", "r1", "r2"}
+    assert set(regularizers.GENERATOR) == {"l2"}

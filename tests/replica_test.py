@@ -1,0 +1,67 @@
+"""What a replica knows of the others, under both mappings and under none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from replicas import FEW_WAYS, WAYS, on_replicas
+
+from cgan_jax import replica
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_the_gradient_of_a_replicated_parameter_is_the_mean_over_replicas(way):
+    """And not their sum: with the loss (w . x)^2 / 2 on each replica's own x it is the mean of (w . x) x."""
+    n = way[1]
+    weights = np.float32([0.5, -2.0])
+    inputs = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
+
+    def gradient(weights, inputs):
+        own = inputs[replica.index()]
+        return replica.mean(jax.grad(lambda w: jnp.square(w @ own) / 2)(replica.varying(weights)))
+
+    expected = np.mean((inputs.astype(float) @ weights)[:, None] * inputs, axis=0)
+    for on_one in on_replicas(way, gradient, weights, inputs):
+        np.testing.assert_allclose(on_one, expected, rtol=2e-6)  # a float32 sum of eight products
+
+
+@pytest.mark.parametrize("way", FEW_WAYS, ids=str)
+def test_marking_twice_is_marking_once(way):
+    def function(x):
+        return replica.varying(replica.varying({"x": x}))["x"]
+
+    np.testing.assert_array_equal(on_replicas(way, function, np.float32([3, 4])), [[3, 4]] * way[1])
+
+
+@pytest.mark.parametrize("way", FEW_WAYS, ids=str)
+def test_every_replica_knows_its_number_and_how_many_there_are(way):
+    kind, n = way
+    numbers = on_replicas(way, lambda: jnp.stack([replica.index(), jnp.int32(replica.count())]))
+    np.testing.assert_array_equal(numbers, [[i, n] for i in range(n)])
+    assert not replica.is_mapped()
+    mapped = on_replicas(way, lambda: jnp.int32(replica.is_mapped()) + 0 * replica.index())
+    np.testing.assert_array_equal(mapped, [kind != "alone"] * n)
+
+
+@pytest.mark.parametrize("way", FEW_WAYS, ids=str)
+def test_the_mean_of_a_tree_is_the_same_on_every_replica(way):
+    n = way[1]
+    means = on_replicas(
+        way, lambda: replica.mean({"a": replica.index() * 1.0, "b": jnp.stack([replica.index() ** 2 * 1.0] * 3)})
+    )
+    np.testing.assert_allclose(means["a"], [np.mean(np.arange(n))] * n, rtol=1e-6)
+    np.testing.assert_allclose(means["b"], [[np.mean(np.arange(n) ** 2)] * 3] * n, rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", FEW_WAYS, ids=str)
+def test_the_places_of_all_replicas_are_the_global_batch_in_order(way):
+    places = on_replicas(way, lambda: replica.sample_indices(8 // way[1]))
+    np.testing.assert_array_equal(np.concatenate(places), np.arange(8))
+
+
+@pytest.mark.parametrize("way", FEW_WAYS, ids=str)
+def test_a_samples_key_is_the_run_key_folded_with_its_place(way):
+    key = jax.random.key(3)
+    words = on_replicas(way, lambda: jax.random.key_data(replica.sample_keys(key, 8 // way[1])))
+    expected = [jax.random.key_data(jax.random.fold_in(key, place)) for place in range(8)]
+    np.testing.assert_array_equal(np.concatenate(words), expected)

@@ -1,0 +1,115 @@
+"""The files of a run: written whole, read as far as they are whole, and locked."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cgan_jax import workdir as workdirs
+from cgan_jax.errors import UsageError
+
+INFO = workdirs.RunInfo({"seed": 0, "train": {"total_kimg": 1.5}}, 3, ["cat", "köter"], 50_000)
+
+
+def test_what_is_written_of_a_run_is_read_again(tmp_path):
+    workdirs.write_info(tmp_path, INFO)
+    assert workdirs.read_info(tmp_path) == INFO
+    assert json.loads((tmp_path / "config.json").read_text())["channels"] == 3
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_a_folder_without_a_run_is_said_to_hold_none(tmp_path):
+    with pytest.raises(UsageError, match=f"^{tmp_path} holds no run: there is no {tmp_path}/config.json$"):
+        workdirs.read_info(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"recipe": {}, "shoe_size": 44}', "\x00\x00"])
+def test_a_broken_config_is_wrong_use_and_names_the_file(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=f"{tmp_path}/config.json cannot be read"):
+        workdirs.read_info(tmp_path)
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    workdirs.write_whole(path, "old")
+
+    def fail(*_):
+        raise OSError("the power went out")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="power"):
+        workdirs.write_whole(path, "new and longer")
+    assert path.read_text() == "old"
+
+
+def hold(folder):
+    """Another process that holds the lock of `folder` until it is killed."""
+    code = f"""
+import pathlib, time
+from cgan_jax.workdir import locked
+with locked(pathlib.Path({str(folder)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_lock_is_refused_while_another_process_holds_it_and_freed_when_that_is_killed(tmp_path):
+    folder = tmp_path / "new" / "run"
+    holder = hold(folder)
+    try:
+        with pytest.raises(UsageError, match=f"^{folder} is in use by process {holder.pid}$"), workdirs.locked(folder):
+            pytest.fail("two processes hold one lock")
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with workdirs.locked(folder):
+        assert (folder / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_lock_can_be_taken_again_by_the_process_that_gave_it_back(tmp_path):
+    for _ in range(2):
+        with workdirs.locked(tmp_path):
+            assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_use(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "run", tmp_path / "file"):
+        with pytest.raises(UsageError, match=f"^--workdir={folder} cannot be written: "), workdirs.locked(folder):
+            pytest.fail("a folder below a file")
+
+
+def test_metrics_are_read_as_they_were_written(tmp_path):
+    assert workdirs.read_metrics(tmp_path) == []
+    lines = [{"step": step, "kimg": step / 10, "train/d_loss": 1 / 3} for step in (10, 20)]
+    for line in lines:
+        workdirs.append_metrics(tmp_path, line)
+    assert workdirs.read_metrics(tmp_path) == lines
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
+
+
+@pytest.mark.parametrize("torn", ['{"step": 30, "kim', '{"step": 30', "{", '"step', "\x00\x00\x00"])
+def test_a_torn_last_line_is_no_line(tmp_path, torn):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n' + torn)
+    assert workdirs.read_metrics(tmp_path) == [{"step": 10}, {"step": 20}]
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, []), (19, [10]), (20, [10, 20]), (99, [10, 20, 30])])
+def test_lines_after_the_checkpoint_are_forgotten_in_the_file_too(tmp_path, step, kept):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n{"step": 30}\n{"st')
+    assert workdirs.forget_metrics_after(tmp_path, step) == [{"step": s} for s in kept]
+    workdirs.append_metrics(tmp_path, {"step": 1000})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [*kept, 1000]
+
+
+def test_a_new_run_has_nothing_to_forget(tmp_path):
+    assert workdirs.forget_metrics_after(tmp_path, 0) == []
+    assert os.listdir(tmp_path) == []
