@@ -51,6 +51,8 @@ def _run_command(name: str, argv: list[str]) -> None:
         rest = flags([name, *argv])[1:]
     except absl_flags.Error as error:
         raise UsageError(f"{error} (see cgan {name} --help)") from error
+    except Exception as error:  # whatever a recipe raises while it is loaded and overridden
+        raise UsageError(f"--config cannot be used: {type(error).__name__}: {error}") from error
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; values are given as --flag=value (see cgan {name} --help)")
     command.main(flags)

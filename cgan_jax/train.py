@@ -229,7 +229,7 @@ def steps_per_call(recipe: dict[str, Any]) -> int:
 
 
 def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainState:
-    """The first state, by a program that runs once and is therefore not worth optimising: 3 s of compilation, not 14."""
+    """The first state, by a program that runs once and is not worth optimising: 3 s of compilation in place of 14."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     is_cpu = jax.default_backend() == "cpu"
     return jax.jit(

@@ -13,8 +13,7 @@ CASES = {
     "train without a workdir": (["train", "--config={config}"], "both --config=FILE and --workdir=FOLDER are needed"),
     "a recipe that is not there": (["train", "--config={tmp}/none.py", "--workdir={run}"], "none.py"),
     "a recipe that does not parse": (["train", "--config={tmp}/broken.py", "--workdir={run}"], "broken.py"),
-    "a recipe without get_config": (["train", "--config={tmp}/empty.py", "--workdir={run}"], "get_config"),
-    "unknown section": (["train", "--config.trian.total_kimg=1.0"], "unknown key trian; did you mean train?"),
+    "unknown section": (["train", "--config.trian.total_kimg=1.0"], 'Did you mean "train" instead of "trian"'),
     "unknown key": (["train", "--config.train.total_kim=1.0"], "did you mean train.total_kimg?"),
     "text for a number": (["train", "--config.train.batch_size=many"], "batch_size"),
     "a section for a value": (["train", "--config.train=3"], "train"),
@@ -33,8 +32,11 @@ CASES = {
     "unknown source": (["train", "--config.dataset.source=web"], "unknown dataset source 'web'; there are:"),
     "unknown split": (["train", "--config.dataset.split=half"], "'half'"),
     "odd image size": (["train", "--config.dataset.image_size=30"], "30"),
-    "unknown loss": (["train", "--config.loss.g_terms.bec.weight=1.0"], "unknown loss 'bec'; there are:"),
-    "a loss without weight": (["train", "--config.loss.g_terms.hinge.every=2"], "loss.g_terms.hinge lacks its weight"),
+    "unknown loss": (["train", "--config.loss.g_terms.bec={'weight': 1.0}"], "unknown loss 'bec'; there are:"),
+    "a loss without weight": (
+        ["train", "--config.loss.g_terms.hinge={'every': 2}"],
+        "loss.g_terms.hinge lacks its weight",
+    ),
     "unknown number of a loss": (["train", "--config.loss.g_terms.bce.slope=1.0"], "slope"),
     "no loss at all": (["train", "--config.loss.g_terms.bce.weight=0.0"], "at least one loss"),
     "unknown parallelism": (["train", "--config.train.parallelism=pjit"], "must be one of shard_map, pmap"),
@@ -59,13 +61,29 @@ CASES = {
     "a step that is no number": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--step=last"], "step"),
 }
 
+# ml_collections keeps the last recipe's module in a process that loads a second one.
+PROCESS_CASES = {
+    "a recipe without get_config": (["train", "--config={tmp}/empty.py", "--workdir={run}"], "get_config"),
+    "a recipe that is no ConfigDict": (
+        ["train", "--config={tmp}/three.py", "--workdir={run}"],
+        "get_config() must return",
+    ),
+}
+
+
+def _filled(argument: str, **values: object) -> str:
+    for name, value in values.items():
+        argument = argument.replace("{" + name + "}", str(value))
+    return argument
+
 
 def completed(argv: list[str], tmp_path, recipe: dict) -> list[str]:
     """The case's arguments with the recipe and workdir that it does not name itself."""
     config = write_recipe(tmp_path, recipe)
     (tmp_path / "broken.py").write_text("def get_config(:\n")
     (tmp_path / "empty.py").write_text("")
-    filled = [argument.format(tmp=tmp_path, run=tmp_path / "run", config=config) for argument in argv]
+    (tmp_path / "three.py").write_text("def get_config():\n    return 3\n")
+    filled = [_filled(argument, tmp=tmp_path, run=tmp_path / "run", config=config) for argument in argv]
     if any(argument.startswith("--config.") for argument in filled) or any("/recipe.py/run" in a for a in filled):
         defaults = [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
         filled = [
@@ -94,9 +112,9 @@ def test_wrong_use_is_one_line_and_leaves_nothing(case, recipe, tmp_path, capsys
 
 
 @pytest.mark.slow  # real processes
-@pytest.mark.parametrize("case", ["unknown command", "unknown key", "missing data"])
+@pytest.mark.parametrize("case", [*PROCESS_CASES, "unknown command", "unknown key", "missing data"])
 def test_wrong_use_of_a_real_process(case, recipe, tmp_path):
-    argv, expected = CASES[case]
+    argv, expected = (PROCESS_CASES | CASES)[case]
     process = start(*completed(argv, tmp_path, recipe), devices=8)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 2 and not out

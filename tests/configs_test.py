@@ -15,8 +15,8 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 # (channels, parameters of the generator, of the discriminator). A change here changes what old checkpoints mean: make
 # sure that it is meant, say so in the commit, and write the new numbers down.
 PARAMETERS = {
-    "cifar10_cgan": (3, 1_381_541, 276_467),
-    "digits": (1, 104_225, 28_401),
+    "cifar10_cgan": (3, 1_382_327, 213_237),
+    "digits": (1, 104_225, 29_473),
 }
 
 

@@ -43,6 +43,11 @@ def metrics(workdir: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k.startswith("train/") or k in ("step", "kimg")} for line in lines]
 
 
+def last_step(workdir: Path) -> int:
+    """The newest complete checkpoint's, or 0."""
+    return max((int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()), default=0)
+
+
 def wait_for(process, condition, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -66,11 +71,10 @@ def test_a_killed_run_ends_bit_identical_to_its_undisturbed_twin(tmp_path, long_
 
     for after_steps in (4, 20):
         process = start("train", f"--config={config}", f"--workdir={killed}", devices=devices)
-        done = lambda: [int(p.name) for p in (killed / "checkpoints").glob("*") if p.name.isdigit()]
-        wait_for(process, lambda: max(done(), default=0) >= after_steps)
+        wait_for(process, lambda after_steps=after_steps: last_step(killed) >= after_steps)
         process.kill()
         assert finished(process)[0] == -signal.SIGKILL
-        assert max(done()) < 40, "it finished before it could be killed"
+        assert last_step(killed) < 40, "it finished before it could be killed"
     code, out, error = finished(start("train", f"--config={config}", f"--workdir={killed}", devices=devices))
     assert code == 0 and "resuming at step" in out, error
     assert final_bits(killed, long_recipe) == final_bits(twin, long_recipe)

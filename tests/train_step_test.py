@@ -25,6 +25,11 @@ def keep_gradients() -> optax.GradientTransformation:
     )
 
 
+def moved(a, b) -> list[bool]:
+    """Which tensors differ."""
+    return [not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+
+
 def make_data(n: int = 64):
     rng = np.random.default_rng(0)
     return on_host(
@@ -92,7 +97,6 @@ def test_each_network_moves_in_its_own_step_only(recipe):
     data = jax.device_put(make_data())
     after_d, _ = jax.jit(functools.partial(train_step.discriminator_step, algorithm))(state, data, jnp.int32(0))
     after_g, _ = jax.jit(functools.partial(train_step.generator_step, algorithm))(state, data)
-    moved = lambda a, b: [not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
     assert all(moved(after_d.d_params, state.d_params)) and not any(moved(after_d.g_params, state.g_params))
     assert all(moved(after_g.g_params, state.g_params)) and not any(moved(after_g.d_params, state.d_params))
     assert not any(moved(after_d.g_opt_state, state.g_opt_state)) and not any(
@@ -113,11 +117,17 @@ def test_two_entries_of_d_updates_are_two_optimizer_steps(recipe):
         algorithm, train_step._key(state, train_step.Purpose.D_LATENTS, jnp.int32(0)), real.labels
     )
     fakes = algorithm.generator.apply({"params": state.g_params}, latents, real.labels, True)
-    logits = lambda params, images: (
-        algorithm.discriminator.apply({"params": params}, images, real.labels, train=False).logits
-    )
-    on_real = lambda params: jnp.mean(-jnp.log(jax.nn.sigmoid(logits(params, real.images))))
-    on_fake = lambda params: jnp.mean(-jnp.log(1 - jax.nn.sigmoid(logits(params, fakes))))
+
+    def probabilities(params, images):
+        output = algorithm.discriminator.apply({"params": params}, images, real.labels, train=False)
+        return jax.nn.sigmoid(output.logits)
+
+    def on_real(params):
+        return jnp.mean(-jnp.log(probabilities(params, real.images)))
+
+    def on_fake(params):
+        return jnp.mean(-jnp.log(1 - probabilities(params, fakes)))
+
     expected = state.d_params
     for loss in (on_real, on_fake):
         expected = jax.tree.map(lambda p, g: p - 0.1 * g, expected, jax.jit(jax.grad(loss))(expected))

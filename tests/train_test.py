@@ -102,7 +102,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name(recipe, tmp_path,
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_written(recipe, tmp_path):
     recipe["train"]["batch_size"] = 12
-    with pytest.raises(UsageError, match="train.batch_size=12 cannot be shared evenly by 8 devices"):
+    with pytest.raises(UsageError, match=r"train\.batch_size=12 cannot be shared evenly by 8 devices"):
         train_and_evaluate(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -3,8 +3,9 @@
     cgan train --config=configs/digits.py --workdir=runs/digits
     cgan train --config=configs/digits.py --workdir=runs/digits2 --config.train.total_kimg=300.0 --config.seed=1
 
-Every value of the recipe can be overridden by --config.section.field=value. The same command again resumes the run
-exactly. Ctrl-C saves and ends with exit code 75.
+Every value of the recipe can be overridden by --config.section.field=value; a loss that it does not list is added
+whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". The same command again resumes the run exactly. Ctrl-C
+saves and ends with exit code 75.
 """
 
 from pathlib import Path
@@ -32,8 +33,10 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None or not flags.workdir:
         raise UsageError("both --config=FILE and --workdir=FOLDER are needed (see cgan train --help)")
+    path = flags["config"].config_filename
     if not isinstance(flags.config, ConfigDict):
-        raise UsageError("get_config() of the recipe must return an ml_collections.ConfigDict")
+        known = "get_config() must return an ml_collections.ConfigDict" if Path(path).is_file() else "no such file"
+        raise UsageError(f"--config={path} cannot be used: {known}")
     from cgan_jax import compilation_cache
     from cgan_jax.train import train_and_evaluate
 
