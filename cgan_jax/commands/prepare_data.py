@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _SECONDS_TO_REACH_A_HOST = 4.0  # of the 5 that a user is promised to wait at most
 
 
-def define_flags(flags: flags_module.FlagValues) -> None:
+def define_flags(flags: flags_module.FlagValues, argv: list[str]) -> None:
     """Adds this command's flags."""
     flags_module.DEFINE_string(
         "dataset", None, "Name of a TensorFlow Datasets image classification set, such as cifar10.", flag_values=flags
