@@ -7,18 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from replicas import FEW_WAYS, WAYS, on_replicas
 
 from cgan_jax import data
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_quickly():
-    """Nearly all numbers here are whole, which optimizations do not change; most of the time would go into them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
+from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
 KEY = jax.random.key(0)
 KEYS = jax.random.split(jax.random.key(1), 4096)

@@ -1,12 +1,12 @@
 """Heads against their formulas in NumPy."""
 
-import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cgan_jax import heads
+from tests import by_hand
 
 FEATURES = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 LABELS = np.array([0, 3, 1, 1, 2, 0], np.int32)
