@@ -1,12 +1,12 @@
 """Heads against their formulas in NumPy."""
 
-import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cgan_jax import heads
+from tests import by_hand
 
 FEATURES = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 LABELS = np.array([0, 3, 1, 1, 2, 0], np.int32)
@@ -36,6 +36,7 @@ def test_the_projection_head_adds_the_inner_product_with_the_labels_embedding():
 
 @pytest.mark.parametrize("head", [heads.Unconditional(), heads.Projection(4)], ids=lambda head: type(head).__name__)
 def test_logits_are_float32_vectors_whatever_the_features_are(head):
-    features = jnp.asarray(FEATURES, jnp.bfloat16)
-    output, _ = head.init_with_output(jax.random.key(0), features, LABELS)
+    variables = head.init(jax.random.key(0), FEATURES, LABELS)
+    features, variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), (FEATURES, variables))
+    output = head.apply(variables, features, LABELS)
     assert (output.logits.shape, output.logits.dtype) == ((6,), jnp.float32)

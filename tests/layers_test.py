@@ -1,14 +1,14 @@
 """Shared layers against NumPy loops; dropout against what its masks must be."""
 
-import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from replicas import FEW_WAYS, on_replicas
 
 from cgan_jax import layers, replica
 from cgan_jax.errors import UsageError
+from tests import by_hand
+from tests.replicas import FEW_WAYS, on_replicas
 
 
 def random_params(layer, x):

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from replicas import FEW_WAYS, on_replicas
 
 from cgan_jax import regularizers, replica
 from cgan_jax.terms import Batch, Output, Pass
+from tests.replicas import FEW_WAYS, on_replicas
 
 N, SHAPE = 5, (3, 2, 2)
 REAL = np.random.default_rng(1).normal(size=(N, *SHAPE)).astype(np.float32)

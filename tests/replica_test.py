@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from replicas import FEW_WAYS, WAYS, on_replicas
 
 from cgan_jax import replica
+from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

@@ -14,14 +14,6 @@ from cgan_jax.errors import UsageError
 SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_quickly():
-    """Images are compared to a grey level; most of the time would go into optimizing the programs that draw them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def generator():
     return Generator(*SPEC, latent_dim=4, width=4, embedding_dim=3)
@@ -166,7 +158,7 @@ def test_of_many_classes_the_first_twenty_are_listed():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run with checkpoints at steps 4 and 8 of a state that is all random numbers: (folder, {step: state})."""
-    from conftest import small_recipe
+    from tests.conftest import small_recipe
 
     recipe, folder = small_recipe(), tmp_path_factory.mktemp("run")
     shapes = jax.eval_shape(

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from replicas import FEW_WAYS, on_replicas
 
 from cgan_jax import replica, terms
 from cgan_jax.errors import UsageError
+from tests.replicas import FEW_WAYS, on_replicas
 
 LOGITS = np.float32([1.0, -2.0, 0.5, 4.0])
 

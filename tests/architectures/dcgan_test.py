@@ -1,6 +1,5 @@
 """The classic pair against the same network written out in NumPy, and its parameters counted by hand."""
 
-import by_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 from cgan_jax.architectures.dcgan import Discriminator, Generator
 from cgan_jax.errors import UsageError
+from tests import by_hand
 
 LATENTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 LABELS = np.array([0, 2, 2], np.int32)

@@ -46,7 +46,7 @@ def only_this_machine(monkeypatch):
 
 def run(*arguments):
     flags = flags_module.FlagValues()
-    prepare_data.define_flags(flags)
+    prepare_data.define_flags(flags, [])
     flags(["cgan prepare-data", *arguments])
     prepare_data.main(flags)
 
