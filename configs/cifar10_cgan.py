@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
                 "conditional": True,
                 "flip": True,
             },
-            "generator": {"latent_dim": 100, "width": 128, "embedding_dim": 50},
+            "generator": {"latent_dim": 100, "width": 128, "embedding_dim": 50, "output_kernel_size": 8},
             "discriminator": {"width": 128, "embedding_dim": 50, "dropout": 0.4},
             "loss": {
                 "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},

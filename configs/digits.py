@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
                 "conditional": True,
                 "flip": False,
             },
-            "generator": {"latent_dim": 32, "width": 32, "embedding_dim": 16},
+            "generator": {"latent_dim": 32, "width": 32, "embedding_dim": 16, "output_kernel_size": 4},
             "discriminator": {"width": 32, "embedding_dim": 16, "dropout": 0.3},
             "loss": {
                 "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
             "d_optimizer": {**optimizer, "learning_rate": 5e-4},
             "ema": {"halflife_kimg": 5.0, "start_kimg": 5.0},
             "train": {
-                "total_kimg": 100.0,
+                "total_kimg": 80.0,
                 "batch_size": 64,
                 "g_batch_size": 64,
                 "d_steps_per_g_step": 1,

@@ -54,7 +54,7 @@ def test_a_recipe_gives_its_networks_terms_and_numbers(recipe):
         "g_terms": {"hinge": {"weight": 1.0}, "l2": {"weight": 2.0}},
     }
     built = algorithm.build(config, SPEC)
-    assert built.generator == dcgan.Generator(8, 1, 10, latent_dim=4, width=4, embedding_dim=3)
+    assert built.generator == dcgan.Generator(8, 1, 10, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4)
     assert built.discriminator == dcgan.Discriminator(8, 1, 10, width=4, embedding_dim=3, dropout=0.3)
     listed = {name: [(term.name, term.weight) for term in terms] for name, terms in built.d_updates.items()}
     assert listed == {"first": [("hinge_real", 1.0)], "second": [("hinge_fake", 0.5), ("r1", 10.0)]}

@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 # sure that it is meant, say so in the commit, and write the new numbers down.
 PARAMETERS = {
     "cifar10_cgan": (3, 1_382_327, 213_237),
-    "digits": (1, 104_225, 29_473),
+    "digits": (1, 102_689, 29_473),
 }
 
 

@@ -41,7 +41,7 @@ def small_recipe() -> dict:
                 "conditional": True,
                 "flip": False,
             },
-            "generator": {"latent_dim": 4, "width": 4, "embedding_dim": 3},
+            "generator": {"latent_dim": 4, "width": 4, "embedding_dim": 3, "output_kernel_size": 4},
             "discriminator": {"width": 4, "embedding_dim": 3, "dropout": 0.3},
             "loss": {
                 "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},

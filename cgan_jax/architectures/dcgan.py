@@ -15,7 +15,7 @@ from cgan_jax.terms import Output
 
 
 class Generator(nn.Module):
-    """Latents -> a quarter-size feature map (and label map) -> two transposed convolutions -> an 8x8 convolution."""
+    """Latents -> a quarter-size feature map (and label map) -> two transposed convolutions -> a convolution."""
 
     image_size: int
     channels: int
@@ -23,6 +23,7 @@ class Generator(nn.Module):
     latent_dim: int
     width: int
     embedding_dim: int
+    output_kernel_size: int
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -35,7 +36,7 @@ class Generator(nn.Module):
             x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, side)(labels)], axis=-1)
         for _ in range(2):
             x = leaky_relu(ConvTranspose(self.width, 4)(x))
-        return jnp.tanh(Conv(self.channels, 8)(x))
+        return jnp.tanh(Conv(self.channels, self.output_kernel_size)(x))
 
 
 class Discriminator(nn.Module):

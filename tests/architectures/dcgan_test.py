@@ -25,7 +25,7 @@ def random_params(module, *inputs):
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_the_generator_is_a_dense_layer_two_doublings_and_an_image(num_classes):
-    generator = Generator(8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3)
+    generator = Generator(8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3, output_kernel_size=8)
     params = random_params(generator, LATENTS, LABELS)
     x = by_hand.leaky_relu(by_hand.dense(LATENTS, params["Dense_0"])).reshape(3, 2, 2, 5)
     if num_classes:
@@ -60,7 +60,7 @@ def test_the_discriminator_is_two_halvings_and_one_logit(num_classes):
 
 def test_the_label_decides_a_conditional_networks_output_and_nothing_else_does_an_unconditional_ones():
     for num_classes in (0, 3):
-        generator = Generator(8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3)
+        generator = Generator(8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3, output_kernel_size=8)
         params = random_params(generator, LATENTS, LABELS)
         one, other = (
             jax.jit(generator.apply, static_argnums=3)({"params": params}, LATENTS, labels, False)
@@ -92,7 +92,7 @@ def count(module, *inputs):
     ],
 )
 def test_the_generator_has_as_many_parameters_as_by_hand(num_classes, expected):
-    generator = Generator(32, 3, num_classes, latent_dim=128, width=128, embedding_dim=50)
+    generator = Generator(32, 3, num_classes, latent_dim=128, width=128, embedding_dim=50, output_kernel_size=8)
     message = "a change of the architecture makes old checkpoints useless; if it is meant, count anew here"
     assert count(generator, jnp.zeros((1, 128)), jnp.zeros(1, jnp.int32)) == expected, message
 
@@ -114,14 +114,14 @@ def test_the_discriminator_has_as_many_parameters_as_by_hand(num_classes, expect
 
 @pytest.mark.parametrize("image_size", [28, 64])
 def test_images_of_other_multiples_of_4_have_their_size(image_size):
-    generator = Generator(image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3)
+    generator = Generator(image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3, output_kernel_size=8)
     images = jax.eval_shape(lambda: generator.init_with_output(jax.random.key(0), LATENTS, LABELS, False)[0])
     assert images.shape == (3, image_size, image_size, 3)
 
 
 @pytest.mark.parametrize("image_size", [2, 10, 30])
 def test_a_side_that_doublings_cannot_reach_is_refused(image_size):
-    generator = Generator(image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3)
+    generator = Generator(image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3, output_kernel_size=8)
     with pytest.raises(UsageError) as caught:
         jax.eval_shape(lambda: generator.init(jax.random.key(0), LATENTS, LABELS, False))
     assert str(caught.value) == f"dcgan draws images whose side is a multiple of 4, given image_size {image_size}"
