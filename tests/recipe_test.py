@@ -7,7 +7,15 @@ import pytest
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 
-MISSING = object()
+
+class _Absent:
+    """Stands for a value that the recipe lacks."""
+
+    def __repr__(self) -> str:
+        return "absent"
+
+
+MISSING = _Absent()
 
 
 def changed(recipe, key, value):
