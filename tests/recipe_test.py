@@ -7,7 +7,7 @@ import pytest
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 
-MISSING = object()
+MISSING = "(missing)"
 
 
 def changed(recipe, key, value):
