@@ -97,8 +97,8 @@ def test_the_schedules_end_with_the_run(recipe):
     [
         (
             {"generator": {"depth": 3}},
-            "generator of dcgan takes embedding_dim, latent_dim, width;"
-            " the recipe gives depth, embedding_dim, latent_dim, width",
+            "generator of dcgan takes embedding_dim, latent_dim, output_kernel_size, width;"
+            " the recipe gives depth, embedding_dim, latent_dim, output_kernel_size, width",
         ),
         (
             {"discriminator": {"image_size": 8}},
@@ -118,7 +118,7 @@ def test_numbers_that_a_network_does_not_take_are_one_line(recipe, sections, mes
 
 def test_a_network_without_any_of_its_numbers_is_one_line(recipe):
     recipe["generator"] = {}
-    with pytest.raises(UsageError, match=r"takes embedding_dim, latent_dim, width; the recipe gives nothing$"):
+    with pytest.raises(UsageError, match=r"takes embedding_dim, latent_dim, output_kernel_size, width; the recipe gives nothing$"):
         algorithm.build(recipe, SPEC)
 
 

@@ -7,15 +7,7 @@ import pytest
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 
-
-class _Absent:
-    """Stands for a value that the recipe lacks."""
-
-    def __repr__(self) -> str:
-        return "absent"
-
-
-MISSING = _Absent()
+MISSING = "(missing)"
 
 
 def changed(recipe, key, value):

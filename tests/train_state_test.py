@@ -90,7 +90,7 @@ def test_the_parameters_are_as_many_as_by_hand(built):
 
     # The small recipe: 8x8x1, 10 classes, latents of 4, width 4, embeddings of 3.
     label_map = {side: 10 * 3 + (3 + 1) * side * side for side in (2, 8)}
-    g = (4 + 1) * 16 + label_map[2] + (16 * 5 * 4 + 4) + (16 * 4 * 4 + 4) + (64 * 4 * 1 + 1)
+    g = (4 + 1) * 16 + label_map[2] + (16 * 5 * 4 + 4) + (16 * 4 * 4 + 4) + (4 * 4 * 4 * 1 + 1)
     d = label_map[8] + (9 * 2 * 4 + 4) + (9 * 4 * 4 + 4) + (2 * 2 * 4 + 1)
     assert (count(state.g_params), count(state.d_params), count(state.ema_params)) == (g, d, g)
 
