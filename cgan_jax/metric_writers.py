@@ -53,7 +53,7 @@ def make_writer(workdir: Path) -> MetricWriter:
 def make_hooks(writer: MetricWriter, workdir: Path, total_steps: int, profile: bool) -> list[Callable[[int], None]]:
     """Called with the step after every call: progress in the log and event files and, if asked for, a profile."""
     if not has_tensorflow():
-        return [Profile(workdir)] if profile else []
+        return [Profile(workdir, total_steps)] if profile else []
     from clu import periodic_actions
 
     hooks = [periodic_actions.ReportProgress(num_train_steps=total_steps, writer=writer)]
@@ -125,17 +125,22 @@ class EventFileWriter:
 
 
 class Profile:
-    """A trace of the second to sixth call, for TensorBoard's profile page: clu's Profile without TensorFlow."""
+    """A trace of the third to sixth call, for TensorBoard's profile page: clu's Profile without TensorFlow."""
 
     first, last = 2, 6
 
-    def __init__(self, logdir: Path):
+    def __init__(self, logdir: Path, total_steps: int):
         self._logdir = str(logdir)
+        self._total_steps = total_steps
         self._calls = 0
+        self._traces = False
 
     def __call__(self, step: int) -> None:
+        """After a call that ended at `step`; a run that ends early ends its trace too."""
         self._calls += 1
-        if self._calls == self.first:
-            jax.profiler.start_trace(self._logdir)
-        elif self._calls == self.last:
+        if self._traces and (self._calls == self.last or step >= self._total_steps):
             jax.profiler.stop_trace()
+            self._traces = False
+        elif self._calls == self.first and step < self._total_steps:
+            jax.profiler.start_trace(self._logdir)
+            self._traces = True

@@ -118,7 +118,9 @@ def test_numbers_that_a_network_does_not_take_are_one_line(recipe, sections, mes
 
 def test_a_network_without_any_of_its_numbers_is_one_line(recipe):
     recipe["generator"] = {}
-    with pytest.raises(UsageError, match=r"takes embedding_dim, latent_dim, output_kernel_size, width; the recipe gives nothing$"):
+    with pytest.raises(
+        UsageError, match=r"takes embedding_dim, latent_dim, output_kernel_size, width; the recipe gives nothing$"
+    ):
         algorithm.build(recipe, SPEC)
 
 
