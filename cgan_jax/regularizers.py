@@ -27,7 +27,7 @@ def gradient_penalty(target: float = 1.0) -> Term:
         norms = jnp.sqrt(_squared_gradient_norms(passed, between, real.labels) + 1e-12)
         return jnp.square(norms - target), ()
 
-    return Term(value, reads=("real", "fake"))
+    return Term(value, images=("real", "fake"))
 
 
 def _zero_centred(name: str) -> Callable[[], Term]:
@@ -36,7 +36,7 @@ def _zero_centred(name: str) -> Callable[[], Term]:
             batch = passed.batches[name]
             return _squared_gradient_norms(passed, batch.images, batch.labels) / 2, ()
 
-        return Term(value, reads=(name,))
+        return Term(value, images=(name,))
 
     return make
 
@@ -54,7 +54,7 @@ def l2() -> Term:
         real, fake = passed.batches["real"].images, passed.batches["fake"].images
         return jnp.mean(jnp.square(fake - real), axis=(1, 2, 3)), ()
 
-    return Term(value, reads=("real", "fake"))
+    return Term(value, images=("real", "fake"))
 
 
 DISCRIMINATOR = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2}

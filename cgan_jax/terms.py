@@ -63,8 +63,10 @@ class Term(NamedTuple):
 
     value: Callable[[Pass], tuple[jax.Array, Any]]
     """Pass -> (one value per sample [N], what to remember)."""
-    reads: tuple[str, ...] = ("fake",)
-    """The batches whose outputs or images it reads."""
+    reads: tuple[str, ...] = ()
+    """The batches, or views, on which it reads the discriminator's output."""
+    images: tuple[str, ...] = ()
+    """The batches of which it reads no more than the images, so that they need not be evaluated."""
     views: Views = no_views
     """(key, batches, generate) -> further batches to evaluate, by name."""
     init_memory: Any = ()
@@ -84,7 +86,7 @@ def on_logits(loss: Callable[..., jax.Array], *reads: str) -> Term:
     def value(passed: Pass) -> tuple[jax.Array, Any]:
         return loss(*(passed.outputs[name].logits for name in reads)), ()
 
-    return Term(value, reads)
+    return Term(value, reads=reads)
 
 
 def every(term: Term, k: int) -> Term:
@@ -136,13 +138,35 @@ def _check_hyperparameters(name: str, make: Callable[..., Term], given: Mapping[
         )
 
 
+def with_views(
+    terms: tuple[Weighted, ...], key: jax.Array, batches: Mapping[str, Batch], generate: Callable
+) -> dict[str, Batch]:
+    """The batches, and the views of them that the terms ask for."""
+    seen = dict(batches)
+    for place, listed in enumerate(terms):
+        seen |= listed.term.views(_term_key(key, place, "views"), batches, generate)
+    return seen
+
+
+def batches_read(terms: tuple[Weighted, ...], batches: Mapping[str, Batch]) -> dict[str, Batch]:
+    """Those batches on which at least one term reads the discriminator's output."""
+    read = {name for listed in terms for name in listed.term.reads}
+    return {name: batch for name, batch in batches.items() if name in read}
+
+
 def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dict[str, Any], dict[str, jax.Array]]:
     """The weighted sum of the terms' means, a scalar; each term's new memory; each term's unweighted mean."""
     total, memory, means = jnp.zeros(()), {}, {}
-    for name, weight, term in terms:
-        values, memory[name] = term.value(passed._replace(memory=passed.memory[name]))
+    for place, (name, weight, term) in enumerate(terms):
+        key = _term_key(passed.key, place, "value")
+        values, memory[name] = term.value(passed._replace(memory=passed.memory[name], key=key))
         if values.ndim != 1:
             raise ValueError(f"the term {name} gave values of shape {values.shape}, not one per sample")
         means[name] = jnp.mean(values)
         total += weight * means[name]
     return total, memory, means
+
+
+def _term_key(key: jax.Array, place: int, use: str) -> jax.Array:
+    """No two terms, and not a term's views and its value, draw the same numbers."""
+    return jax.random.fold_in(key, 2 * place + ("views", "value").index(use))

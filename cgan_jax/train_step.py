@@ -8,11 +8,11 @@ One train step is
 
 Every function is pure and describes one replica under the axis "data" (replica.py): it sees its share of the batch, and
 gradients, statistics and memories are averaged over the axis before they are used. All randomness belongs to a sample
-of the global batch, never to a device: fold_in(fold_in(fold_in(run key, step), purpose), place in the global batch).
+of the global batch, never to a device: fold_in(fold_in(fold_in(run key, purpose), step), place in the global batch).
 """
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ import optax
 from cgan_jax import replica
 from cgan_jax.algorithm import Algorithm
 from cgan_jax.data import Data, draw, draw_labels
-from cgan_jax.terms import Batch, Output, Pass, Weighted, objective
+from cgan_jax.terms import Batch, Output, Pass, batches_read, objective, with_views
 from cgan_jax.train_state import TrainState, Tree
 
 Scalars = dict[str, jax.Array]
@@ -32,11 +32,13 @@ class Purpose(enum.IntEnum):
 
     D_DATA = 0
     D_LATENTS = 1
-    D_UPDATE = 2
-    G_DATA = 3
-    G_LATENTS = 4
-    G_LABELS = 5
-    G_UPDATE = 6
+    D_DROPOUT = 2
+    D_TERMS = 3
+    G_DATA = 4
+    G_LATENTS = 5
+    G_LABELS = 6
+    G_DROPOUT = 7
+    G_TERMS = 8
 
 
 def discriminator_step(
@@ -52,13 +54,15 @@ def discriminator_step(
     batches = {"real": real, "fake": Batch(generate(latents, real.labels), real.labels, latents)}
     scalars = {"d_loss": jnp.zeros(())}
     for number, (name, terms) in enumerate(algorithm.d_updates.items()):
-        key = jax.random.fold_in(_key(state, Purpose.D_UPDATE, index), number)
+        dropout = jax.random.fold_in(_key(state, Purpose.D_DROPOUT, index), number)
+        key = jax.random.fold_in(_key(state, Purpose.D_TERMS, index), number)
 
-        def loss(params, terms=terms, name=name, key=key, state=state):
-            views = _views(terms, key, batches, generate)
-            outputs, stats = _outputs(algorithm, params, state.d_stats, _needed(terms, views), key, moving=True)
-            discriminate = _discriminate(algorithm, params, state.d_stats, key)
-            passed = Pass(views, outputs, discriminate, generate, state.memory["d"][name], key, index)
+        def loss(params, terms=terms, name=name, dropout=dropout, key=key, state=state):
+            seen = with_views(terms, key, batches, generate)
+            read = batches_read(terms, seen)
+            outputs, stats = _outputs(algorithm, params, state.d_stats, read, dropout, moving=True)
+            discriminate = _discriminate(algorithm, params, state.d_stats, dropout)
+            passed = Pass(seen, outputs, discriminate, generate, state.memory["d"][name], key, index)
             total, memory, means = objective(terms, passed)
             means = {"d_loss": total, **_prefixed("d_", means), **_accuracies(outputs)}
             return total, (stats, memory, means)
@@ -79,9 +83,9 @@ def discriminator_step(
 def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
     """One update of the generator, and its scalars. Fakes share the labels of a real batch where a term reads one."""
     local_size = algorithm.g_batch_size // replica.count()
-    key = _key(state, Purpose.G_UPDATE, state.step)
+    dropout, key = _key(state, Purpose.G_DROPOUT, state.step), _key(state, Purpose.G_TERMS, state.step)
     batches = {}
-    if any("real" in listed.term.reads for listed in algorithm.g_terms):
+    if any("real" in listed.term.reads + listed.term.images for listed in algorithm.g_terms):
         batches["real"] = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
         labels = batches["real"].labels
     else:
@@ -95,11 +99,11 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple
         images, stats = algorithm.generator.apply(
             {"params": params, **state.g_stats}, latents, labels, train=True, mutable=list(state.g_stats)
         )
-        views = _views(algorithm.g_terms, key, {**batches, "fake": Batch(images, labels, latents)}, generate)
-        needed = _needed(algorithm.g_terms, views)
-        outputs, _ = _outputs(algorithm, state.d_params, state.d_stats, needed, key, moving=False)
-        discriminate = _discriminate(algorithm, state.d_params, state.d_stats, key)
-        passed = Pass(views, outputs, discriminate, generate, state.memory["g"], key, state.step)
+        seen = with_views(algorithm.g_terms, key, {**batches, "fake": Batch(images, labels, latents)}, generate)
+        read = batches_read(algorithm.g_terms, seen)
+        outputs, _ = _outputs(algorithm, state.d_params, state.d_stats, read, dropout, moving=False)
+        discriminate = _discriminate(algorithm, state.d_params, state.d_stats, dropout)
+        passed = Pass(seen, outputs, discriminate, generate, state.memory["g"], key, state.step)
         total, memory, means = objective(algorithm.g_terms, passed)
         return total, (dict(stats), memory, {"g_loss": total, **_prefixed("g_", means)})
 
@@ -153,8 +157,10 @@ def _averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
 
 
 def _key(state: TrainState, purpose: Purpose, index: jax.Array | None = None) -> jax.Array:
-    key = state.key if index is None else jax.random.fold_in(state.key, index)
-    return jax.random.fold_in(key, purpose)
+    """The run's key for a purpose, at a step. The purpose is folded in first: folding is splitting, so that a key from
+    which others are split must never be one of which an index is folded in."""
+    key = jax.random.fold_in(state.key, purpose)
+    return key if index is None else jax.random.fold_in(key, index)
 
 
 def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Array:
@@ -162,37 +168,23 @@ def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Arr
     return jax.vmap(lambda key: jax.random.normal(key, (algorithm.generator.latent_dim,)))(keys)
 
 
-def _views(
-    terms: Iterable[Weighted], key: jax.Array, batches: Mapping[str, Batch], generate: Callable
-) -> dict[str, Batch]:
-    """The batches and the views of them that the terms ask for."""
-    every = dict(batches)
-    for listed in terms:
-        every |= listed.term.views(key, batches, generate)
-    return every
-
-
-def _needed(terms: Iterable[Weighted], batches: Mapping[str, Batch]) -> dict[str, Batch]:
-    """Those batches that at least one term reads."""
-    read = {name for listed in terms for name in listed.term.reads}
-    return {name: batch for name, batch in batches.items() if name in read}
-
-
 def _outputs(
-    algorithm: Algorithm, params: Tree, stats: Tree, batches: Mapping[str, Batch], key: jax.Array, moving: bool
+    algorithm: Algorithm, params: Tree, stats: Tree, batches: Mapping[str, Batch], dropout: jax.Array, moving: bool
 ) -> tuple[dict[str, Output], Tree]:
     """The discriminator's output on each batch, and its statistics, which change only if `moving`.
 
     One call on all of them where the network treats samples one by one, else one call per batch.
     """
+    if not batches:
+        return {}, stats
     if not algorithm.discriminator.couples_samples:
         names, listed = list(batches), list(batches.values())
-        output, stats = _apply(algorithm, params, stats, *_interleaved(listed), key, moving)
+        output, stats = _apply(algorithm, params, stats, *_interleaved(listed), dropout, moving)
         return {name: jax.tree.map(lambda x, i=i: x[i :: len(names)], output) for i, name in enumerate(names)}, stats
     outputs = {}
     for number, (name, batch) in enumerate(batches.items()):
-        batch_key = jax.random.fold_in(key, number)
-        outputs[name], stats = _apply(algorithm, params, stats, batch.images, batch.labels, batch_key, moving)
+        key = jax.random.fold_in(dropout, number)
+        outputs[name], stats = _apply(algorithm, params, stats, batch.images, batch.labels, key, moving)
     return outputs, stats
 
 
@@ -207,17 +199,17 @@ def _interleaved(batches: list[Batch]) -> tuple[jax.Array, jax.Array]:
     return images.reshape(-1, *images.shape[2:]), labels.reshape(-1)
 
 
-def _apply(algorithm, params, stats, images, labels, key, moving) -> tuple[Output, Tree]:
+def _apply(algorithm, params, stats, images, labels, dropout, moving) -> tuple[Output, Tree]:
     mutable = list(stats) if moving else []
     output, moved = algorithm.discriminator.apply(
-        {"params": params, **stats}, images, labels, train=True, rngs={"dropout": key}, mutable=mutable
+        {"params": params, **stats}, images, labels, train=True, rngs={"dropout": dropout}, mutable=mutable
     )
     return output, dict(moved) if moving else stats
 
 
-def _discriminate(algorithm: Algorithm, params: Tree, stats: Tree, key: jax.Array) -> Callable[..., Output]:
+def _discriminate(algorithm: Algorithm, params: Tree, stats: Tree, dropout: jax.Array) -> Callable[..., Output]:
     def discriminate(images: jax.Array, labels: jax.Array) -> Output:
-        return _apply(algorithm, params, stats, images, labels, key, moving=False)[0]
+        return _apply(algorithm, params, stats, images, labels, dropout, moving=False)[0]
 
     return discriminate
 

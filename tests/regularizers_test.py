@@ -33,7 +33,7 @@ def dead(images, labels):
 
 def value(term, discriminate, real=REAL, fake=FAKE, labels=LABELS, key=None):
     batches = {"real": Batch(jnp.asarray(real), jnp.asarray(labels)), "fake": Batch(jnp.asarray(fake), labels)}
-    batches = {name: batches[name] for name in term.reads}
+    batches = {name: batches[name] for name in term.images}
     key = jax.random.key(0) if key is None else key
     values, memory = term.value(Pass(batches, {}, discriminate, None, (), key, jnp.int32(0)))
     assert memory == ()
@@ -51,7 +51,7 @@ def expand(labels):
 @pytest.mark.parametrize(("name", "images", "reads"), [("r1", REAL, ("real",)), ("r2", FAKE, ("fake",))])
 def test_r1_and_r2_are_half_the_squared_gradient_on_their_own_batch(name, images, reads):
     term = regularizers.DISCRIMINATOR[name]()
-    assert term.reads == reads
+    assert term.images == reads
     expected = squared_norms(SLOPES * images * expand(LABELS)) / 2
     np.testing.assert_allclose(value(term, quadratic), expected, rtol=2e-6)  # a float32 sum of twelve squares
     expected = squared_norms(SLOPES * np.ones_like(images) * expand(LABELS)) / 2
@@ -71,7 +71,7 @@ def test_r1_can_be_differentiated_with_respect_to_the_discriminators_parameters(
 @pytest.mark.parametrize("target", [1.0, 0.0, 2.5])
 def test_the_gradient_penalty_is_the_squared_distance_of_the_gradients_norm_from_its_target(target):
     term = regularizers.gradient_penalty(target)
-    assert set(term.reads) == {"real", "fake"}
+    assert set(term.images) == {"real", "fake"}
     norms = np.sqrt(squared_norms(SLOPES * np.ones_like(REAL) * expand(LABELS)))
     np.testing.assert_allclose(value(term, linear), (norms - target) ** 2, rtol=5e-6)  # a difference, squared
 
@@ -140,7 +140,7 @@ def test_the_gradient_penalty_is_taken_between_the_images_of_a_pair_with_the_rea
 
 def test_l2_is_the_mean_squared_difference_of_each_pair():
     term = regularizers.GENERATOR["l2"]()
-    assert set(term.reads) == {"real", "fake"}
+    assert set(term.images) == {"real", "fake"}
     expected = np.mean((FAKE.astype(np.float64) - REAL) ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(value(term, None), expected, rtol=1e-6)
     gradient = jax.grad(lambda fake: jnp.sum(value(term, None, fake=fake)))(FAKE)

@@ -14,7 +14,7 @@ LOGITS = np.float32([1.0, -2.0, 0.5, 4.0])
 
 def passed(logits=LOGITS, step=0, memory=()):
     outputs = {"fake": terms.Output(jnp.asarray(logits), {}), "real": terms.Output(-jnp.asarray(logits), {})}
-    return terms.Pass({}, outputs, None, None, memory, None, jnp.int32(step))
+    return terms.Pass({}, outputs, None, None, memory, jax.random.key(0), jnp.int32(step))
 
 
 def squares():
@@ -149,3 +149,28 @@ def test_a_term_that_does_not_give_one_value_per_sample_is_refused(shape):
     term = terms.Term(lambda passed: (jnp.zeros(shape), ()))
     with pytest.raises(ValueError, match="the term odd gave values of shape"):
         terms.objective((terms.Weighted("odd", 1.0, term),), passed(memory={"odd": ()}))
+
+
+def test_no_two_terms_draw_the_same_numbers_nor_a_terms_views_and_its_value():
+    def drawn(key):
+        return jax.random.uniform(key, (3,))
+
+    def views(key, batches, generate):
+        seen.append(drawn(key))
+        return {}
+
+    seen = []
+    random = terms.Term(lambda passed: (drawn(passed.key), ()), views=views)
+    listed = (terms.Weighted("a", 1.0, random), terms.Weighted("b", 1.0, random))
+    evaluation = passed(memory={"a": (), "b": ()})
+    _, _, means = terms.objective(listed, evaluation)
+    terms.with_views(listed, evaluation.key, {}, None)
+    values = [float(means["a"]), float(means["b"]), *(float(jnp.mean(v)) for v in seen)]
+    assert len(set(values)) == 4
+
+
+def test_a_batch_of_which_only_the_images_are_read_is_not_evaluated():
+    pixels = terms.Term(lambda passed: (jnp.zeros(3), ()), images=("real", "fake"))
+    listed = (terms.Weighted("square", 1.0, squares()), terms.Weighted("pixels", 1.0, pixels))
+    batches = {"real": "the real ones", "fake": "the fakes"}
+    assert terms.batches_read(listed, batches) == {"fake": "the fakes"}
