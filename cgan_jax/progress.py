@@ -1,7 +1,9 @@
 """Progress of a long command: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
@@ -31,12 +33,13 @@ class TrainingProgress:
 
     def report(self, step: int, kimg: float, scalars: Mapping[str, float]) -> None:
         """Shows the scalars of the last interval."""
-        speed = scalars["time/images_per_sec"]
         numbers = (
             f"step {step}  epoch {1000 * kimg / self._images_per_epoch:.2f}"
             f"  d_loss {scalars['train/d_loss']:.3f}  g_loss {scalars['train/g_loss']:.3f}"
-            f"  {speed:.0f} images/s  {duration(1000 * max(0.0, self._total_kimg - kimg) / speed)} left"
         )
+        if speed := scalars.get("time/images_per_sec"):
+            left = 1000 * max(0.0, self._total_kimg - kimg) / speed
+            numbers += f"  {speed:.0f} images/s  {duration(left)} left"
         if self._bar is None:
             print(f"kimg {kimg:.1f}/{self._total_kimg:.1f}  {numbers}", flush=True)
         else:
@@ -52,3 +55,46 @@ class TrainingProgress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class Clock:
+    """Training time, maintenance time, and the means of the scalars since the last lap."""
+
+    def __init__(self, history: Sequence[Mapping[str, float]], kimg: float):
+        """Goes on from the last line of a run's metrics."""
+        self.seconds = history[-1]["seconds"] if history else 0.0
+        self._maintenance = history[-1]["time/maintenance_seconds"] if history else 0.0
+        self._sums: dict[str, float] = {}
+        self._calls = 0
+        self.start(kimg)
+
+    def start(self, kimg: float) -> None:
+        """Time and images count from here: after the first call, most of which is compilation."""
+        self._since, self._kimg = time.perf_counter(), kimg
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        """The scalars of a call."""
+        self._calls += 1
+        for name, value in numbers.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def lap(self, kimg: float) -> dict[str, float]:
+        """The means since the last lap, the speed of training, and the time spent on maintenance so far."""
+        now = time.perf_counter()
+        elapsed = now - self._since
+        self.seconds += elapsed
+        means = {name: total / self._calls for name, total in self._sums.items()}
+        if kimg > self._kimg:
+            means["time/images_per_sec"] = 1000 * (kimg - self._kimg) / elapsed
+        means["time/maintenance_seconds"] = round(self._maintenance, 3)
+        self._since, self._kimg, self._sums, self._calls = now, kimg, {}, 0
+        return means
+
+    @contextlib.contextmanager
+    def maintenance(self) -> Iterator[None]:
+        """What is done inside is not training."""
+        began = time.perf_counter()
+        yield
+        pause = time.perf_counter() - began
+        self._maintenance += pause
+        self._since += pause

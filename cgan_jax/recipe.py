@@ -123,6 +123,17 @@ def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: 
         )
 
 
+def warn_of_schedules(started: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Says so where another length bends the learning rates of a run that goes on."""
+    before, after = started["train"]["total_kimg"], given["train"]["total_kimg"]
+    for name in ("g_optimizer", "d_optimizer"):
+        if before != after and given[name]["schedule"] != "constant":
+            print(
+                f"note: {name} has a {given[name]['schedule']} schedule over the whole run; with train.total_kimg"
+                f" {before:g} -> {after:g} its learning rate changes at once"
+            )
+
+
 def _may_change(key: str) -> bool:
     section, _, name = key.partition(".")
     value = SECTIONS.get(section, {}).get(name)

@@ -15,6 +15,8 @@ from cgan_jax.errors import UsageError
 from cgan_jax.train_state import Tree, init_generator
 from cgan_jax.workdir import read_info
 
+_ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
+
 
 def latents_for(seed: jax.Array, labels: jax.Array, indices: jax.Array, latent_dim: int) -> jax.Array:
     """The latents of image `indices[j]` of class `labels[j]`: int32 [N] each -> float32 [N, latent_dim], normal."""
@@ -92,6 +94,32 @@ def draw_images(
 def gathered(batches: Iterator[np.ndarray]) -> np.ndarray:
     """All batches as one array."""
     return np.concatenate(list(batches))
+
+
+def rows_of_samples(
+    sampler: Callable[..., jax.Array], variables: Tree, seed: int, class_names: Sequence[str], conditional: bool
+) -> tuple[list[np.ndarray], Sequence[str]]:
+    """A grid's rows of images and their names: a row per class, or 5x5 without names."""
+    if not conditional:
+        columns, names = _UNCONDITIONAL_SIDE, ()
+        labels, indices = spread(columns * columns, [0])
+    else:
+        columns, names = _COLUMNS, class_names[:_ROWS]
+        labels, indices = spread(len(names) * columns, list(range(len(names))))
+    images = gathered(draw_images(sampler, variables, seed, labels, indices, len(labels)))
+    return list(images.reshape(-1, columns, *images.shape[1:])), names
+
+
+def rows_of_real(
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
+) -> tuple[list[np.ndarray], Sequence[str]]:
+    """The first images of each class, or of the whole set, in the layout of `rows_of_samples`."""
+    if not conditional:
+        n = _UNCONDITIONAL_SIDE
+        return [images[row * n : (row + 1) * n] for row in range(n)], ()
+    rows = {name: images[labels == label][:_COLUMNS] for label, name in enumerate(class_names[:_ROWS])}
+    rows = {name: row for name, row in rows.items() if len(row)}
+    return list(rows.values()), list(rows)
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:

@@ -22,14 +22,14 @@ from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import on_host
 from cgan_jax.errors import GuardError, Interrupted
 from cgan_jax.metric_writers import make_hooks, make_writer
-from cgan_jax.progress import TrainingProgress, duration
-from cgan_jax.sampling import draw_images, gathered, make_sampler, spread
+from cgan_jax.progress import Clock, TrainingProgress, duration
+from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
 from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
 from cgan_jax.signals import StopRequest
 from cgan_jax.train_state import TrainState, create
 from cgan_jax.train_step import train_steps
 
-_ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
+_STARTED = time.perf_counter()
 _STEPS_PER_CALL = {"cpu": 1}
 _STEPS_PER_CALL_ELSEWHERE = 32
 
@@ -48,9 +48,11 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     algorithm = build(recipe, spec)
     info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
     shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0)))
-    if (workdir / workdirs.CONFIG).exists():
-        recipes.check_same_run(workdirs.read_info(workdir).recipe, recipe, str(workdir))
     with workdirs.locked(workdir), StopRequest() as stop:
+        if (workdir / workdirs.CONFIG).exists():
+            started = workdirs.read_info(workdir).recipe
+            recipes.check_same_run(started, recipe, str(workdir))
+            recipes.warn_of_schedules(started, recipe)
         run = _Run(info, workdir, dataset, algorithm, spec, shapes)
         try:
             run.train(stop, profile)
@@ -94,8 +96,8 @@ class _Run:
         self.writer = make_writer(workdir)
         if not steps:
             self._describe(spec, shapes)
-        self.clock = _Clock(self.history, self.kimg)
-        self.mesh = mesh
+        self.clock = Clock(self.history, self.kimg)
+        self.began, self.mesh = False, mesh
 
     @property
     def kimg(self) -> float:
@@ -113,6 +115,7 @@ class _Run:
             self.state, scalars = call(self.state, self.data)
             self.step += per_call
             _drain(pending)
+            self._after_first(scalars)
             pending.append(functools.partial(self._record, self.step, before, scalars))
             for hook in hooks:
                 hook(self.step)
@@ -137,9 +140,20 @@ class _Run:
         workdirs.write_whole(self.workdir / "model.txt", describe(self.algorithm, spec, shapes))
         self.writer.write_hparams(dict(recipes.flattened(self.recipe)))
         (self.workdir / "samples").mkdir(exist_ok=True)
-        rows, names = _rows_of_real(self.dataset, self.recipe["dataset"]["conditional"])
-        pictures.save(pictures.grid(rows, names), self.workdir / "samples" / "real.png")
+        conditional = self.recipe["dataset"]["conditional"]
+        real = pictures.grid(
+            *rows_of_real(self.dataset.images, self.dataset.labels, self.dataset.class_names, conditional)
+        )
+        pictures.save(real, self.workdir / "samples" / "real.png")
         self._draw_samples()
+
+    def _after_first(self, scalars: dict[str, jax.Array]) -> None:
+        """Once the first call is done, most of which is compilation, the clock starts."""
+        if not self.began:
+            self.began = True
+            jax.block_until_ready(scalars)
+            self.progress.say(f"first call done {time.perf_counter() - _STARTED:.1f} s after the start")
+            self.clock.start(self.kimg)
 
     def _record(self, step: int, before: float, scalars: dict[str, jax.Array]) -> None:
         """Reads the numbers of a call, checks them, and logs their means where a log interval ends."""
@@ -169,55 +183,11 @@ class _Run:
                 pictures.save_curves(self.history, self.workdir / "curves.png")
 
     def _draw_samples(self) -> None:
-        rows, names = sample_rows(
-            self.sampler,
-            self.state,
-            self.recipe["seed"],
-            self.dataset.class_names,
-            self.recipe["dataset"]["conditional"],
-        )
-        picture = pictures.grid(rows, names)
+        seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]
+        drawn = rows_of_samples(self.sampler, self.state.average, seed, self.dataset.class_names, conditional)
+        picture = pictures.grid(*drawn)
         pictures.save(picture, self.workdir / "samples" / f"kimg_{round(self.kimg):06d}.png")
         self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
-
-
-class _Clock:
-    """Training time, maintenance time, and the means of the scalars since the last lap."""
-
-    def __init__(self, history: list[dict[str, float]], kimg: float):
-        self.seconds = history[-1]["seconds"] if history else 0.0
-        self._maintenance = history[-1]["time/maintenance_seconds"] if history else 0.0
-        self._kimg = kimg
-        self._since = time.perf_counter()
-        self._sums: dict[str, float] = {}
-        self._calls = 0
-
-    def add(self, numbers: dict[str, float]) -> None:
-        self._calls += 1
-        for name, value in numbers.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-
-    def lap(self, kimg: float) -> dict[str, float]:
-        """The means since the last lap, with the speed of training and the time spent on maintenance."""
-        now = time.perf_counter()
-        elapsed = now - self._since
-        self.seconds += elapsed
-        means = {name: total / self._calls for name, total in self._sums.items()}
-        means["time/images_per_sec"] = 1000 * (kimg - self._kimg) / elapsed
-        means["time/maintenance_seconds"] = round(self._maintenance, 3)
-        self._since, self._kimg, self._sums, self._calls = now, kimg, {}, 0
-        return means
-
-    def maintenance(self) -> "_Clock":
-        return self
-
-    def __enter__(self) -> None:
-        self._paused = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        pause = time.perf_counter() - self._paused
-        self._maintenance += pause
-        self._since += pause
 
 
 def steps_per_call(recipe: dict[str, Any]) -> int:
@@ -256,31 +226,6 @@ def describe(algorithm: Algorithm, spec: ImageSpec, shapes: TrainState) -> str:
             "",
         ]
     )
-
-
-def sample_rows(
-    sampler: Callable[..., jax.Array], state: TrainState, seed: int, class_names: tuple[str, ...], conditional: bool
-) -> tuple[list[list[np.ndarray]], tuple[str, ...]]:
-    """A grid of the averaged generator: a row per class with its name, or 5x5 without names."""
-    if not conditional:
-        rows, columns, names = _UNCONDITIONAL_SIDE, _UNCONDITIONAL_SIDE, ()
-        labels, indices = np.zeros(rows * columns, np.int32), np.arange(rows * columns, dtype=np.int32)
-    else:
-        names, columns = class_names[:_ROWS], _COLUMNS
-        labels, indices = spread(len(names) * columns, list(range(len(names))))
-    images = gathered(draw_images(sampler, state.average, seed, labels, indices, len(labels)))
-    return [list(images[start : start + columns]) for start in range(0, len(images), columns)], names
-
-
-def _rows_of_real(dataset: datasets.Dataset, conditional: bool) -> tuple[list[list[np.ndarray]], tuple[str, ...]]:
-    """The first images of each class, or of the whole set, in the layout of `sample_rows`."""
-    if not conditional:
-        n = _UNCONDITIONAL_SIDE
-        return [list(dataset.images[row * n : (row + 1) * n]) for row in range(n)], ()
-    names = dataset.class_names[:_ROWS]
-    places = [np.flatnonzero(dataset.labels == label)[:_COLUMNS] for label in range(len(names))]
-    kept = [(list(dataset.images[place]), name) for place, name in zip(places, names, strict=True) if len(place)]
-    return [row for row, _ in kept], tuple(name for _, name in kept)
 
 
 def _is_due(before: float, now: float, *intervals: float) -> bool:
