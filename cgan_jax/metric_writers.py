@@ -6,6 +6,7 @@ clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB that nobod
 
 import importlib.util
 import io
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ def make_writer(workdir: Path) -> MetricWriter:
     """The writer of a run's event files."""
     if not has_tensorflow():
         return EventFileWriter(workdir)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     # TensorFlow would otherwise take the accelerator's memory.

@@ -21,7 +21,7 @@ class TrainingProgress:
     def __init__(self, done_kimg: float, total_kimg: float, images_per_epoch: int):
         self._total_kimg = total_kimg
         self._images_per_epoch = images_per_epoch
-        layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} kimg {postfix}"
+        layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} kimg{postfix}"
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total_kimg, initial=done_kimg, bar_format=layout, dynamic_ncols=True)
