@@ -70,8 +70,11 @@ def _help(name: str, text: str, flags: absl_flags.FlagValues) -> str:
     lines = [f"cgan {name}: {text.strip()}", "", "flags:"]
     own = {flag for flags_of_module in flags.flags_by_module_dict().values() for flag in flags_of_module}
     for flag in sorted(own, key=lambda flag: flag.name):
-        default = "" if flag.default in (None, "", False) else f" [{flag.default_as_str}]"
-        lines.append(f"  --{flag.name}{'' if flag.boolean else '=...'}{default}\n      {flag.help}")
+        if flag.boolean:
+            spelled = f"--no{flag.name}" if flag.default else f"--{flag.name}"
+        else:
+            spelled = f"--{flag.name}=..." + ("" if flag.default in (None, "") else f" [{flag.default}]")
+        lines.append(f"  {spelled}\n      {flag.help}")
     return "\n".join(lines)
 
 

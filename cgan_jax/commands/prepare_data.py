@@ -1,4 +1,4 @@
-"""Puts a dataset on this machine, once, for `cgan train` to read.
+"""Put a dataset on this machine, once, for `cgan train` to read.
 
     cgan prepare-data --dataset=cifar10
 

@@ -33,7 +33,9 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_integer(
         "step", None, "The checkpoint's generator step; the latest if left out.", flag_values=flags
     )
-    absl_flags.DEFINE_bool("cache", True, "Keep compiled programs in $CGAN_CACHE_DIR.", flag_values=flags)
+    absl_flags.DEFINE_bool(
+        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
+    )
     absl_flags.DEFINE_bool(
         "force", False, "Replace files that exist and that this command would write.", flag_values=flags
     )

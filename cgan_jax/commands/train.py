@@ -26,7 +26,9 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         sys_argv=["cgan", *argv],
     )
     absl_flags.DEFINE_string("workdir", None, "The folder of the run; created where needed.", flag_values=flags)
-    absl_flags.DEFINE_bool("cache", True, "Keep compiled programs in $CGAN_CACHE_DIR.", flag_values=flags)
+    absl_flags.DEFINE_bool(
+        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
+    )
     absl_flags.DEFINE_bool("profile", False, "Write a profile of a few steps for TensorBoard.", flag_values=flags)
 
 
