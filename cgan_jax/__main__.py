@@ -32,9 +32,9 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\ncgan: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except OSError as error:  # a path that is too long, not allowed, or on a full disk
+        print(f"cgan: error: {_one_line(error)}", file=sys.stderr)
+        return UsageError.exit_code
 
 
 def _run_command(name: str, argv: list[str]) -> None:
@@ -51,6 +51,9 @@ def _run_command(name: str, argv: list[str]) -> None:
         rest = flags([name, *argv])[1:]
     except absl_flags.Error as error:
         raise UsageError(f"{error} (see cgan {name} --help)") from error
+    except KeyError as error:
+        hint = "a loss that it does not list is given whole, as in --config.loss.g_terms.hinge=\"{'weight': 1.0}\""
+        raise UsageError(f"the recipe has no key {error.args[0]}; {hint}") from error
     except Exception as error:  # whatever a recipe raises while it is loaded and overridden
         raise UsageError(f"--config cannot be used: {type(error).__name__}: {error}") from error
     if rest:

@@ -19,15 +19,30 @@ FOLDER = "checkpoints"
 class Checkpoints:
     """The checkpoints of one workdir; saving is asynchronous, `close` waits for it."""
 
-    def __init__(self, workdir: Path, max_to_keep: int | None = None):
+    def __init__(self, workdir: Path, max_to_keep: int | None = None, read_only: bool = False):
+        """With `read_only` nothing is written, and a folder that is not there has no checkpoints."""
+        self._folder = (workdir / FOLDER).absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=max_to_keep,
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+        )
         with _quiet():
-            self._manager = ocp.CheckpointManager(
-                (workdir / FOLDER).absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep)
-            )
+            self._manager = ocp.CheckpointManager(self._folder, options=options) if self._may_read(read_only) else None
+
+    def _may_read(self, read_only: bool) -> bool:
+        return not read_only or self._folder.is_dir()
 
     def steps(self) -> list[int]:
-        """The generator updates at which there is a checkpoint, ascending."""
-        return sorted(self._manager.all_steps())
+        """The generator updates at which there is a whole checkpoint, ascending."""
+        if self._manager is None:
+            return []
+        return sorted(
+            step
+            for step in self._manager.all_steps()
+            if all((self._folder / str(step) / item).is_dir() for item in ("state", "ema"))
+        )
 
     def save(self, state: TrainState) -> None:
         """Saves the state and, as its own item, the averaged generator; returns once they are copied to the host."""
@@ -59,7 +74,7 @@ class Checkpoints:
         """`step`, or the latest. Raises UsageError, listing what there is, where that does not exist."""
         steps = self.steps()
         if not steps:
-            raise UsageError(f"{self._manager.directory} holds no checkpoint yet")
+            raise UsageError(f"{self._folder} holds no checkpoint yet")
         if step is not None and step not in steps:
             raise UsageError(f"no checkpoint at step {step}; there are: {', '.join(map(str, steps))}")
         return steps[-1] if step is None else step
@@ -70,9 +85,10 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being saved and lets go of the folder."""
-        with _quiet():
-            self._manager.wait_until_finished()
-            self._manager.close()
+        if self._manager is not None:
+            with _quiet():
+                self._manager.wait_until_finished()
+                self._manager.close()
 
 
 def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:

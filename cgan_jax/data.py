@@ -52,7 +52,8 @@ def shuffled(key: jax.Array, position: jax.Array, n: int) -> jax.Array:
 def rows(key: jax.Array, batch_index: jax.Array, batch_size: int, n: int) -> jax.Array:
     """This replica's rows of global batch `batch_index`, int32 [batch_size / replicas].
 
-    A run may draw up to 2^32 samples; the recipe's check refuses longer ones.
+    Samples are counted up to 2^32, which the recipe's check of total_kimg keeps the discriminator's below; a generator
+    that draws more begins its order again.
     """
     local = replica.sample_indices(batch_size // replica.count()).astype(jnp.uint32)
     samples = batch_index.astype(jnp.uint32) * jnp.uint32(batch_size) + local

@@ -11,7 +11,7 @@ import numpy as np
 from cgan_jax import pictures
 from cgan_jax.errors import UsageError
 
-_UNCONDITIONAL_COLUMNS = 8
+_COLUMNS, _UNCONDITIONAL_COLUMNS = 50, 8
 _LONGEST_NAME = 100
 
 
@@ -51,15 +51,16 @@ def check_free(paths: Iterable[Path], force: bool) -> None:
 def write_grid(
     path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
 ) -> None:
-    """One picture, a row per class in the order of `labels`; rows of 8 for an unconditional generator."""
-    if conditional:
-        shown = list(dict.fromkeys(labels.tolist()))
-        rows, names = [list(images[labels == label]) for label in shown], [class_names[label] for label in shown]
-    else:
-        n = _UNCONDITIONAL_COLUMNS
-        rows, names = [list(images[start : start + n]) for start in range(0, len(images), n)], ()
+    """One picture, a row per class in the order of `labels`, or several where a class has more images than fit in one."""
+    columns = _COLUMNS if conditional else _UNCONDITIONAL_COLUMNS
+    rows, names = [], []
+    for label in dict.fromkeys(labels.tolist()):
+        of_class = images[labels == label]
+        for start in range(0, len(of_class), columns):
+            rows.append(of_class[start : start + columns])
+            names.append(class_names[label] if start == 0 else "")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures.save(pictures.grid(rows, names), path)
+    pictures.save(pictures.grid(rows, names if conditional else ()), path)
 
 
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:

@@ -89,6 +89,12 @@ def wasserstein_fake(fake_logits: jax.Array) -> jax.Array:
     return fake_logits
 
 
+def wasserstein(fake_logits: jax.Array) -> jax.Array:
+    """The generator loss -D(G(z)) (Arjovsky et al. 2017, eq. 3)."""
+    _is_vector(fake_logits)
+    return -fake_logits
+
+
 def relativistic_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """-log sigmoid(D(x_i) - D(G(z_i))), pair by pair with one label (Jolicoeur-Martineau 2019, eq. 5)."""
     _is_vector(real_logits, fake_logits)
@@ -124,6 +130,6 @@ GENERATOR = {
     "minimax": _simple(minimax, "fake"),
     "hinge": _simple(hinge, "fake"),
     "least_squares": _simple(least_squares, "fake"),
-    "wasserstein": _simple(hinge, "fake"),
+    "wasserstein": _simple(wasserstein, "fake"),
     "relativistic": _simple(relativistic_generator, "real", "fake"),
 }

@@ -1,6 +1,7 @@
 """Progress of a long command: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,14 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
+
+
+def _print(text: str) -> None:
+    """A line for whoever still reads: that a pipe was closed must not end a run of days."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
 
 
 class TrainingProgress:
@@ -41,14 +50,14 @@ class TrainingProgress:
             left = 1000 * max(0.0, self._total_kimg - kimg) / speed
             numbers += f"  {speed:.0f} images/s  {duration(left)} left"
         if self._bar is None:
-            print(f"kimg {kimg:.1f}/{self._total_kimg:.1f}  {numbers}", flush=True)
+            _print(f"kimg {kimg:.1f}/{self._total_kimg:.1f}  {numbers}")
         else:
             self._bar.set_postfix_str(numbers)
 
     def say(self, text: str) -> None:
         """A line of its own."""
         if self._bar is None:
-            print(text, flush=True)
+            _print(text)
         else:
             self._bar.write(text)
 
@@ -77,6 +86,11 @@ class Clock:
         self._calls += 1
         for name, value in numbers.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a call was added since the last lap."""
+        return self._calls > 0
 
     def lap(self, kimg: float) -> dict[str, float]:
         """The means since the last lap, the speed of training, and the time spent on maintenance so far."""

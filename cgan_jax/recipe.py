@@ -27,7 +27,7 @@ class Value(NamedTuple):
 
 _RATE = Value(float, low=0.0, high=1.0)
 _KIMG = Value(float, low=0.0)
-_INTERVAL = Value(float, low=0.0, positive=True, may_change=True)
+_INTERVAL = Value(float, low=1e-6, may_change=True)
 _COUNT = Value(int, low=1)
 _OPTIMIZER = {
     "name": Value(str),
@@ -54,7 +54,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
     "d_optimizer": _OPTIMIZER,
     "ema": {"halflife_kimg": _KIMG, "start_kimg": _KIMG},
     "train": {
-        "total_kimg": Value(float, low=0.0, high=2**32 / 1000, positive=True, may_change=True),
+        "total_kimg": Value(float, low=0.001, high=2**32 / 1000, may_change=True),
         "batch_size": _COUNT,
         "g_batch_size": _COUNT,
         "d_steps_per_g_step": _COUNT,

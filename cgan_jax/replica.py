@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 AXIS = "data"
+# Numbers must not depend on how many are drawn at once, which jax's other generators do not promise.
+PRNG = "threefry2x32"
 
 Tree = TypeVar("Tree")
 
@@ -35,8 +37,12 @@ def index() -> jax.Array:
 
 
 def mean(tree: Tree) -> Tree:
-    """The mean over all replicas of every array of a tree, the same on each."""
-    return lax.pmean(tree, AXIS) if is_mapped() else tree
+    """The mean over all replicas of every array of a tree, the same on each; of whole numbers the largest."""
+    if not is_mapped():
+        return tree
+    return jax.tree.map(
+        lambda x: lax.pmean(x, AXIS) if jnp.issubdtype(x.dtype, jnp.floating) else lax.pmax(x, AXIS), tree
+    )
 
 
 def varying(tree: Tree) -> Tree:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from cgan_jax import replica
 from cgan_jax.algorithm import ImageSpec, network
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import to_uint8
@@ -16,13 +17,17 @@ from cgan_jax.train_state import Tree, init_generator
 from cgan_jax.workdir import read_info
 
 _ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
+_SAMPLES = 0x5A3B1E5
 
 
 def latents_for(seed: jax.Array, labels: jax.Array, indices: jax.Array, latent_dim: int) -> jax.Array:
     """The latents of image `indices[j]` of class `labels[j]`: int32 [N] each -> float32 [N, latent_dim], normal."""
 
+    # Apart from all that training draws from the same seed.
+    samples_key = jax.random.fold_in(jax.random.key(seed, impl=replica.PRNG), _SAMPLES)
+
     def latent(label, index):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), label), index)
+        key = jax.random.fold_in(jax.random.fold_in(samples_key, label), index)
         return jax.random.normal(key, (latent_dim,))
 
     return jax.vmap(latent)(labels, indices)
@@ -58,8 +63,8 @@ class Sampler:
         recipe = self.info.recipe
         spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
         generator = network(recipe, "generator", spec)
-        shapes = jax.eval_shape(lambda: init_generator(generator, jax.random.key(0)))
-        checkpoints = Checkpoints(workdir)
+        shapes = jax.eval_shape(lambda: init_generator(generator, jax.random.key(0, impl=replica.PRNG)))
+        checkpoints = Checkpoints(workdir, read_only=True)
         try:
             self.step = checkpoints.chosen(step)
             self._variables = checkpoints.restore_average(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
@@ -131,6 +136,11 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
     for word in (word.strip().lower() for word in text.split(",")):
         if word.isdecimal() and int(word) < len(class_names):
             label = int(word)
+            if word in names and names.index(word) != label:
+                raise UsageError(
+                    f"{word} is the number of class {class_names[label]!r} and the name of class {names.index(word)};"
+                    f" rename the classes, or take all"
+                )
         elif names.count(word) > 1:
             bearers = ", ".join(str(label) for label, name in enumerate(names) if name == word)
             raise UsageError(f"several classes are named {word!r}; give a number: {bearers}")

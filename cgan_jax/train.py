@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, pictures
+from cgan_jax import datasets, pictures, replica
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -47,12 +48,13 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     spec = ImageSpec(section["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm = build(recipe, spec)
     info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
-    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
     with workdirs.locked(workdir), StopRequest() as stop:
         if (workdir / workdirs.CONFIG).exists():
-            started = workdirs.read_info(workdir).recipe
-            recipes.check_same_run(started, recipe, str(workdir))
-            recipes.warn_of_schedules(started, recipe)
+            started = workdirs.read_info(workdir)
+            recipes.check_same_run(started.recipe, recipe, str(workdir))
+            workdirs.check_same_dataset(started, info, workdir)
+            recipes.warn_of_schedules(started.recipe, recipe)
         run = _Run(info, workdir, dataset, algorithm, spec, shapes)
         try:
             run.train(stop, profile)
@@ -119,11 +121,12 @@ class _Run:
             pending.append(functools.partial(self._record, self.step, before, scalars))
             for hook in hooks:
                 hook(self.step)
-            ends = stop.requested or self.step >= self.total_steps
+            stopping = stop.requested  # read once: a request during maintenance is granted after the next call
+            ends = stopping or self.step >= self.total_steps
             if ends or _is_due(before, self.kimg, train["sample_kimg"], self.recipe["checkpoint"]["every_kimg"]):
                 _drain(pending)
                 self._maintain(before, ends)
-            if stop.requested and self.step < self.total_steps:
+            if stopping and self.step < self.total_steps:
                 raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
         self.progress.say(
             f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}"
@@ -161,22 +164,36 @@ class _Run:
         numbers = {f"train/{name}": float(value) for name, value in jax.device_get(scalars).items()}
         for name, value in numbers.items():
             if not math.isfinite(value):
-                raise GuardError(f"{name} is {value} at step {step} ({kimg:.1f} kimg); the last checkpoint is kept")
+                raise self._guard(f"{name} is {value}", step)
         self.clock.add(numbers)
         self.progress.advance(step, kimg)
-        if _is_due(before, kimg, self.recipe["train"]["log_kimg"]) or step >= self.total_steps:
-            means = self.clock.lap(kimg)
-            line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
-            workdirs.append_metrics(self.workdir, line)
-            self.history.append(line)
-            self.writer.write_scalars(step, means)
-            self.progress.report(step, kimg, means)
+        if _is_due(before, kimg, self.recipe["train"]["log_kimg"]):
+            self._log(step, kimg)
+
+    def _log(self, step: int, kimg: float) -> None:
+        """A line with the means since the last one."""
+        means = self.clock.lap(kimg)
+        line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
+        workdirs.append_metrics(self.workdir, line)
+        self.history.append(line)
+        self.writer.write_scalars(step, means)
+        self.progress.report(step, kimg, means)
+
+    def _guard(self, what: str, step: int) -> GuardError:
+        steps = self.checkpoints.steps()
+        kept = f"the checkpoint at step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
+        return GuardError(f"{what} at step {step} ({step * self.kimg_per_step:.1f} kimg); {kept}")
 
     def _maintain(self, before: float, ends: bool) -> None:
         """Pictures and checkpoints that are due, or all of them where the run ends here."""
         jax.block_until_ready(self.state)
+        if ends and self.clock.has_news:
+            self._log(self.step, self.kimg)
         with self.clock.maintenance():
             if ends or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"]):
+                # The losses of a call were computed before its updates and cannot vouch for what they led to.
+                if not is_finite(self.state):
+                    raise self._guard("a parameter or statistic is not finite", self.step)
                 self.checkpoints.save(self.state)
             if ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"]):
                 self._draw_samples()
@@ -186,7 +203,9 @@ class _Run:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]
         drawn = rows_of_samples(self.sampler, self.state.average, seed, self.dataset.class_names, conditional)
         picture = pictures.grid(*drawn)
-        pictures.save(picture, self.workdir / "samples" / f"kimg_{round(self.kimg):06d}.png")
+        whole = self.recipe["train"]["sample_kimg"] >= 1
+        name = f"kimg_{self.kimg:06.0f}.png" if whole else f"kimg_{self.kimg:010.3f}.png"
+        pictures.save(picture, self.workdir / "samples" / name)
         self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
 
 
@@ -198,12 +217,20 @@ def steps_per_call(recipe: dict[str, Any]) -> int:
     return recipe["train"]["steps_per_call"] or _STEPS_PER_CALL.get(jax.default_backend(), _STEPS_PER_CALL_ELSEWHERE)
 
 
+@jax.jit
+def is_finite(tree: Any) -> jax.Array:
+    """Whether every floating-point number of a tree is finite, a bool scalar."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
 def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainState:
     """The first state, by a program that runs once and is not worth optimising: 3 s of compilation in place of 14."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     is_cpu = jax.default_backend() == "cpu"
     return jax.jit(
-        lambda: create(algorithm, spec, jax.random.key(seed)), compiler_options=options if is_cpu else None
+        lambda: create(algorithm, spec, jax.random.key(seed, impl=replica.PRNG)),
+        compiler_options=options if is_cpu else None,
     )()
 
 

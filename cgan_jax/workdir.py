@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
@@ -27,11 +28,23 @@ def read_info(workdir: Path) -> RunInfo:
     """Raises UsageError where `workdir` holds no run."""
     path = workdir / CONFIG
     try:
-        return RunInfo(**json.loads(path.read_text()))
+        info = RunInfo(**json.loads(path.read_text()))
+        recipes.check(info.recipe)
     except FileNotFoundError:
         raise UsageError(f"{workdir} holds no run: there is no {path}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UsageError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
+    return info
+
+
+def check_same_dataset(started: RunInfo, given: RunInfo, workdir: Path) -> None:
+    """Raises UsageError where the data of a run in `workdir` are not what it was started with."""
+    for name in ("channels", "num_images", "class_names"):
+        before, after = getattr(started, name), getattr(given, name)
+        if before != after:
+            raise UsageError(
+                f"the dataset has changed since the run in {workdir} was started: its {name} were {before}, now {after}"
+            )
 
 
 def write_info(workdir: Path, info: RunInfo) -> None:

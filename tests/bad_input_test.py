@@ -19,10 +19,10 @@ CASES = {
     "a section for a value": (["train", "--config.train=3"], "train"),
     "zero batch": (["train", "--config.train.batch_size=0"], "train.batch_size must be at least 1, given 0"),
     "negative batch": (["train", "--config.train.g_batch_size=-4"], "must be at least 1, given -4"),
-    "zero length": (["train", "--config.train.total_kimg=0.0"], "train.total_kimg must be more than 0"),
+    "zero length": (["train", "--config.train.total_kimg=0.0"], "train.total_kimg must be at least 0.001"),
     "endless": (["train", "--config.train.total_kimg=inf"], "train.total_kimg must be"),
     "not a number": (["train", "--config.ema.halflife_kimg=nan"], "ema.halflife_kimg must be"),
-    "zero interval": (["train", "--config.checkpoint.every_kimg=0.0"], "checkpoint.every_kimg must be more than 0"),
+    "zero interval": (["train", "--config.checkpoint.every_kimg=0.0"], "checkpoint.every_kimg must be at least 1e-06"),
     "negative rate": (["train", "--config.g_optimizer.learning_rate=-1.0"], "g_optimizer.learning_rate must be"),
     "negative seed": (["train", "--config.seed=-1"], "seed must be at least 0"),
     "zero width": (["train", "--config.generator.width=0"], "generator.width must be at least 1, given 0"),
@@ -58,6 +58,9 @@ CASES = {
     "no images": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--num_images=0"], "--num_images must be 1 to"),
     "too many images": (["sample", "--workdir={tmp}", "--out={tmp}/a.npz", "--num_images=10001"], "1 to 10000"),
     "a seed below zero": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--seed=-1"], "--seed must be 0 to"),
+    "a kind of file that is not written": (["sample", "--workdir={tmp}", "--out={tmp}/a.jpg"], "holds no run"),
+    "a name that is too long": (["sample", "--workdir={tmp}/" + 300 * "a", "--out={tmp}/a.png"], "too long"),
+    "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
     "a step that is no number": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--step=last"], "step"),
 }
 

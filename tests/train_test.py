@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import signal
 
 import jax
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from PIL import Image
 
 from cgan_jax import train
-from cgan_jax.errors import GuardError, UsageError
+from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.train import train_and_evaluate
 
 
@@ -62,8 +65,6 @@ def test_a_finished_run_started_again_changes_nothing(finished, recipe):
 
 
 def test_a_finished_run_goes_on_when_asked_for_more(finished, recipe, tmp_path):
-    import shutil
-
     workdir = shutil.copytree(finished, tmp_path / "run")
     recipe["train"]["total_kimg"] = 0.16
     recipe["train"]["parallelism"] = "pmap"
@@ -137,3 +138,52 @@ def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once
 )
 def test_an_interval_ends_at_the_next_whole_call(before, now, interval, due):
     assert train._is_due(before, now, interval) == due
+
+
+def test_parameters_that_are_not_finite_are_never_saved(recipe, tmp_path, monkeypatch):
+    real_steps = train.train_steps
+
+    def poisoned(algorithm, steps, state, data):
+        state, scalars = real_steps(algorithm, steps, state, data)
+        poison = jax.numpy.where(state.step == 8, np.nan, 0.0)
+        return state.replace(g_params=jax.tree.map(lambda x: x + poison, state.g_params)), scalars
+
+    monkeypatch.setattr(train, "train_steps", poisoned)
+    with pytest.raises(GuardError, match=r"not finite at step 8 .*; the checkpoint at step 4 is kept"):
+        train_and_evaluate(recipe, tmp_path / "run")
+    assert Checkpoints(tmp_path / "run", read_only=True).steps() == [4]
+
+
+def test_a_request_to_stop_during_maintenance_is_granted_with_the_state_saved(recipe, tmp_path, monkeypatch):
+    recipe["checkpoint"]["every_kimg"] = 1.0
+    real_curves = train.pictures.save_curves
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return real_curves(*arguments)
+
+    monkeypatch.setattr(train.pictures, "save_curves", interrupted)
+    with pytest.raises(Interrupted, match="stopped and saved at step 5;"):
+        train_and_evaluate(recipe, tmp_path / "run")
+    assert Checkpoints(tmp_path / "run", read_only=True).steps() == [5]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 5]
+
+
+def test_a_dataset_that_has_changed_is_refused_by_name(finished, recipe, monkeypatch):
+    real_load = train.datasets.load
+
+    def fewer(*arguments):
+        dataset = real_load(*arguments)
+        return dataset._replace(images=dataset.images[:-1], labels=dataset.labels[:-1])
+
+    monkeypatch.setattr(train.datasets, "load", fewer)
+    with pytest.raises(UsageError, match="its num_images were 1797, now 1796"):
+        train_and_evaluate(recipe, finished)
+
+
+def test_a_step_folder_that_is_not_whole_is_no_checkpoint(finished, recipe, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    (workdir / "checkpoints" / "16").mkdir()
+    shutil.rmtree(workdir / "checkpoints" / "8" / "ema")
+    assert Checkpoints(workdir, read_only=True).steps() == [4]

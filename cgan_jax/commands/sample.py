@@ -17,6 +17,7 @@ from absl import flags as absl_flags
 from cgan_jax.errors import UsageError
 
 _MOST_IN_MEMORY = 10_000
+_OTHER_KINDS = (".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pdf", ".tar", ".tif", ".tiff", ".webp", ".zip")
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -57,12 +58,15 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     info = read_info(Path(flags.workdir))
     conditional = info.recipe["dataset"]["conditional"]
-    chosen = _chosen_labels(flags.labels, info.class_names, conditional)
+    class_names = info.class_names if conditional else ["image"]
+    chosen = _chosen_labels(flags.labels, class_names, conditional)
     labels, indices = sampling.spread(flags.num_images, chosen)
     is_folder = kind not in (".png", ".npz")
+    if kind in _OTHER_KINDS:
+        raise UsageError(f"--out={out}: this command writes .png, .npz or a folder, not {kind}")
     if is_folder and out.is_file():
         raise UsageError(f"{out} is a file; give a name ending in .png or .npz, or a folder")
-    paths = list(image_writers.image_paths(out, labels, indices, info.class_names)) if is_folder else [out]
+    paths = list(image_writers.image_paths(out, labels, indices, class_names)) if is_folder else [out]
     image_writers.check_free(paths, flags.force)
 
     if flags.cache:
@@ -74,9 +78,9 @@ def main(flags: absl_flags.FlagValues) -> None:
     else:
         images = sampling.gathered(batches)
         if kind == ".png":
-            image_writers.write_grid(out, images, labels, info.class_names, conditional)
+            image_writers.write_grid(out, images, labels, class_names, conditional)
         else:
-            image_writers.write_npz(out, images, labels, info.class_names)
+            image_writers.write_npz(out, images, labels, class_names)
     print(f"wrote {flags.num_images} images of step {sampler.step} to {out}")
 
 
