@@ -51,7 +51,7 @@ def check_free(paths: Iterable[Path], force: bool) -> None:
 def write_grid(
     path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
 ) -> None:
-    """One picture, a row per class in the order of `labels`, or several where a class has more images than fit in one."""
+    """One picture, a row per class in the order of `labels`, or several where a class does not fit into one."""
     columns = _COLUMNS if conditional else _UNCONDITIONAL_COLUMNS
     rows, names = [], []
     for label in dict.fromkeys(labels.tolist()):

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
             "d_optimizer": {**optimizer, "learning_rate": 5e-4},
             "ema": {"halflife_kimg": 5.0, "start_kimg": 5.0},
             "train": {
-                "total_kimg": 80.0,
+                "total_kimg": 60.0,
                 "batch_size": 64,
                 "g_batch_size": 64,
                 "d_steps_per_g_step": 1,

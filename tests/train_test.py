@@ -51,7 +51,7 @@ def test_metrics_say_how_far_and_how_well(finished):
 def test_grids_have_a_row_per_class(finished):
     real = Image.open(finished / "samples" / "real.png")
     grids = sorted(p.name for p in (finished / "samples").glob("kimg_*.png"))
-    assert grids[0] == "kimg_000000.png"
+    assert grids == ["kimg_000000.000.png", "kimg_000000.064.png", "kimg_000000.128.png"]
     for name in grids:
         assert Image.open(finished / "samples" / name).size == real.size
     # 8x8 images are shown at 64x64, 10 classes in rows.

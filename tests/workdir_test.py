@@ -10,8 +10,9 @@ import pytest
 
 from cgan_jax import workdir as workdirs
 from cgan_jax.errors import UsageError
+from tests.conftest import small_recipe
 
-INFO = workdirs.RunInfo({"seed": 0, "train": {"total_kimg": 1.5}}, 3, ["cat", "köter"], 50_000)
+INFO = workdirs.RunInfo(small_recipe(), 3, ["cat", "köter"], 50_000)
 
 
 def test_what_is_written_of_a_run_is_read_again(tmp_path):
