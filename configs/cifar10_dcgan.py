@@ -2,12 +2,10 @@
 
 Source: Radford et al. (2016) as Keras tutorials have it. The discriminator takes two separate updates, on 64 real and
 on 64 generated images; the generator one on 128 new latents. Adam(2e-4, b1 0.5, eps 1e-7), Glorot-uniform kernels, no
-averaged generator, no mirrored images. Outputs, gradients and optimizer are compared with Keras 3 by a test.
+averaged generator, no mirrored images. A test compares outputs, gradients and Adam with Keras 3.
 Expected: blurred patches of plausible colours, as published after two epochs; no number was reported.
-Differs from the original: real images come in shuffled order, each once an epoch, where it draws with replacement; in
-Keras 3 its discriminator stays as it was initialised, which was not meant (the same test shows it).
-Adam adds eps to the root of the corrected variance (Kingma & Ba 2015, algorithm 1), where Keras adds it before the
-correction (the reordering that ends their section 2); this matters for gradients near eps in the first steps only.
+Differs from the original: real images come in shuffled order, each once an epoch, where it draws with replacement; its
+discriminator learns, as was meant; under Keras 3 the published program leaves it as it was initialised (same test).
 embedding_dim is read with --config.dataset.conditional=True only.
 Hardware and time: not trained here yet.
 
@@ -18,7 +16,14 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    optimizer = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-7, "schedule": "constant"}
+    optimizer = {
+        "name": "keras_adam",
+        "learning_rate": 2e-4,
+        "b1": 0.5,
+        "b2": 0.999,
+        "eps": 1e-7,
+        "schedule": "constant",
+    }
     return ConfigDict(
         {
             "architecture": "dcgan",

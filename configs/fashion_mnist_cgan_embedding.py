@@ -16,7 +16,14 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    optimizer = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-7, "schedule": "constant"}
+    optimizer = {
+        "name": "keras_adam",
+        "learning_rate": 2e-4,
+        "b1": 0.5,
+        "b2": 0.999,
+        "eps": 1e-7,
+        "schedule": "constant",
+    }
     return ConfigDict(
         {
             "architecture": "dcgan",
