@@ -66,6 +66,55 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - self.rate), 0)
 
 
+class BatchNorm(nn.Module):
+    """Each feature to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015, algorithm 1).
+
+    When training, by the statistics of the global batch: one device and eight compute the same. The running statistics
+    (collection "batch_stats"), which replace them when not training, move exactly when that collection is mutable:
+
+        running = momentum * running + (1 - momentum) * batch's
+
+    with the batch's variance divided by its size, as in Keras and Flax; PyTorch divides by one less, and its momentum
+    is our 1 - momentum. Statistics are float32 whatever the activations are.
+    """
+
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        features, wide = x.shape[-1:], x.astype(jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, features)
+        bias = self.param("bias", nn.initializers.zeros, features)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
+        running_variance = self.variable("batch_stats", "variance", jnp.ones, features)
+        mean, variance = running_mean.value, running_variance.value
+        if train:
+            every_sample = tuple(range(x.ndim - 1))
+            mean = replica.mean(jnp.mean(wide, every_sample))
+            # Not E[x^2] - mean^2, which saves an exchange and is no variance at all where the mean is large.
+            variance = replica.mean(jnp.mean(jnp.square(wide - _as_last(mean, x)), every_sample))
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                running_mean.value = _towards(running_mean.value, mean, self.momentum)
+                running_variance.value = _towards(running_variance.value, variance, self.momentum)
+        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
+        return ((wide - _as_last(mean, x)) * _as_last(factor, x) + _as_last(bias, x)).astype(x.dtype)
+
+
+def _as_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """[F] with as many axes as x, to meet its last."""
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _towards(running: jax.Array, now: jax.Array, momentum: float) -> jax.Array:
+    return momentum * running + (1 - momentum) * now
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Each pixel twice in both directions (nearest neighbour): [N, H, W, C] -> [N, 2H, 2W, C]."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+
+
 class LabelMap(nn.Module):
     """Labels as one more feature map: int32 [N] -> [N, side, side, 1], through an embedding and a dense layer.
 

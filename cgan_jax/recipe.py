@@ -63,6 +63,11 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "log_kimg": _INTERVAL,
         "sample_kimg": _INTERVAL,
     },
+    "evaluate": {
+        "metrics": Value(str, may_change=True),
+        "every_kimg": _INTERVAL,
+        "num_images": Value(int, low=1, may_change=True),
+    },
     "checkpoint": {
         "every_kimg": _INTERVAL,
         "max_to_keep": Value(int, low=1, may_change=True),

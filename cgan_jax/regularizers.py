@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cgan_jax import replica
 from cgan_jax.terms import Pass, Term
@@ -16,7 +17,10 @@ def _squared_gradient_norms(passed: Pass, images: jax.Array, labels: jax.Array) 
 
 
 def gradient_penalty(target: float = 1.0) -> Term:
-    """(|d D(u) / d u| - target)^2 at points between a real and a generated image (Gulrajani et al. 2017, eq. 3)."""
+    """(|d D(u) / d u| - target)^2 between a real and a generated image of one label (Gulrajani et al. 2017, eq. 3).
+
+    The weight is their lambda. A discriminator that couples samples has no gradient of its own for each (section 4).
+    """
 
     def value(passed: Pass):
         real, fake = passed.batches["real"], passed.batches["fake"]
@@ -57,5 +61,46 @@ def l2() -> Term:
     return Term(value, images=("real", "fake"))
 
 
+_WINDOW, _SIGMA = 11, 1.5
+
+
+def ssim(images: jax.Array, others: jax.Array) -> jax.Array:
+    """Structural similarity of pairs of images in [-1, 1]: two float [N, H, W, C] -> [N], 1 for an image with itself.
+
+    Wang, Bovik, Sheikh & Simoncelli (2004), eq. 13 with their K1 = 0.01, K2 = 0.03, and L = 2 for this range; means,
+    variances and covariance under a Gaussian window of 11x11 with deviation 1.5 (eq. 14 to 16), which is cut to the
+    image where that is smaller, wherever it fits wholly (eq. 17). Colours, which they leave open, are averaged.
+    """
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    rows, columns = _windows(images.shape[1]), _windows(images.shape[2])
+
+    def local(x):
+        # In full float32, since a variance is a small difference here.
+        return jnp.einsum("nhwc,ih,jw->nijc", x, rows, columns, precision=jax.lax.Precision.HIGHEST)
+
+    mean_x, mean_y = local(images), local(others)
+    variances = local(jnp.square(images)) + local(jnp.square(others)) - jnp.square(mean_x) - jnp.square(mean_y)
+    covariance = local(images * others) - mean_x * mean_y
+    similar_means = (2 * mean_x * mean_y + c1) / (jnp.square(mean_x) + jnp.square(mean_y) + c1)
+    return jnp.mean(similar_means * (2 * covariance + c2) / (variances + c2), axis=(1, 2, 3))
+
+
+def _windows(side: int) -> np.ndarray:
+    """One row per place of the window along a side: its weights, which sum to 1; float32 [places, side]."""
+    size = min(_WINDOW, side)
+    weights = np.exp(-np.square((np.arange(size) - (size - 1) / 2) / _SIGMA) / 2)
+    places = side - size + 1
+    return np.stack([np.pad(weights / weights.sum(), (at, places - 1 - at)) for at in range(places)]).astype(np.float32)
+
+
+def structural_dissimilarity() -> Term:
+    """1 - SSIM of a generated image and a real one of its class."""
+
+    def value(passed: Pass):
+        return 1 - ssim(passed.batches["fake"].images, passed.batches["real"].images), ()
+
+    return Term(value, images=("real", "fake"))
+
+
 DISCRIMINATOR = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2}
-GENERATOR = {"l2": l2}
+GENERATOR = {"l2": l2, "ssim": structural_dissimilarity}

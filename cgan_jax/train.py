@@ -1,21 +1,22 @@
 """One run from its recipe to its last checkpoint: build, restore, loop, log, draw pictures, save. No mathematics.
 
-The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for it. Pictures and
-checkpoints are maintenance: their time is kept apart from training time.
+The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for it. Pictures,
+checkpoints and evaluations are maintenance: their time is kept apart from training time.
 """
 
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, pictures, replica
+from cgan_jax import datasets, evaluation, pictures, replica
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -47,6 +48,7 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     spec = ImageSpec(section["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm = build(recipe, spec)
+    metrics = evaluation.metrics_of(recipe, dataset)
     info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
     shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
     with workdirs.locked(workdir), StopRequest() as stop:
@@ -55,7 +57,7 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
             recipes.check_same_run(started.recipe, recipe, str(workdir))
             workdirs.check_same_dataset(started, info, workdir)
             recipes.warn_of_schedules(started.recipe, recipe)
-        run = _Run(info, workdir, dataset, algorithm, spec, shapes)
+        run = _Run(info, workdir, dataset, algorithm, metrics, spec, shapes)
         try:
             run.train(stop, profile)
         finally:
@@ -71,9 +73,11 @@ class _Run:
         workdir: Path,
         dataset: datasets.Dataset,
         algorithm: Algorithm,
+        metrics: Mapping[str, ModuleType],
         spec: ImageSpec,
         shapes: TrainState,
     ):
+        self.metrics = metrics
         self.recipe, self.workdir, self.dataset, self.algorithm = info.recipe, workdir, dataset, algorithm
         self.kimg_per_step = images_per_step(self.recipe) / 1000
         self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
@@ -89,6 +93,7 @@ class _Run:
         self.sampler = make_sampler(algorithm.generator)
         workdirs.write_info(workdir, info)
         self.history = workdirs.forget_metrics_after(workdir, self.step)
+        workdirs.forget_metrics_after(workdir, self.step, workdirs.EVALUATIONS)
         self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)
         self.progress.say(
             f"{'resuming at' if steps else 'starting from'} step {self.step} of {self.total_steps},"
@@ -123,7 +128,10 @@ class _Run:
                 hook(self.step)
             stopping = stop.requested  # read once: a request during maintenance is granted after the next call
             ends = stopping or self.step >= self.total_steps
-            if ends or _is_due(before, self.kimg, train["sample_kimg"], self.recipe["checkpoint"]["every_kimg"]):
+            intervals = [self.recipe["checkpoint"]["every_kimg"], train["sample_kimg"]]
+            if self.metrics:
+                intervals.append(self.recipe["evaluate"]["every_kimg"])
+            if ends or _is_due(before, self.kimg, *intervals):
                 _drain(pending)
                 self._maintain(before, ends)
             if stopping and self.step < self.total_steps:
@@ -185,7 +193,7 @@ class _Run:
         return GuardError(f"{what} at step {step} ({step * self.kimg_per_step:.1f} kimg); {kept}")
 
     def _maintain(self, before: float, ends: bool) -> None:
-        """Pictures and checkpoints that are due, or all of them where the run ends here."""
+        """Pictures and checkpoints that are due, or all where the run ends here; evaluations where it is done."""
         jax.block_until_ready(self.state)
         if ends and self.clock.has_news:
             self._log(self.step, self.kimg)
@@ -198,6 +206,18 @@ class _Run:
             if ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"]):
                 self._draw_samples()
                 pictures.save_curves(self.history, self.workdir / "curves.png")
+            done = self.step >= self.total_steps
+            if self.metrics and (done or _is_due(before, self.kimg, self.recipe["evaluate"]["every_kimg"])):
+                self._evaluate()
+
+    def _evaluate(self) -> None:
+        numbers = evaluation.evaluate(self.metrics, self.recipe, self.dataset, self.sampler, self.state.average)
+        scalars = {f"eval/{name}": value for name, value in numbers.items()}
+        line = {"step": self.step, "kimg": self.kimg, "seconds": round(self.clock.seconds, 3), **scalars}
+        workdirs.append_metrics(self.workdir, line, workdirs.EVALUATIONS)
+        self.writer.write_scalars(self.step, scalars)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if "/" not in name)
+        self.progress.say(f"evaluated at {self.kimg:.1f} kimg: {told}")
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]

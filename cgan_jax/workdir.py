@@ -1,4 +1,4 @@
-"""The files of a run besides its checkpoints: config.json, metrics.jsonl, and the lock against a second process."""
+"""The files of a run besides its checkpoints: config.json, its two logs, and the lock against a second process."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 
-CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
+CONFIG, METRICS, EVALUATIONS, LOCK = "config.json", "metrics.jsonl", "evaluations.jsonl", ".lock"
 
 
 class RunInfo(NamedTuple):
@@ -83,25 +83,25 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def append_metrics(workdir: Path, line: Mapping[str, float]) -> None:
-    """Adds one line to metrics.jsonl: {step, kimg, seconds, scalars}."""
-    with open(workdir / METRICS, "a") as file:
+def append_metrics(workdir: Path, line: Mapping[str, float], log: str = METRICS) -> None:
+    """Adds one line to metrics.jsonl or evaluations.jsonl: {step, kimg, seconds, scalars}."""
+    with open(workdir / log, "a") as file:
         file.write(json.dumps(line) + "\n")
 
 
-def read_metrics(workdir: Path) -> list[dict[str, float]]:
-    """The whole lines of metrics.jsonl; a torn last line, which a kill leaves, is no line."""
+def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
+    """The whole lines of a log; a torn last line, which a kill leaves, is no line."""
     lines = []
     with contextlib.suppress(FileNotFoundError):
-        for text in (workdir / METRICS).read_text().splitlines():
+        for text in (workdir / log).read_text().splitlines():
             with contextlib.suppress(ValueError):
                 lines.append(json.loads(text))
     return lines
 
 
-def forget_metrics_after(workdir: Path, step: int) -> list[dict[str, float]]:
+def forget_metrics_after(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
     """Drops the lines that a resumed run is about to write again, and returns the others."""
-    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
-    if (workdir / METRICS).exists():
-        write_whole(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+    kept = [line for line in read_metrics(workdir, log) if line["step"] <= step]
+    if (workdir / log).exists():
+        write_whole(workdir / log, "".join(json.dumps(line) + "\n" for line in kept))
     return kept

@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
                 "log_kimg": 5.0,
                 "sample_kimg": 50.0,
             },
+            "evaluate": {"metrics": "", "every_kimg": 50.0, "num_images": 1000},
             "checkpoint": {"every_kimg": 50.0, "max_to_keep": 3},
         }
     )

@@ -40,7 +40,10 @@ CASES = {
     "unknown number of a loss": (["train", "--config.loss.g_terms.bce.slope=1.0"], "slope"),
     "no loss at all": (["train", "--config.loss.g_terms.bce.weight=0.0"], "at least one loss"),
     "unknown parallelism": (["train", "--config.train.parallelism=pjit"], "must be one of shard_map, pmap"),
-    "unknown optimizer": (["train", "--config.d_optimizer.name=adm"], "unknown optimizer 'adm'; there are: adam"),
+    "unknown optimizer": (
+        ["train", "--config.d_optimizer.name=adm"],
+        "unknown optimizer 'adm'; there are: adam, keras_adam",
+    ),
     "unknown schedule": (["train", "--config.d_optimizer.schedule=step"], "unknown learning rate schedule 'step'"),
     "a batch that 8 devices cannot share": (["train", "--config.train.batch_size=12"], "shared evenly by 8 devices"),
     "missing data": (

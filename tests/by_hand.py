@@ -32,8 +32,29 @@ def conv_transpose(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: 
     return full[:, cut : cut + stride * height, cut : cut + stride * width] + bias
 
 
-def leaky_relu(x: np.ndarray) -> np.ndarray:
-    return np.where(x > 0, x, x / 5)
+def leaky_relu(x: np.ndarray, slope: float = 0.2) -> np.ndarray:
+    return np.where(x > 0, x, x * slope)
+
+
+def upsample(x: np.ndarray) -> np.ndarray:
+    """Every pixel as a block of 2x2."""
+    return np.kron(x, np.ones((1, 2, 2, 1)))
+
+
+def halve(x: np.ndarray) -> np.ndarray:
+    """The mean of every block of 2x2; of an odd side's last row or column, of what there is."""
+    n, height, width, channels = x.shape
+    result = np.zeros((n, -(-height // 2), -(-width // 2), channels))
+    for i in range(result.shape[1]):
+        for j in range(result.shape[2]):
+            result[:, i, j] = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean(axis=(1, 2))
+    return result
+
+
+def batch_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, epsilon: float = 1e-5) -> np.ndarray:
+    """Ioffe & Szegedy 2015, algorithm 1: over all axes but the last."""
+    every_sample = tuple(range(x.ndim - 1))
+    return (x - x.mean(axis=every_sample)) / np.sqrt(x.var(axis=every_sample) + epsilon) * scale + bias
 
 
 def dense(x: np.ndarray, params: dict) -> np.ndarray:

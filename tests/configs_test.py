@@ -1,22 +1,41 @@
 """Every recipe is complete, says where it comes from, and builds networks of a known size."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
+from cgan_jax import datasets, train_state, train_step
 from cgan_jax import recipe as recipes
-from cgan_jax import train_state
 from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax.data import on_host
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 # (channels, parameters of the generator, of the discriminator). A change here changes what old checkpoints mean: make
 # sure that it is meant, say so in the commit, and write the new numbers down.
 PARAMETERS = {
+    # As cifar10_cgan_embedding.
     "cifar10_cgan": (3, 1_382_327, 213_237),
+    # dense 101*4096, 7x7 convolutions 49*257*128+128, 49*128*64+64, 49*64*64+64, 49*64*3+3, map 10*50 + 51*16;
+    # 25*(4*64 + 64*128 + 128*256 + 256*512) + 960, dense 2049, map 10*50 + 51*1024
+    "cifar10_cgan_deep": (3, 2_638_695, 4_362_933),
+    # cifar10_dcgan, one more channel in (16*128 and 9*128), maps 10*50 + 51*64 and 10*50 + 51*1024
+    "cifar10_cgan_embedding": (3, 1_382_327, 213_237),
+    # dense 101*8192, two of 16*128*128+128, 64*128*3+3; 9*3*128+128, 9*128*128+128, dense 8193
+    "cifar10_dcgan": (3, 1_376_515, 159_361),
+    # dense 101*8192, 16*128*128+128, 9*128*64+64, 9*64*3+3, scales and biases 2*320;
+    # 9*(3*64 + 64*128 + 128*256) + 448, dense 4097
+    "cifar10_gan_upsample": (3, 1_165_827, 374_913),
+    # as cifar10_dcgan, with dense 129*8192
+    "cifar10_wgan_gp": (3, 1_605_891, 159_361),
     "digits": (1, 102_689, 29_473),
+    # dense 101*6272, 16*129*128+128, 16*128*128+128, 49*128+1, map 10*50 + 51*49;
+    # 9*2*128+128, 9*128*128+128, dense 6273, map 10*50 + 51*784
+    "fashion_mnist_cgan_embedding": (1, 1_169_336, 196_773),
 }
 
 
@@ -45,6 +64,46 @@ def test_a_recipe_is_complete_and_its_networks_have_the_known_size(name):
     algorithm = build(recipe, spec)
     state = jax.eval_shape(lambda: train_state.create(algorithm, spec, jax.random.key(0)))
     assert (count(state.g_params), count(state.d_params)) == (in_generator, in_discriminator)
+
+
+@pytest.mark.slow  # compiles a whole step for every recipe
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_a_recipe_trains_one_step(name):
+    """With a few channels and images, made up in the recipe's size and colours."""
+    recipe = load(CONFIGS / f"{name}.py").get_config().to_dict()
+    channels = PARAMETERS[name][0]
+    recipe["dataset"].update(source="synthetic", name=f"classes10_images16_channels{channels}", split="train")
+    for player in ("generator", "discriminator"):
+        recipe[player].update(width=2, embedding_dim=2)
+    recipe["train"].update(batch_size=4, g_batch_size=4)
+    size = recipe["dataset"]["image_size"]
+    dataset = datasets.load("synthetic", recipe["dataset"]["name"], "train", "", size)
+    spec = ImageSpec(size, channels, 10)
+    algorithm = build(recipe, spec)
+    state = jax.jit(lambda: train_state.create(algorithm, spec, jax.random.key(0)))()
+    step = jax.jit(functools.partial(train_step.train_step, algorithm))
+    after, scalars = step(state, on_host(dataset.images, dataset.labels))
+    assert int(after.step) == 1
+    assert all(np.isfinite(value) for value in scalars.values()), scalars
+    listed = {f"g_{term}" for term, entry in recipe["loss"]["g_terms"].items() if entry["weight"]}
+    for update in recipe["loss"]["d_updates"].values():
+        listed |= {f"d_{term}" for term in update}
+    assert listed <= scalars.keys()
+    for before, moved in ((state.g_params, after.g_params), (state.d_params, after.d_params)):
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(moved))
+        assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(moved), strict=True))
+
+
+@pytest.mark.parametrize("term", ["l2", "ssim"])
+def test_the_deep_recipes_wishes_are_flags(term):
+    recipe = load(CONFIGS / "cifar10_cgan_deep.py").get_config().to_dict()
+    spec = ImageSpec(32, 3, 10)
+    assert [listed.name for listed in build(recipe, spec).g_terms] == ["bce"]
+    recipe["loss"]["g_terms"][term]["weight"] = 1.0
+    recipe["generator"]["skips"] = recipe["discriminator"]["skips"] = True
+    built = build(recipe, spec)
+    assert [listed.name for listed in built.g_terms] == ["bce", term]
+    assert built.generator.skips and built.discriminator.skips
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERS))

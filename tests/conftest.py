@@ -60,6 +60,7 @@ def small_recipe() -> dict:
                 "log_kimg": 0.032,
                 "sample_kimg": 0.064,
             },
+            "evaluate": {"metrics": "", "every_kimg": 0.064, "num_images": 20},
             "checkpoint": {"every_kimg": 0.064, "max_to_keep": 2},
         }
     ).to_dict()

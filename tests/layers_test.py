@@ -8,7 +8,7 @@ import pytest
 from cgan_jax import layers, replica
 from cgan_jax.errors import UsageError
 from tests import by_hand
-from tests.replicas import FEW_WAYS, on_replicas
+from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
 
 def random_params(layer, x):
@@ -109,3 +109,128 @@ def test_a_label_map_hangs_on_the_label_alone():
     np.testing.assert_array_equal(maps[0], maps[1])
     assert np.abs(maps[0] - maps[2]).min() > 0
     np.testing.assert_allclose(layer.apply(variables, labels[2:])[0], maps[2], rtol=1e-6)
+
+
+def normalized_by_hand(x, scale, bias, mean=None, variance=None, epsilon=1e-5):
+    """Ioffe & Szegedy 2015, algorithm 1, in float64: over all axes but the last."""
+    x = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
+    mean = x.mean(axis=0) if mean is None else mean
+    variance = np.mean((x - mean) ** 2, axis=0) if variance is None else variance
+    return (x - mean) / np.sqrt(variance + epsilon) * scale + bias
+
+
+def batch_norm_variables(features=3):
+    rng = np.random.default_rng(4)
+    scale, bias, mean = rng.normal(size=(3, features)).astype(np.float32)
+    variance = rng.uniform(0.5, 2, size=features).astype(np.float32)
+    return {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "variance": variance}}
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (8, 4, 2, 3)], ids=str)
+def test_batch_norm_is_its_definition_and_moves_its_running_statistics_when_they_are_mutable(shape):
+    x = (np.random.default_rng(0).normal(size=shape) * [1, 5, 0.1] + [0, 3, -1]).astype(np.float32)
+    layer, variables = layers.BatchNorm(momentum=0.9, epsilon=1e-3), batch_norm_variables()
+    expected = normalized_by_hand(x, **variables["params"], epsilon=1e-3).reshape(shape)
+    y, moved = layer.apply(variables, x, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(layer.apply(variables, x, True), expected, rtol=1e-5, atol=2e-6)
+    rows, old = x.reshape(-1, 3).astype(np.float64), variables["batch_stats"]
+    stats = moved["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], 0.9 * old["mean"] + 0.1 * rows.mean(axis=0), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(stats["variance"], 0.9 * old["variance"] + 0.1 * rows.var(axis=0), rtol=1e-5)
+
+
+def test_batch_norm_uses_its_running_statistics_when_not_training_and_leaves_them_as_they_are():
+    x = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).astype(np.float32)
+    layer, variables = layers.BatchNorm(), batch_norm_variables()
+    stats = variables["batch_stats"]
+    expected = normalized_by_hand(x, **variables["params"], **stats).reshape(x.shape)
+    y, kept = layer.apply(variables, x, False, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(kept["batch_stats"]["mean"], stats["mean"])
+    np.testing.assert_array_equal(kept["batch_stats"]["variance"], stats["variance"])
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_starts_as_a_standard_normal_whatever_it_is_first_shown(train):
+    variables = layers.BatchNorm().init(jax.random.key(0), 7 + jnp.arange(12.0).reshape(4, 3), train)
+    expected = {"params": {"scale": [1] * 3, "bias": [0] * 3}, "batch_stats": {"mean": [0] * 3, "variance": [1] * 3}}
+    jax.tree.map(
+        np.testing.assert_array_equal, variables, jax.tree.map(np.float32, expected, is_leaf=list.__instancecheck__)
+    )
+
+
+def test_the_gradients_of_batch_norm_are_the_slopes_of_its_definition():
+    """Central differences of the definition in float64, along a random direction each for x, scale and bias."""
+    rng = np.random.default_rng(5)
+    x, weights = rng.normal(size=(2, 6, 3)).astype(np.float32)
+    layer, variables = layers.BatchNorm(), batch_norm_variables()
+
+    def loss(params, x):
+        return jnp.sum(weights * layer.apply({**variables, "params": params}, x, True) ** 2)
+
+    def by_hand_loss(scale, bias, x):
+        return np.sum(weights.astype(np.float64) * normalized_by_hand(x, scale, bias) ** 2)
+
+    params = {name: np.float64(value) for name, value in variables["params"].items()}
+    gradients, in_x = jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], x)
+    for name, gradient in {**gradients, "x": in_x}.items():
+        at = {**params, "x": x.astype(np.float64)}
+        for direction in rng.normal(size=(5, *gradient.shape)):
+            ahead, behind = ({**at, name: at[name] + sign * 1e-5 * direction} for sign in (1, -1))
+            slope = (by_hand_loss(**ahead) - by_hand_loss(**behind)) / 2e-5
+            np.testing.assert_allclose(np.sum(np.float64(gradient) * direction), slope, rtol=1e-4, atol=1e-4)
+
+
+def test_batch_norm_of_large_numbers_has_their_variance():
+    """A mean of squares less a squared mean would have lost it: 1e4 squared has no room for 1 in float32."""
+    x = (1e4 + np.random.default_rng(0).normal(size=(64, 3))).astype(np.float32)
+    y = layers.BatchNorm().apply(layers.BatchNorm().init(jax.random.key(0), x, True), x, True)
+    np.testing.assert_allclose(y, normalized_by_hand(x, 1.0, 0.0), atol=2e-3)  # the inputs are 1e-3 apart
+
+
+def test_the_statistics_of_batch_norm_are_float32_and_its_result_is_of_its_inputs_type():
+    x = (100 + np.random.default_rng(0).normal(size=(64, 3))).astype(jnp.bfloat16)
+    layer, variables = layers.BatchNorm(momentum=0.0), batch_norm_variables()
+    y, moved = layer.apply(variables, x, True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16 and layer.apply(variables, x, False).dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(moved)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(moved["batch_stats"]["mean"], np.mean(np.float64(x), axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", WAYS[1:], ids=str)
+def test_batch_norm_has_the_values_gradients_and_statistics_of_the_global_batch(way):
+    rng = np.random.default_rng(6)
+    x, weights = rng.normal(size=(2, 16, 2, 2, 3)).astype(np.float32)
+    x += np.arange(16, dtype=np.float32)[:, None, None, None]  # replicas differ in their means
+    layer, variables = layers.BatchNorm(momentum=0.5), batch_norm_variables()
+
+    def run(params, x, weights):
+        share = 16 // replica.count()
+        x, weights = (jax.lax.dynamic_slice_in_dim(a, replica.index() * share, share) for a in (x, weights))
+
+        def loss(params, x):
+            y, moved = layer.apply({**variables, "params": params}, x, True, mutable=["batch_stats"])
+            return jnp.mean(weights * y**2), (y, moved["batch_stats"])
+
+        (in_params, in_x), (y, stats) = jax.grad(loss, argnums=(0, 1), has_aux=True)(replica.varying(params), x)
+        # An input's gradient is that of the sum of the replicas' losses; their mean is what the step descends.
+        return *replica.mean((in_params, stats)), in_x / replica.count(), y
+
+    expected = on_replicas(("alone", 1), run, variables["params"], x, weights)
+    actual = on_replicas(way, run, variables["params"], x, weights)
+    # Parameters and statistics are alike on all replicas; inputs and outputs are the parts of the whole.
+    whole = [*jax.tree.map(lambda a: a[:1], actual[:2]), *(a.reshape(1, *x.shape) for a in actual[2:])]
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(expected), strict=True):
+        assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
+    for leaf in jax.tree.leaves(actual[:2]):
+        np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+
+
+def test_upsampling_shows_every_pixel_four_times():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    y = np.asarray(layers.upsample(x))
+    assert y.shape == (2, 6, 8, 5)
+    for i in range(6):
+        for j in range(8):
+            np.testing.assert_array_equal(y[:, i, j], x[:, i // 2, j // 2])

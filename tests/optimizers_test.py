@@ -32,6 +32,26 @@ def test_adam_is_its_algorithm(numbers):
             np.testing.assert_allclose(updates, update, rtol=1e-9)
 
 
+def keras_adam(gradients, rate, b1, b2, eps):
+    """Kingma & Ba (2015), the last paragraph of section 2: one rate corrects both, eps is beside v's root."""
+    m, v = np.zeros_like(gradients[0]), np.zeros_like(gradients[0])
+    for t, g in enumerate(gradients, start=1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        yield -rate * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + eps)
+
+
+@pytest.mark.parametrize("numbers", [{}, {"b1": 0.0, "b2": 0.9}, {"b1": 0.9, "b2": 0.999, "eps": 0.1}])
+def test_keras_adam_is_the_reordered_algorithm(numbers):
+    section = {**SECTION, "name": "keras_adam", **numbers}
+    gradients = np.random.default_rng(0).normal(size=(5, 6)) * 10.0 ** np.arange(-3, 3)
+    optimizer = optimizers.make(section, 100)
+    state = optimizer.init(jnp.zeros(6))
+    expected = keras_adam(gradients, *(section[name] for name in ("learning_rate", "b1", "b2", "eps")))
+    for gradient, update in zip(gradients, expected, strict=True):
+        updates, state = optimizer.update(jnp.float32(gradient), state)
+        np.testing.assert_allclose(updates, update, rtol=2e-4)  # 1 - b2^t in float32
+
+
 def rates(schedule, total, steps):
     """The learning rate of each step: with b1 = b2 = 0 Adam's update is the rate times the gradient's sign."""
     optimizer = optimizers.make({**SECTION, "schedule": schedule, "b1": 0.0, "b2": 0.0, "eps": 0.0}, total)
@@ -63,7 +83,7 @@ def test_a_run_of_no_updates_has_a_schedule(schedule):
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("name", "unknown optimizer 'x'; there are: adam"),
+        ("name", "unknown optimizer 'x'; there are: adam, keras_adam"),
         ("schedule", "unknown learning rate schedule 'x'; there are: constant, linear, cosine"),
     ],
 )

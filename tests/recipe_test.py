@@ -147,6 +147,9 @@ def test_flattening_gives_every_leaf_by_its_dotted_name_in_order():
         ("train.sample_kimg", 99.0),
         ("checkpoint.every_kimg", 99.0),
         ("checkpoint.max_to_keep", 9),
+        ("evaluate.metrics", "pixel_mse"),
+        ("evaluate.every_kimg", 99.0),
+        ("evaluate.num_images", 9),
         ("dataset.data_dir", "/elsewhere"),
     ],
 )

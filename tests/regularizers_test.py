@@ -147,6 +147,68 @@ def test_l2_is_the_mean_squared_difference_of_each_pair():
     np.testing.assert_allclose(gradient, 2 * (FAKE - REAL) / np.prod(SHAPE), rtol=1e-6)
 
 
+def ssim_by_hand(x, y):
+    """Wang et al. 2004, eq. 13 to 17, window by window in float64; for one image [H, W, C] in [-1, 1]."""
+    sizes = [min(11, side) for side in x.shape[:2]]
+    window = np.outer(*(scipy.stats.norm.pdf(np.arange(n), (n - 1) / 2, 1.5) for n in sizes))
+    window /= window.sum()
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    values = []
+    for i in range(x.shape[0] - sizes[0] + 1):
+        for j in range(x.shape[1] - sizes[1] + 1):
+            for c in range(x.shape[2]):
+                p, q = (a[i : i + sizes[0], j : j + sizes[1], c].astype(np.float64) for a in (x, y))
+                mean_p, mean_q = np.sum(window * p), np.sum(window * q)
+                var_p, var_q = np.sum(window * (p - mean_p) ** 2), np.sum(window * (q - mean_q) ** 2)
+                covariance = np.sum(window * (p - mean_p) * (q - mean_q))
+                luminance = (2 * mean_p * mean_q + c1) / (mean_p**2 + mean_q**2 + c1)
+                values.append(luminance * (2 * covariance + c2) / (var_p + var_q + c2))
+    return np.mean(values)
+
+
+def photographs(shape, seed=0):
+    """Smooth images with some noise, so that neighbouring pixels agree; the second of a pair is like the first."""
+    rng = np.random.default_rng(seed)
+    n, height, width, channels = shape
+    waves = (
+        np.sin(np.linspace(0, 5, height))[None, :, None, None] * np.cos(np.linspace(1, 4, width))[None, None, :, None]
+    )
+    x = 0.5 * waves * rng.uniform(-1, 1, (n, 1, 1, channels)) + 0.1 * rng.normal(size=shape)
+    y = 0.8 * x + 0.1 + 0.1 * rng.normal(size=shape)
+    return np.clip(x, -1, 1).astype(np.float32), np.clip(y, -1, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 13, 3), (2, 11, 11, 1), (2, 8, 20, 2), (2, 5, 4, 1)], ids=str)
+def test_ssim_is_its_definition_with_a_window_no_larger_than_the_image(shape):
+    x, y = photographs(shape)
+    expected = [ssim_by_hand(a, b) for a, b in zip(x, y, strict=True)]
+    assert np.ptp(expected) > 0.01 and np.max(np.abs(expected)) < 0.95
+    # Variances of 0.01 as differences of float32 means of squares, beside a constant of 0.0036.
+    np.testing.assert_allclose(jax.jit(regularizers.ssim)(x, y), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_ssim_of_an_image_with_itself_is_1_and_of_flat_images_compares_their_means():
+    x, _ = photographs((2, 12, 12, 3))
+    np.testing.assert_allclose(jax.jit(regularizers.ssim)(x, x), [1, 1], rtol=1e-5)
+    flat = jax.jit(regularizers.ssim)(jnp.full((1, 12, 12, 1), 0.5), jnp.full((1, 12, 12, 1), -0.25))
+    np.testing.assert_allclose(flat, [(2 * 0.5 * -0.25 + 0.0004) / (0.25 + 0.0625 + 0.0004)], rtol=1e-4)
+
+
+def test_the_ssim_term_is_the_dissimilarity_of_each_pair_and_its_gradient_the_slope():
+    term = regularizers.GENERATOR["ssim"]()
+    assert set(term.reads) == {"real", "fake"}
+    real, fake = photographs((2, 13, 12, 2))
+    labels = np.zeros(2, np.int32)
+    expected = [1 - ssim_by_hand(a, b) for a, b in zip(fake, real, strict=True)]
+    np.testing.assert_allclose(value(term, None, real, fake, labels), expected, rtol=1e-5, atol=1e-5)
+    gradient = np.asarray(jax.jit(jax.grad(lambda fake: jnp.sum(value(term, None, real, fake, labels))))(fake))
+    for direction in np.random.default_rng(1).normal(size=(4, *fake.shape)):
+        ahead, behind = (fake.astype(np.float64) + sign * 1e-5 * direction for sign in (1, -1))
+        slope = sum(ssim_by_hand(b, r) - ssim_by_hand(a, r) for a, b, r in zip(ahead, behind, real, strict=True)) / 2e-5
+        scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
+        assert abs(np.sum(gradient * direction) - slope) < 1e-5 * scale
+
+
 def test_every_regularizer_is_tested_here():
     assert set(regularizers.DISCRIMINATOR) == {"gradient_penalty", "r1", "r2"}
-    assert set(regularizers.GENERATOR) == {"l2"}
+    assert set(regularizers.GENERATOR) == {"l2", "ssim"}

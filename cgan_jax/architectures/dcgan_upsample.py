@@ -1,0 +1,82 @@
+"""The classic pair with batch normalisation in the generator, which grows once by transposing and once by repeating.
+
+After Radford, Metz & Chintala (2016), who normalise both networks; here the discriminator has dropout after every layer
+instead, so that it treats samples one by one. A convolution after repeated pixels leaves no checkerboard, which one
+transposed with a stride may (Odena, Dumoulin & Olah 2016).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cgan_jax.errors import UsageError
+from cgan_jax.heads import Unconditional
+from cgan_jax.layers import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dropout,
+    LabelMap,
+    glorot_uniform,
+    leaky_relu,
+    upsample,
+)
+from cgan_jax.terms import Output
+
+
+class Generator(nn.Module):
+    """Latents -> a quarter-size feature map (and label map) -> transposed convolution -> upsampled -> convolutions.
+
+    Every layer but the last is normalised over the batch and leaks.
+    """
+
+    image_size: int
+    channels: int
+    num_classes: int
+    latent_dim: int
+    width: int
+    """Channels of the first feature map; the last has half as many."""
+    embedding_dim: int
+    batch_norm_momentum: float
+
+    @nn.compact
+    def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        if self.image_size % 4:
+            raise UsageError(
+                f"dcgan_upsample draws images whose side is a multiple of 4, given image_size {self.image_size}"
+            )
+
+        def activated(x):
+            return leaky_relu(BatchNorm(self.batch_norm_momentum)(x, train))
+
+        side = self.image_size // 4
+        x = nn.Dense(side * side * self.width, kernel_init=glorot_uniform)(latents)
+        x = activated(x.reshape(-1, side, side, self.width))
+        if self.num_classes:
+            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, side)(labels)], axis=-1)
+        x = activated(ConvTranspose(self.width, 4)(x))
+        x = activated(Conv(max(1, self.width // 2), 3)(upsample(x)))
+        return jnp.tanh(Conv(self.channels, 3)(x))
+
+
+class Discriminator(nn.Module):
+    """Image (and label map) -> three strided convolutions, dropout after each -> one logit."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+    width: int
+    """Channels of the first feature map; each further one has twice as many."""
+    embedding_dim: int
+    dropout: float
+
+    couples_samples = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
+        x = images
+        if self.num_classes:
+            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, self.image_size)(labels)], axis=-1)
+        for layer in range(3):
+            x = Dropout(self.dropout)(leaky_relu(Conv(self.width * 2**layer, 3, stride=2)(x)), train)
+        return Unconditional()(x.reshape(x.shape[0], -1), labels)
