@@ -196,7 +196,7 @@ def test_ssim_of_an_image_with_itself_is_1_and_of_flat_images_compares_their_mea
 
 def test_the_ssim_term_is_the_dissimilarity_of_each_pair_and_its_gradient_the_slope():
     term = regularizers.GENERATOR["ssim"]()
-    assert set(term.reads) == {"real", "fake"}
+    assert set(term.images) == {"real", "fake"}
     real, fake = photographs((2, 13, 12, 2))
     labels = np.zeros(2, np.int32)
     expected = [1 - ssim_by_hand(a, b) for a, b in zip(fake, real, strict=True)]
