@@ -143,7 +143,9 @@ def both(keras, recipe, request):
 
 @pytest.fixture(scope="module")
 def data():
-    rng = np.random.default_rng(1)
+    """A seed whose real batch brings no unit of the discriminator within 6e-6 of its LeakyReLU's kink; seed 1 has one
+    at 1e-8, where rounding chooses the slope."""
+    rng = np.random.default_rng(6)
     return on_host(rng.integers(0, 256, (32, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 32).astype(np.int32))
 
 
@@ -187,8 +189,7 @@ def test_outputs_agree(both, data):
 def published_gradients(keras, players, trained, inputs, target):
     """Of the mean binary cross-entropy of `players`, one after the other on `inputs`, against a constant target.
 
-    A LeakyReLU whose input is 0 up to rounding may take either slope, and shows as its channel's difference; the seeds
-    here have none.
+    A LeakyReLU whose input is 0 up to rounding may take either slope, which shows in its channel.
     """
 
     def loss(tensors):
