@@ -22,13 +22,13 @@ class Checkpoints:
     def __init__(self, workdir: Path, max_to_keep: int | None = None, read_only: bool = False):
         """With `read_only` nothing is written, and a folder that is not there has no checkpoints."""
         self._folder = (workdir / FOLDER).absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=max_to_keep,
-            read_only=read_only,
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,
-        )
         with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=max_to_keep,
+                read_only=read_only,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+            )
             self._manager = ocp.CheckpointManager(self._folder, options=options) if self._may_read(read_only) else None
 
     def _may_read(self, read_only: bool) -> bool:
