@@ -194,6 +194,7 @@ def nobody(url, **kwargs):
 
 def silence(url, **kwargs):
     time.sleep(30)
+    return requests.Response()
 
 
 def overloaded(url, **kwargs):
