@@ -160,7 +160,7 @@ def _adjoint(kernel):
 
 
 # What lax does: right for TPUs, and elsewhere where nothing else is measured to be faster. Even so the kernel gradient
-# of a transposed convolution is not autodiff's, which dilates the small operand on the left (1.7 GFLOP/s on a CPU, and
+# of a transposed convolution is not autodiff's, which dilates the small operand on the left (about 1 GFLOP/s on a CPU, and
 # reported slow on CUDA), but that of a strided convolution, which dilates it on the right as XLA expects.
 
 
@@ -180,8 +180,9 @@ def _weigh_lax(form, x, y):
     return lax.conv_general_dilated(x, y, (1, 1), pads, rhs_dilation=form.strides, dimension_numbers=_KERNEL_GRADIENT)
 
 
-# Lowerings. Times in ms, lax -> here, in turns: float32, batch 128, 2 CPU cores shared with other work, so that only
-# the ratios mean something (benchmarks/convolutions.py). The choice for CUDA is by reasoning and has not been timed.
+# Lowerings. Times in ms, lax -> here, in turns: float32, batch 128, jax 0.10.2, 2 cores of a 2.5 GHz Xeon with AVX-512 on
+# which a matrix product runs at 107 GFLOP/s (python -m benchmarks.convolutions --rounds=2, 2026-11-22). The choice for
+# CUDA is by reasoning and has not been timed.
 
 
 def _grow_cuda(form, y, kernel):
@@ -198,14 +199,14 @@ def _is_small(form, batch, kernel_size):
 def _shrink_cpu(form, x, kernel):
     if kernel.shape[3] > _THIN or form.strides != (1, 1) or _is_small(form, x.shape[0], kernel.size):
         return _shrink_lax(form, x, kernel)
-    # 8x8 from 128 to 3 channels at 32x32: 258 -> 162; 3x3: 77 -> 33.
+    # 8x8 from 128 to 3 channels at 32x32: 261 -> 133; 3x3: 79 -> 35.
     y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x)
     return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
 
 
 def _grow_cpu(form, y, kernel):
-    # 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 540 -> 155; 3x3: 394 -> 205; 5x5: 1261 -> 525.
-    # Back to a thin image the phases gain nothing: 3x3, stride 2, to 3 channels: 8 -> 13.
+    # 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 404 -> 180; from 8x8: 82 -> 45.
+    # Back to a thin image the phases lose more in passes over memory than they save.
     is_plain = form.strides == (1, 1) or kernel.shape[2] <= _THIN or _is_small(form, y.shape[0], kernel.size)
     return _grow_lax(form, y, kernel) if is_plain else _grow_by_phases(form, y, kernel)
 
@@ -217,8 +218,8 @@ def _weigh_cpu(form, x, y):
         # Without a stride the two sides are alike: exchange them, so that the thin one is stacked.
         mirror = form._replace(height=form.height.mirrored, width=form.width.mirrored)
         return _adjoint(_weigh_cpu(mirror, y, x))
-    # The transposed 4x4 above: 37000 -> 390 with autodiff's form in the same (loaded) run; 1660 -> 271 with _weigh_lax.
-    # Thin: 3x3, stride 2, from 3 channels: 34 -> 9; 8x8 to 3 channels: 403 -> 250. A 3x3 of stride 1: 375 -> 205.
+    # The transposed 4x4 above: 19520 -> 298.
+    # Thin: 3x3, stride 2, from 3 channels: 23 -> 7; 8x8 to 3 channels: 602 -> 161. A 3x3 of stride 1: 428 -> 130.
     return _by_slices(functools.partial(_weigh_taps, form), x, y).sum(0).astype(x.dtype)
 
 
