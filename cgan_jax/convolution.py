@@ -160,7 +160,7 @@ def _adjoint(kernel):
 
 
 # What lax does: right for TPUs, and elsewhere where nothing else is measured to be faster. Even so the kernel gradient
-# of a transposed convolution is not autodiff's, which dilates the small operand on the left (about 1 GFLOP/s on a CPU, and
+# of a transposed convolution is not autodiff's, which dilates the small operand on the left (1 GFLOP/s on a CPU, and
 # reported slow on CUDA), but that of a strided convolution, which dilates it on the right as XLA expects.
 
 
@@ -180,8 +180,8 @@ def _weigh_lax(form, x, y):
     return lax.conv_general_dilated(x, y, (1, 1), pads, rhs_dilation=form.strides, dimension_numbers=_KERNEL_GRADIENT)
 
 
-# Lowerings. Times in ms, lax -> here, in turns: float32, batch 128, jax 0.10.2, 2 cores of a 2.5 GHz Xeon with AVX-512 on
-# which a matrix product runs at 107 GFLOP/s (python -m benchmarks.convolutions --rounds=2, 2026-11-22). The choice for
+# Lowerings. Times in ms, lax -> here, in turns: float32, batch 128, jax 0.10.2, 2 cores of a 2.5 GHz Xeon with AVX-512
+# on which a matrix product runs at 107 GFLOP/s (python -m benchmarks.convolutions --rounds=2, 2026-11-22). The choice for
 # CUDA is by reasoning and has not been timed.
 
 
