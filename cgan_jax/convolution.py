@@ -181,8 +181,8 @@ def _weigh_lax(form, x, y):
 
 
 # Lowerings. Times in ms, lax -> here, in turns: float32, batch 128, jax 0.10.2, 2 cores of a 2.5 GHz Xeon with AVX-512
-# on which a matrix product runs at 107 GFLOP/s (python -m benchmarks.convolutions --rounds=2, 2026-11-22). The choice for
-# CUDA is by reasoning and has not been timed.
+# on which a matrix product runs at 107 GFLOP/s (python -m benchmarks.convolutions --rounds=2, 2026-11-22). The choice
+# for CUDA is by reasoning and has not been timed.
 
 
 def _grow_cuda(form, y, kernel):
