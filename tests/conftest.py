@@ -1,6 +1,9 @@
 """Every test runs on 8 simulated CPU devices, strictly: an unintended broadcast between ranks is an error."""
 
+import importlib.util
 import os
+import sys
+import types
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -12,6 +15,16 @@ import pytest
 from ml_collections import ConfigDict
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# torch-fidelity imports torchvision, which has no build for every torch, for datasets that no test here uses.
+if importlib.util.find_spec("torchvision") is None:
+    stub = {name: types.ModuleType(name) for name in ("torchvision", "torchvision.datasets", "torchvision.transforms")}
+    stub["torchvision.transforms.functional"] = types.ModuleType("torchvision.transforms.functional")
+    vars(stub["torchvision.datasets"]).update(CIFAR10=object, CIFAR100=object, STL10=object)
+    vars(stub["torchvision.transforms"]).update(functional=None)
+    for name, module in stub.items():
+        vars(module).update(__file__=f"{name}.py", __path__=[])
+    sys.modules |= stub
 
 
 @pytest.fixture(autouse=True)
