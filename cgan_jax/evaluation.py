@@ -10,6 +10,7 @@ import numpy as np
 from cgan_jax import datasets
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
+from cgan_jax.metrics import Sample
 from cgan_jax.sampling import draw_images, gathered, spread
 from cgan_jax.train_state import Tree
 
@@ -43,7 +44,8 @@ def evaluate(
         names, real_labels = ("all",), np.zeros_like(dataset.labels)
     labels, indices = spread(recipe["evaluate"]["num_images"], list(range(len(names))))
     images = gathered(draw_images(sampler, variables, recipe["seed"], labels, indices, _BATCH_SIZE))
+    fake, real = Sample(labels, images), Sample(real_labels, dataset.images)
     numbers = {}
     for metric in metrics.values():
-        numbers |= metric.compute(images, labels, dataset.images, real_labels, names)
+        numbers |= metric.compute(fake, real, names)
     return numbers

@@ -35,8 +35,9 @@ def test_images_are_spread_evenly_over_the_classes_and_compared_with_all_real_on
     recipe["seed"] = 1
     metric = Recorded()
     assert evaluation.evaluate({"m": metric}, recipe, DATASET, sampler, 5) == {"answer": 42.0}
-    images, labels, real_images, real_labels, names = metric.given
-    assert np.array_equal(real_images, DATASET.images)
+    fake, real, names = metric.given
+    images, labels, real_labels = fake.images, fake.labels, real.labels
+    assert np.array_equal(real.images, DATASET.images)
     if conditional:
         assert names == DATASET.class_names and np.array_equal(real_labels, DATASET.labels)
         assert labels.tolist() == [0, 0, 0, 1, 1, 2, 2]

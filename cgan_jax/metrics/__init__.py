@@ -1,7 +1,24 @@
-"""Measures of generated images. One file here = one metric with this signature:
+"""Measures of generated images. One file here = one metric:
 
-    compute(images, labels, real_images, real_labels, class_names) -> {name: number}
+    READS = ("features",)                            what of a Sample it looks at besides the labels
+    compute(fake, real, class_names) -> {name: number}
 
-Images uint8 [N, H, W, C], labels int32 [N], for the generated and for the real ones, which may differ in number. An
-unconditional run has a single class.
+A name with a slash is a part of the whole, e.g. `pixel_mse/cat`. An unconditional run has a single class, "all".
 """
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Sample(NamedTuple):
+    """N images as a metric sees them; what the metric does not read may be absent."""
+
+    labels: np.ndarray
+    """int32 [N]."""
+    images: np.ndarray | None = None
+    """uint8 [N, H, W, C]."""
+    features: np.ndarray | None = None
+    """float32 [N, F]."""
+    logits: np.ndarray | None = None
+    """float32 [N, K]."""

@@ -11,24 +11,23 @@ images against others of their class do worse.
 
 import numpy as np
 
+from cgan_jax.errors import UsageError
+from cgan_jax.metrics import Sample
 
-def compute(
-    images: np.ndarray,
-    labels: np.ndarray,
-    real_images: np.ndarray,
-    real_labels: np.ndarray,
-    class_names: tuple[str, ...],
-) -> dict[str, float]:
-    """Over the classes that have images of both kinds; raises ValueError where there is none."""
-    if images.shape[1:] != real_images.shape[1:]:
-        raise ValueError(f"generated images {images.shape[1:]} and real ones {real_images.shape[1:]} differ in shape")
+READS = ("images",)
+
+
+def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
+    """Over the classes that have images of both kinds; raises UsageError where there is none."""
+    if fake.images.shape[1:] != real.images.shape[1:]:
+        raise UsageError(f"pixel_mse: images {fake.images.shape[1:]} and real ones {real.images.shape[1:]} differ")
     errors = {}
     for label, name in enumerate(class_names):
-        generated, real = images[labels == label], real_images[real_labels == label]
-        if len(generated) and len(real):
-            errors[name] = _error(generated, real)
+        of_fake, of_real = fake.images[fake.labels == label], real.images[real.labels == label]
+        if len(of_fake) and len(of_real):
+            errors[name] = _error(of_fake, of_real)
     if not errors:
-        raise ValueError("no class has both generated and real images")
+        raise UsageError("pixel_mse: no class has both generated and real images")
     mean = float(np.mean(list(errors.values())))
     of_classes = {f"pixel_mse/{name}": error for name, error in errors.items()} if len(class_names) > 1 else {}
     return {"pixel_mse": mean, "pixel_accuracy": 1 - mean, **of_classes}
