@@ -1,16 +1,8 @@
 """Compiled programs kept on disk, so that a command that was run before starts at once."""
 
-import os
-from pathlib import Path
-
 import jax
 
-
-def cache_folder() -> Path:
-    """Where what can be computed again is kept: $CGAN_CACHE_DIR, else ~/.cache/cgan_jax, for its owner alone."""
-    folder = Path(os.environ.get("CGAN_CACHE_DIR") or Path.home() / ".cache" / "cgan_jax")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+from cgan_jax.cache import cache_folder
 
 
 def enable() -> None:

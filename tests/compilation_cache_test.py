@@ -1,21 +1,11 @@
-"""Compiled programs are kept where they are said to be kept, for their owner alone."""
+"""Compiled programs are kept from one process to the next."""
 
-import stat
 import subprocess
 import sys
 
 import jax
 
 from cgan_jax import compilation_cache
-
-
-def test_the_folder_is_the_environments_and_private(tmp_path, monkeypatch):
-    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "a" / "b"))
-    folder = compilation_cache.cache_folder()
-    assert folder == tmp_path / "a" / "b" and stat.S_IMODE(folder.stat().st_mode) == 0o700
-    monkeypatch.delenv("CGAN_CACHE_DIR")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert compilation_cache.cache_folder() == tmp_path / ".cache" / "cgan_jax"
 
 
 def test_a_second_process_finds_what_the_first_compiled(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ FLOORS = [
     ["heads", "losses", "regularizers"],
     ["layers"],
     ["convolution", "recipe", "terms"],
-    ["lookup", "replica"],
+    ["cache", "lookup", "replica"],
     ["errors"],
     ["__init__"],
 ]
