@@ -1,0 +1,149 @@
+"""The tensors in a file of `torch.save`, read without torch and without running what a pickle may ask for.
+
+Since PyTorch 1.6 the file is a zip archive: NAME/data.pkl says which tensor is which part of which storage, and
+NAME/data/KEY holds the bytes of storage KEY. Before, it was a row of pickles: a magic number, the version of the
+protocol, facts of the machine, the tensors as above, the keys of the storages in order; then for each storage its
+number of elements, int64, and its bytes. Source: torch/serialization.py of PyTorch 1.1 and 2.13.
+"""
+
+import io
+import math
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cgan_jax.errors import UsageError
+
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_DTYPES = {
+    "BoolStorage": "?",
+    "ByteStorage": "<u1",
+    "CharStorage": "<i1",
+    "ShortStorage": "<i2",
+    "IntStorage": "<i4",
+    "LongStorage": "<i8",
+    "HalfStorage": "<f2",
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+}
+
+
+class _Storage(NamedTuple):
+    """`numel` numbers, which stand elsewhere in the file under `key`."""
+
+    dtype: np.dtype
+    key: str
+    numel: int
+
+
+class _Tensor(NamedTuple):
+    """An array as the pickle describes it, taken on trust until `_array` looks at it."""
+
+    storage: Any
+    offset: Any
+    size: Any
+    stride: Any
+
+
+def read(content: bytes, name: str) -> dict[str, np.ndarray]:
+    """The tensors of a state dict by their names. Raises UsageError, which says what is wrong with the file `name`."""
+    try:
+        tensors, buffers = (_read_zip if content.startswith(b"PK") else _read_stream)(content)
+        if not isinstance(tensors, dict) or not all(isinstance(key, str) for key in tensors):
+            raise ValueError("it holds something else than named tensors")
+        return {key: _array(key, tensor, buffers) for key, tensor in tensors.items()}
+    except Exception as error:  # a damaged pickle raises what it likes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{name} is not a whole file of PyTorch tensors: {reason[:200]}") from error
+
+
+def _read_zip(content: bytes) -> tuple[Any, dict[str, bytes]]:
+    """What the pickle of a zip archive says, and the bytes of the storages."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise ValueError("its archive is compressed")  # torch never does, and a small file could fill the memory
+        (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        folder = pickled.removesuffix("data.pkl")
+        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+            raise ValueError("its numbers are not little endian")
+        unpickler = _Unpickler(io.BytesIO(archive.read(pickled)))
+        tensors = unpickler.load()
+        return tensors, {key: archive.read(f"{folder}data/{key}") for key in unpickler.storages}
+
+
+def _read_stream(content: bytes) -> tuple[Any, dict[str, bytes]]:
+    """The same of a row of pickles."""
+    stream = io.BytesIO(content)
+    if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
+        raise ValueError("it begins otherwise")
+    if not _Unpickler(stream).load()["little_endian"]:
+        raise ValueError("its numbers are not little endian")
+    unpickler = _Unpickler(stream)
+    tensors = unpickler.load()
+    buffers = {}
+    for key in _Unpickler(stream).load():
+        (numel,) = struct.unpack("<q", stream.read(8))
+        if numel != unpickler.storages[key].numel:
+            raise ValueError(f"storage {key} has two lengths")
+        buffers[key] = stream.read(numel * unpickler.storages[key].dtype.itemsize)
+    return tensors, buffers
+
+
+class _Unpickler(pickle.Unpickler):
+    """A pickle of names, numbers and descriptions of tensors; whatever else it asks for is refused, not called.
+
+    What it may call is made anew for each file, so that nothing which it sets on that outlasts the reading.
+    """
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed: dict[tuple[str, str], str | Callable[..., Any]] = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, size, stride, *_: _Tensor(
+                storage, offset, size, stride
+            ),
+            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+            **{("torch", storage): dtype for storage, dtype in _DTYPES.items()},
+        }
+        if (module, name) not in allowed:
+            raise ValueError(f"it asks for {f'{module}.{name}'[:80]!r}, which is refused")
+        return allowed[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _, numel, *view = pid
+        if kind != "storage" or dtype not in _DTYPES.values() or type(key) is not str or any(view):
+            raise ValueError("it describes a storage in a way that is not known")
+        if type(numel) is not int or numel < 0:
+            raise ValueError(f"storage {key} has no length")
+        storage = self.storages.setdefault(key, _Storage(np.dtype(dtype), key, numel))
+        if storage != (np.dtype(dtype), key, numel):
+            raise ValueError(f"storage {key} is described in two ways")
+        return storage
+
+
+def _array(name: str, tensor: Any, buffers: Mapping[str, bytes]) -> np.ndarray:
+    """The array that a description means. Raises ValueError if any of it would lie outside its storage."""
+    if not isinstance(tensor, _Tensor) or not isinstance(tensor.storage, _Storage):
+        raise ValueError(f"{name!r} is not a tensor")
+    (dtype, key, numel), offset, size, stride = tensor
+    if len(buffers[key]) != numel * dtype.itemsize:
+        raise ValueError(f"storage {key} has {len(buffers[key])} bytes, not {numel * dtype.itemsize}")
+    if not all(type(numbers) is tuple and len(numbers) <= 8 for numbers in (size, stride)) or len(size) != len(stride):
+        raise ValueError(f"{name!r} has no shape")
+    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
+        raise ValueError(f"{name!r} has a shape of other than natural numbers")
+    # In Python's integers, which do not wrap around.
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if not 1 <= math.prod(size) <= numel or last >= numel:
+        raise ValueError(f"{name!r} reaches beyond its storage")
+    flat = np.frombuffer(buffers[key], dtype)[offset:]
+    strides = [step * dtype.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(flat, size, strides).astype(dtype.newbyteorder("="), order="C")

@@ -1,0 +1,215 @@
+"""What torch saved is read exactly; what nobody should have saved is one line, and never runs."""
+
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from cgan_jax.errors import UsageError
+from cgan_jax.features import _torch_file
+from tests.torch_files import OPENED, REBUILD, archive, pickled, row, state_dict_file, storage, tensor, value
+
+NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)
+BYTES = NUMBERS.tobytes()
+FORMATS = pytest.mark.parametrize("written", [archive, row])
+
+
+def refused(content):
+    with pytest.raises(UsageError) as caught:
+        _torch_file.read(content, "w.pth")
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 300
+    assert message.startswith("w.pth is not a whole file of PyTorch tensors: ")
+    return message
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "row"])
+def test_what_torch_saves_is_what_is_read(new, tmp_path):
+    torch = pytest.importorskip("torch")
+    kinds = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float64]
+    base = torch.arange(-12.0, 12.0).reshape(2, 3, 4)
+    saved = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).state_dict()
+    saved |= {str(kind): base.to(kind) for kind in kinds}
+    saved |= {"a part": base.permute(2, 0, 1)[1:, :, ::2], "the same": base, "": torch.nn.Parameter(base[1, 1:].T)}
+    torch.save(saved, tmp_path / "w.pth", _use_new_zipfile_serialization=new)
+    read = _torch_file.read((tmp_path / "w.pth").read_bytes(), "w.pth")
+    assert list(read) == list(saved)
+    for name, expected in saved.items():
+        expected = expected.detach().numpy()
+        assert read[name].dtype == expected.dtype and read[name].flags.c_contiguous
+        np.testing.assert_array_equal(read[name], expected, name)
+
+
+@FORMATS
+def test_files_by_hand_are_read_too(written):
+    """So that the wrong ones below are refused for what is wrong with them."""
+    read = _torch_file.read(written(pickled(a=tensor(), b=tensor(1, (2, 2), (1, 3))), _0=BYTES), "w.pth")
+    np.testing.assert_array_equal(read["a"], NUMBERS)
+    np.testing.assert_array_equal(read["b"], [[1, 4], [2, 5]])
+    assert _torch_file.read(state_dict_file({"a": NUMBERS}), "w.pth")["a"].tolist() == NUMBERS.tolist()
+
+
+class Calls:
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+GLOBALS = [
+    b"cos\nsystem\n",
+    b"cposix\nsystem\n",
+    b"cbuiltins\neval\n",
+    b"c__builtin__\neval\n",
+    b"cbuiltins\ngetattr\n",
+    b"cbuiltins\n__import__\n",
+    b"csubprocess\nPopen\n",
+    b"ctorch\nload\n",
+    b"ctorch._utils\n_rebuild_tensor\n",
+    b"ctorch.storage\n_load_from_bytes\n",
+    b"cnumpy\nload\n",
+    b"ccollections\n_sys\n",
+    b"ccgan_jax.features._torch_file\nread\n",
+    value("collections") + value("OrderedDict.fromkeys") + b"\x93",
+    value("torch._utils") + value("_rebuild_tensor_v2.__globals__") + b"\x93",
+    value("torch") + value("FloatStorage.format") + b"\x93",
+    value("line\nfeed") + value("x" * 1000) + b"\x93",
+]
+
+
+@FORMATS
+@pytest.mark.parametrize("name", GLOBALS)
+def test_nothing_else_is_looked_up(name, written):
+    assert "which is refused" in refused(written(pickled(a=name), _0=BYTES))
+
+
+@FORMATS
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_call_is_not_made(protocol, written, tmp_path):
+    for call in (
+        Calls(os.system, f"touch {tmp_path / 'ran'}"),
+        Calls(eval, f"open({str(tmp_path / 'ran')!r}, 'w')"),
+        {"a": Calls(getattr, "text", "join")},
+    ):
+        assert "which is refused" in refused(written(pickle.dumps(call, protocol), _0=BYTES))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_call_is_not_made_before_the_tensors_of_a_row_either(tmp_path):
+    for part in (b"", pickle.dumps(0x1950A86A20F9469CFC6C, 2)):
+        refused(part + pickle.dumps(Calls(os.system, f"touch {tmp_path / 'ran'}"), 2))
+    keys = row(pickled(a=tensor())).removesuffix(pickle.dumps([], 2))
+    assert "which is refused" in refused(keys + pickle.dumps(Calls(os.system, f"touch {tmp_path / 'ran'}"), 2))
+    assert not list(tmp_path.iterdir())
+
+
+STATES = [
+    REBUILD + value((None, {"__defaults__": (1, 2), "__code__": 3})) + b"b",
+    REBUILD + value({"__wrapped__": 1}) + b"b",
+    b"ccollections\nOrderedDict\n" + value((None, {"get": 1})) + b"b",
+    b"ctorch\nFloatStorage\n" + value((None, {"__class__": 1})) + b"b",
+    storage() + value((None, {"numel": 10**9})) + b"b",
+    tensor() + value((None, {"offset": 5})) + b"b",
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_that_a_pickle_sets_stays_in_the_file(state):
+    refused(archive(pickled(a=state, b=tensor()), _0=BYTES))
+    read = _torch_file.read(archive(pickled(a=tensor()), _0=BYTES), "w.pth")
+    np.testing.assert_array_equal(read["a"], NUMBERS)
+
+
+BEYOND = {
+    "one further": tensor(1),
+    "one row more": tensor(0, (3, 3)),
+    "a stride too long": tensor(0, (2, 3), (4, 1)),
+    "a negative offset": tensor(-1, (2, 2), (2, 1)),
+    "a negative stride": tensor(5, (6,), (-1,)),
+    "a negative size": tensor(0, (-2, -3)),
+    "two negative sizes that make a positive": tensor(0, (-1, -1), (1, 1)),
+    "more numbers than there are, all the same": tensor(0, (10**12,), (0,)),
+    "2^64 numbers, which wrap around to none": tensor(0, (2**32, 2**32), (0, 0)),
+    "an offset that wraps around": tensor(2**64, (2, 3)),
+    "a stride that wraps around": tensor(0, (2, 3), (2**62, 1)),
+    "no numbers": tensor(0, (0, 3)),
+    "no numbers, many times": tensor(0, (0, 10**30)),
+    "sizes without strides": tensor(0, (2, 3), (1,)),
+    "a hundred axes": tensor(0, (1,) * 100, (1,) * 100),
+    "a size that is no number": tensor(0, ("2", 3)),
+    "a size that is a fraction": tensor(0, (2.0, 3)),
+    "a size that is true": tensor(0, (True, 3)),
+    "no size": tensor(0, None),
+    "sizes in a list": tensor(0, [2, 3]),
+    "no offset": tensor(None),
+}
+
+
+@FORMATS
+@pytest.mark.parametrize("wrong", BEYOND)
+def test_a_tensor_that_is_not_within_its_storage(wrong, written):
+    assert "'a'" in refused(written(pickled(a=BEYOND[wrong]), _0=BYTES))
+
+
+STORAGES = {
+    "larger than its bytes": tensor(numel=7),
+    "smaller than its bytes": tensor(size=(1,), stride=(1,), numel=5),
+    "larger than any memory": tensor(numel=2**62),
+    "negative": tensor(numel=-6),
+    "not a number": tensor(numel="6"),
+    "of wider numbers": tensor(kind=b"DoubleStorage"),
+    "elsewhere": tensor(key="1"),
+    "outside of the archive": tensor(key="../../../etc/hostname"),
+    "without a name": tensor(key=0),
+    "with a view": tensor(view=value(("k", 0, 3))),
+    "described in two ways": tensor() + b"0" + tensor(numel=5),
+    "not described": REBUILD + b"(NK\x00" + value((2, 3)) + value((3, 1)) + b"\x89NtR",
+    "of another kind": b"(" + value("module") + value("x") + b"tQ",
+    "of text": REBUILD + b"(" + value("storage") + value(0) + value((2, 3)) + value((3, 1)) + b"\x89NtR",
+}
+
+
+@FORMATS
+@pytest.mark.parametrize("wrong", STORAGES)
+def test_a_storage_that_is_not_what_it_is_said_to_be(wrong, written):
+    refused(written(pickled(a=STORAGES[wrong]), _0=BYTES))
+
+
+@pytest.mark.parametrize("length", [-1, 0, 5, 7, 2**40, 2**62, -(2**62)])
+def test_a_row_that_tells_a_second_length(length):
+    refused(row(pickled(a=tensor()), lengths=[length], _0=BYTES))
+
+
+@FORMATS
+def test_a_file_cut_short(written):
+    whole = written(pickled(a=tensor()), _0=BYTES)
+    for length in range(len(whole)):
+        refused(whole[:length])
+
+
+def test_a_damaged_byte_of_a_zip_is_noticed():
+    whole = archive(pickled(a=tensor()), _0=BYTES)
+    at = whole.index(BYTES) + 5
+    assert "CRC" in refused(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+
+
+@FORMATS
+@pytest.mark.parametrize("held", [value(3), value(None), value("a"), b"(NNt", value({"b": 1}), OPENED + b"u"])
+def test_an_entry_that_is_no_tensor(held, written):
+    assert "'a' is not a tensor" in refused(written(pickled(a=held, b=tensor()), _0=BYTES))
+
+
+@pytest.mark.parametrize("whole", [[1], 3, {1: 2}, None])
+def test_something_else_than_named_tensors(whole):
+    assert "something else than named tensors" in refused(archive(pickle.dumps(whole, 2)))
+
+
+def test_files_of_another_kind():
+    assert "compressed" in refused(archive(pickled(a=tensor()), zipfile.ZIP_DEFLATED, _0=BYTES))
+    assert "little endian" in refused(archive(pickled(a=tensor()), byteorder=b"big", _0=BYTES))
+    assert "little endian" in refused(row(pickled(a=tensor()), little_endian=False, _0=BYTES))
+    for content in (b"", b"PK", b"hello", b"<!DOCTYPE html>\n<html>", bytes(1000), b"\x80\x02}."):
+        refused(content)
