@@ -22,6 +22,7 @@ FLOORS = [
     ["train_state"],
     ["algorithm"],
     [
+        "classifier_training",
         "compilation_cache",
         "data",
         "metric_writers",
