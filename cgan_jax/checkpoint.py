@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from cgan_jax.errors import UsageError
 from cgan_jax.train_state import TrainState, Tree
 
 FOLDER = "checkpoints"
+_COST = "cost"
 
 
 class Checkpoints:
@@ -24,7 +26,7 @@ class Checkpoints:
         self._folder = (workdir / FOLDER).absolute()
         with _quiet():
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=max_to_keep,
+                preservation_policy=_latest_and_best(max_to_keep) if max_to_keep else None,
                 read_only=read_only,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
@@ -44,8 +46,11 @@ class Checkpoints:
             if all((self._folder / str(step) / item).is_dir() for item in ("state", "ema"))
         )
 
-    def save(self, state: TrainState) -> None:
-        """Saves the state and, as its own item, the averaged generator; returns once they are copied to the host."""
+    def save(self, state: TrainState, cost: float | None = None) -> None:
+        """Saves the state and, as its own item, the averaged generator; returns once they are copied to the host.
+
+        The checkpoint of the least `cost` is kept besides the latest.
+        """
         step = int(state.step)
         if step in self.steps():
             return
@@ -53,7 +58,8 @@ class Checkpoints:
         ema, rest = split(state)
         with _quiet():
             args = ocp.args.Composite(state=ocp.args.StandardSave(rest), ema=ocp.args.StandardSave(ema))
-            if not self._manager.save(step, args=args):
+            metrics = None if cost is None else {_COST: cost}
+            if not self._manager.save(step, args=args, metrics=metrics):
                 raise RuntimeError(f"orbax refused to save step {step}; there are {self.steps()}")
 
     def restore(self, step: int, shapes: TrainState, sharding: Sharding) -> TrainState:
@@ -70,11 +76,23 @@ class Checkpoints:
             args = ocp.args.Composite(ema=ocp.args.StandardRestore(_laid_out(shapes, sharding)))
             return self._manager.restore(step, args=args)["ema"]
 
-    def chosen(self, step: int | None) -> int:
-        """`step`, or the latest. Raises UsageError, listing what there is, where that does not exist."""
+    def best(self) -> int | None:
+        """The step of least cost, None where no checkpoint has any."""
+        costs = {step: self._manager.metrics(step) for step in self.steps()}
+        costs = {step: metrics[_COST] for step, metrics in costs.items() if metrics}
+        return min(costs, key=costs.__getitem__, default=None)
+
+    def chosen(self, step: int | str | None) -> int:
+        """`step`, "best", or the latest. Raises UsageError, listing what there is, where that does not exist."""
         steps = self.steps()
         if not steps:
             raise UsageError(f"{self._folder} holds no checkpoint yet")
+        if step == "best":
+            step = self.best()
+            if step is None:
+                raise UsageError(
+                    f"{self._folder} has no best checkpoint: the recipe's evaluate.keep_best names no metric"
+                )
         if step is not None and step not in steps:
             raise UsageError(f"no checkpoint at step {step}; there are: {', '.join(map(str, steps))}")
         return steps[-1] if step is None else step
@@ -89,6 +107,17 @@ class Checkpoints:
             with _quiet():
                 self._manager.wait_until_finished()
                 self._manager.close()
+
+
+def _latest_and_best(max_to_keep: int) -> policies.PreservationPolicy:
+    return policies.AnyPreservationPolicy(
+        [
+            policies.LatestN(max_to_keep),
+            policies.BestN(
+                get_metric_fn=lambda metrics: metrics[_COST], reverse=True, n=1, keep_checkpoints_without_metrics=False
+            ),
+        ]
+    )
 
 
 def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:

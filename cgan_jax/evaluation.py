@@ -1,51 +1,269 @@
-"""Draws images from the averaged generator and hands them to the metrics that a recipe names."""
+"""Scores images by the metrics of metrics/, and says exactly what was measured.
 
+A number is named {prefix}{metric}{n}k_{split}: n thousand generated images against the real ones of a split, compared
+by the network of that prefix ("" for the original Inception, "c" for the classifier). What looks at pixels alone keeps
+its plain name.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import PIL
 
-from cgan_jax import datasets
+from cgan_jax import cache, progress
+from cgan_jax.datasets import Dataset
 from cgan_jax.errors import UsageError
-from cgan_jax.lookup import module_named
-from cgan_jax.metrics import Sample
+from cgan_jax.features import Network, classifier, inception
+from cgan_jax.lookup import module_named, unknown
+from cgan_jax.metrics import Sample, fid
 from cgan_jax.sampling import draw_images, gathered, spread
+from cgan_jax.sharding import make_mesh, per_sample
 from cgan_jax.train_state import Tree
 
-_BATCH_SIZE = 100
+FEATURES = ("classifier", "inception")
+_BATCH_PER_DEVICE = 256
+_DRAWN_AT_ONCE = 100
 
 
-def metrics_of(recipe: Mapping[str, Any], dataset: datasets.Dataset) -> dict[str, ModuleType]:
-    """The metrics that `evaluate.metrics` lists ("" is none, "pixel_mse,..." one or more), by name.
+class Reference(NamedTuple):
+    """The real images that generated ones are compared with, and the network that compares them."""
 
-    Raises UsageError for one that does not exist and for fewer images than classes.
+    real: Sample
+    class_names: tuple[str, ...]
+    split: str
+    network: Network | None
+    """None where only pixels are looked at."""
+    moments: fid.Moments | None = None
+    """Published statistics in place of the real images."""
+
+
+def metrics_named(text: str) -> dict[str, ModuleType]:
+    """The metrics of "fid,kid" by name, "" is none. Raises UsageError for one that does not exist or comes twice."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"metric {name!r} is asked for twice")
+    return {name: module_named("cgan_jax.metrics", name, "metric") for name in names}
+
+
+def check_counts(metrics: Mapping[str, ModuleType], num_images: int, num_classes: int, given: str) -> None:
+    """Raises UsageError where `num_images`, spread over the classes, are too few for a metric."""
+    if metrics and num_images < num_classes:
+        raise UsageError(f"{given}={num_images} is fewer than the {num_classes} classes")
+    for name, metric in metrics.items():
+        least = max(metric.MIN_IMAGES, metric.MIN_PER_CLASS * num_classes)
+        if num_images < least:
+            raise UsageError(f"{given}={num_images} is too few for {name}, which needs {least}")
+
+
+def reads_network(metrics: Mapping[str, ModuleType]) -> bool:
+    """Whether any of them looks at more than pixels."""
+    return any(set(metric.READS) & {"features", "logits"} for metric in metrics.values())
+
+
+def find_network(
+    features: str, section: Mapping[str, Any], channels: int, class_names: tuple[str, ...], file: str = ""
+) -> Network:
+    """The network that `features` names, for the dataset of a recipe's `section`; from `file` where one is given.
+
+    A classifier is looked for in the package (CIFAR-10), then in the cache. Raises UsageError where there is none, or
+    it was trained on images of another kind.
     """
-    section = recipe["evaluate"]
-    names = [name.strip() for name in section["metrics"].split(",") if name.strip()]
-    metrics = {name: module_named("cgan_jax.metrics", name, "metric") for name in names}
-    classes = len(dataset.class_names) if recipe["dataset"]["conditional"] else 1
-    if metrics and section["num_images"] < classes:
-        raise UsageError(f"evaluate.num_images={section['num_images']} is fewer than the {classes} classes")
-    return metrics
+    if features not in FEATURES:
+        raise unknown("feature network", features, FEATURES)
+    if features == "inception":
+        return inception.load(file) if file else inception.load()
+    size = section["image_size"]
+    path = Path(file) if file else _classifier_of(section, size, channels, class_names)
+    network = classifier.load(path)
+    if channels not in network.channels:
+        raise UsageError(f"images have {channels} channels, and {path} was trained on {network.channels[0]}")
+    if network.image_size != size:
+        raise UsageError(f"images have {size} pixels a side, and {path} was trained on {network.image_size}")
+    return network
 
 
-def evaluate(
-    metrics: Mapping[str, ModuleType],
-    recipe: Mapping[str, Any],
-    dataset: datasets.Dataset,
-    sampler: Callable[..., jax.Array],
-    variables: Tree,
+def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_names: tuple[str, ...]) -> Path:
+    packaged = classifier.read(classifier.PACKAGED)[0]
+    if (packaged.class_names, packaged.image_size, packaged.channels) == (class_names, size, channels):
+        return classifier.PACKAGED
+    path = cache.cache_path() / classifier.place(section["source"], section["name"], size, channels, class_names)
+    if not path.exists():
+        other = "".join(
+            f" --{flag}={section[flag]}"
+            for flag, usual in (("source", None), ("image_size", 32), ("data_dir", ""))
+            if section[flag] != usual and (flag != "source" or section[flag] not in ("tfds", section["name"]))
+        )
+        raise UsageError(
+            f"there is no classifier for {section['name']} yet; train one with"
+            f" cgan train-classifier --dataset={section['name']}{other}, or leave metrics of features out"
+        )
+    return path
+
+
+def make_reference(dataset: Dataset, split: str, conditional: bool, network: Network | None) -> Reference:
+    """The real images of `dataset` and, where there is a network, their features."""
+    names, labels = dataset.class_names, dataset.labels
+    if not conditional:
+        names, labels = ("all",), np.zeros_like(labels)
+    features = cached_features(network, dataset.images) if network else (None, None)
+    return Reference(Sample(labels, dataset.images, *features), names, split, network)
+
+
+class Evaluator:
+    """The `evaluate` section of a recipe at work: draws images from the averaged generator and scores them."""
+
+    def __init__(self, recipe: Mapping[str, Any], dataset: Dataset):
+        """Raises UsageError for a metric or feature network that does not exist or cannot work with the dataset."""
+        section = recipe["evaluate"]
+        self._recipe, self._dataset = recipe, dataset
+        self.metrics = metrics_named(section["metrics"])
+        self.keep_best = section["keep_best"]
+        ranking = [name for name, metric in self.metrics.items() if hasattr(metric, "BETTER")]
+        if self.keep_best and self.keep_best not in ranking:
+            there = ", ".join(ranking) or "none"
+            raise UsageError(
+                f"evaluate.keep_best={self.keep_best!r} must be one of evaluate.metrics that rank: {there}"
+            )
+        classes = len(dataset.class_names) if recipe["dataset"]["conditional"] else 1
+        check_counts(self.metrics, section["num_images"], classes, "evaluate.num_images")
+        self._network = None
+        if reads_network(self.metrics):
+            channels = dataset.images.shape[-1]
+            self._network = find_network(section["features"], recipe["dataset"], channels, dataset.class_names)
+        self._reference: Reference | None = None
+
+    def __call__(self, sampler: Callable[..., jax.Array], variables: Tree) -> tuple[dict[str, float], dict[str, Any]]:
+        """(scores by their full names, protocol) of `evaluate.num_images` images spread evenly over the classes."""
+        began = time.perf_counter()
+        if self._reference is None:
+            section = self._recipe["dataset"]
+            self._reference = make_reference(self._dataset, section["split"], section["conditional"], self._network)
+        num_images, classes = self._recipe["evaluate"]["num_images"], len(self._reference.class_names)
+        labels, indices = spread(num_images, list(range(classes)))
+        batches = draw_images(sampler, variables, self._recipe["seed"], labels, indices, _DRAWN_AT_ONCE)
+        scores = score(self.metrics, gathered(batches), labels, self._reference)
+        return scores, protocol(self._reference, num_images, began, **of_run(self._recipe), seed=self._recipe["seed"])
+
+    def cost(self, scores: Mapping[str, float]) -> float | None:
+        """What the best checkpoint has least of, by `evaluate.keep_best`."""
+        if not self.keep_best:
+            return None
+        metric, section = self.metrics[self.keep_best], self._recipe["evaluate"]
+        names = self.keep_best, self.keep_best, metric
+        number = scores[full_name(*names, self._network, section["num_images"], self._recipe["dataset"]["split"])]
+        return number if metric.BETTER == "lower" else -number
+
+
+def published_reference(path: Path, dataset: Dataset, conditional: bool, network: Network) -> Reference:
+    """Published statistics of real images, in place of features of `dataset`, whose classes are still the classes."""
+    names = dataset.class_names if conditional else ("all",)
+    return Reference(Sample(np.zeros(0, np.int32)), names, path.stem, network, fid.load_moments(path))
+
+
+def score(
+    metrics: Mapping[str, ModuleType], images: np.ndarray, labels: np.ndarray, reference: Reference
 ) -> dict[str, float]:
-    """What the metrics say of `evaluate.num_images` images, spread evenly over the classes, against all real ones."""
-    names, real_labels = dataset.class_names, dataset.labels
-    if not recipe["dataset"]["conditional"]:
-        names, real_labels = ("all",), np.zeros_like(dataset.labels)
-    labels, indices = spread(recipe["evaluate"]["num_images"], list(range(len(names))))
-    images = gathered(draw_images(sampler, variables, recipe["seed"], labels, indices, _BATCH_SIZE))
-    fake, real = Sample(labels, images), Sample(real_labels, dataset.images)
-    numbers = {}
-    for metric in metrics.values():
-        numbers |= metric.compute(fake, real, names)
-    return numbers
+    """What the metrics say of images uint8 [N, H, W, C] of classes int32 [N], by their full names."""
+    network = reference.network
+    features = features_of(network, images, "features") if reads_network(metrics) else (None, None)
+    fake, scores = Sample(labels, images, *features), {}
+    for name, metric in metrics.items():
+        if reference.moments is None:
+            numbers = metric.compute(fake, reference.real, reference.class_names)
+        else:
+            numbers = metric.compute_against(fake, reference.moments, reference.class_names)
+        for key, number in numbers.items():
+            scores[full_name(key, name, metric, network, len(labels), reference.split)] = float(number)
+    return scores
+
+
+def full_name(key: str, name: str, metric: ModuleType, network: Network | None, num_images: int, split: str) -> str:
+    """`intra_fid/cat` -> `intra_fid50k_train/cat` or, with a classifier's features, `intra_cfd50k_train/cat`."""
+    if not set(metric.READS) & {"features", "logits"}:
+        return key
+    whole, slash, part = key.partition("/")
+    shown = getattr(metric, "NAMES", {}).get(network.prefix)
+    whole = shown + whole.removeprefix(name) if shown and whole.startswith(name) else network.prefix + whole
+    against = "_" + re.sub(r"[^A-Za-z0-9]+", "_", split).strip("_") if getattr(metric, "USES_REAL", True) else ""
+    return f"{whole}{num_images / 1000:g}k{against}{slash}{part}"
+
+
+def features_of(network: Network, images: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """(features float32 [N, F], logits float32 [N, K]) of images uint8 [N, H, W, C], each once, by all devices."""
+    mesh = make_mesh()
+    extract = per_sample(network.extract, mesh)
+    size = min(_BATCH_PER_DEVICE, -(-len(images) // mesh.size)) * mesh.size
+    found = []
+    with progress.counting(len(images), what) as bar:
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            n = len(part)
+            # Whole batches only, so that one program serves all; what fills the last one is cut off again.
+            part = np.concatenate([part, np.zeros((size - n, *part.shape[1:]), np.uint8)])
+            found.append([np.asarray(values)[:n] for values in extract(network.variables, part)])
+            bar.update(n)
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `features_of`, computed once for these very pixels and weights and kept in the cache folder.
+
+    A file there that is damaged is computed again; a folder that cannot be written to is done without.
+    """
+    pixels = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+    content = f"{network.weights_sha256} {network.preprocessing} {images.shape} {pixels}"
+    path = cache.cache_path() / "features" / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        with np.load(path, allow_pickle=False) as file:
+            features, logits = file["features"], file["logits"]
+        if len(features) == len(logits) == len(images) and features.dtype == logits.dtype == np.float32:
+            return features, logits
+    features, logits = features_of(network, images, "features of the real images")
+    with contextlib.suppress(OSError):
+        cache.cache_folder()
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with open(partial, "wb") as file:
+            np.savez(file, features=features, logits=logits)
+        os.replace(partial, path)
+    return features, logits
+
+
+def of_run(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a protocol says of the generator: which weights, and by which statistics it normalises."""
+    halflife = recipe["ema"]["halflife_kimg"]
+    return {
+        "weights": f"averaged, half-life {halflife:g} kimg" if halflife else "the last step's, not averaged",
+        "batch_norm": "running statistics, averaged as the weights are",
+    }
+
+
+def protocol(reference: Reference, num_images: int, began: float, **of_run: Any) -> dict[str, Any]:
+    """All that a number depends on, to be written beside it; `began` from time.perf_counter()."""
+    network = reference.network
+    return {
+        "real_split": reference.split,
+        "real_images": reference.moments.count if reference.moments else len(reference.real.labels),
+        "generated_images": num_images,
+        "features": network.name if network else None,
+        "weights_sha256": network.weights_sha256 if network else None,
+        "preprocessing": network.preprocessing if network else None,
+        "decoder": f"Pillow {PIL.__version__}",
+        "matmul_precision": "highest",
+        **of_run,
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "seconds": round(time.perf_counter() - began, 3),
+    }

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
 from tqdm import tqdm
 
@@ -22,6 +22,20 @@ def _print(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+
+
+def counting(total: int, what: str) -> tqdm:
+    """A bar over `total` images, shown on a terminal once it has taken a few seconds."""
+    shown = sys.stderr.isatty()
+    return tqdm(total=total, desc=what, unit=" images", delay=2, disable=not shown, leave=False, dynamic_ncols=True)
+
+
+def counted(batches: Iterable[Sized], total: int, what: str) -> Iterator[Sized]:
+    """The batches of `total` images, counted by a bar."""
+    with counting(total, what) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
 
 
 class TrainingProgress:

@@ -65,6 +65,8 @@ SECTIONS: dict[str, dict[str, Value]] = {
     },
     "evaluate": {
         "metrics": Value(str, may_change=True),
+        "features": Value(str, choices=("classifier", "inception"), may_change=True),
+        "keep_best": Value(str, may_change=True),
         "every_kimg": _INTERVAL,
         "num_images": Value(int, low=1, may_change=True),
     },
@@ -76,15 +78,19 @@ SECTIONS: dict[str, dict[str, Value]] = {
 TOP = {"architecture": Value(str), "seed": Value(int, low=0, high=2**31 - 1)}
 
 
-def check(recipe: Mapping[str, Any]) -> None:
-    """Raises UsageError for the first key that is unknown or missing, and the first value of a wrong type or size."""
+def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
+    """Raises UsageError for the first key that is unknown or missing, and the first value of a wrong type or size.
+
+    One that was `stored` with a run may lack what may change on resuming: an earlier version may not have known it.
+    """
     _check_keys("", recipe, (*TOP, *SECTIONS, *FREE))
     for name, value in TOP.items():
         _check_value(name, recipe[name], value)
     for section, fields in SECTIONS.items():
         _check_section(section, recipe[section])
-        _check_keys(section + ".", recipe[section], fields)
-        for name, value in fields.items():
+        there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and v.may_change)}
+        _check_keys(section + ".", recipe[section], there)
+        for name, value in there.items():
             _check_value(f"{section}.{name}", recipe[section][name], value)
     for player in ("generator", "discriminator"):
         _check_section(player, recipe[player])

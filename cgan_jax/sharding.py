@@ -49,3 +49,12 @@ def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map") -> Ca
     spec = PartitionSpec()
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(spec, spec), out_specs=(spec, spec))
     return jax.jit(mapped, donate_argnums=0)
+
+
+def per_sample(function: Callable, mesh: Mesh) -> Callable:
+    """(variables, x [N, ...]) -> arrays [N, ...], compiled, every device doing its share of the N.
+
+    For functions in which samples do not meet. N must be a multiple of the number of devices.
+    """
+    share = PartitionSpec(AXIS)
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(PartitionSpec(), share), out_specs=share))

@@ -7,22 +7,22 @@ checkpoints and evaluations are maintenance: their time is kept apart from train
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, evaluation, pictures, replica
+from cgan_jax import datasets, pictures, replica
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import on_host
 from cgan_jax.errors import GuardError, Interrupted
+from cgan_jax.evaluation import Evaluator
 from cgan_jax.metric_writers import make_hooks, make_writer
 from cgan_jax.progress import Clock, TrainingProgress, duration
 from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
@@ -48,7 +48,7 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     spec = ImageSpec(section["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm = build(recipe, spec)
-    metrics = evaluation.metrics_of(recipe, dataset)
+    evaluator = Evaluator(recipe, dataset)
     info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
     shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
     with workdirs.locked(workdir), StopRequest() as stop:
@@ -57,7 +57,7 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
             recipes.check_same_run(started.recipe, recipe, str(workdir))
             workdirs.check_same_dataset(started, info, workdir)
             recipes.warn_of_schedules(started.recipe, recipe)
-        run = _Run(info, workdir, dataset, algorithm, metrics, spec, shapes)
+        run = _Run(info, workdir, dataset, algorithm, evaluator, spec, shapes)
         try:
             run.train(stop, profile)
         finally:
@@ -73,11 +73,11 @@ class _Run:
         workdir: Path,
         dataset: datasets.Dataset,
         algorithm: Algorithm,
-        metrics: Mapping[str, ModuleType],
+        evaluator: Evaluator,
         spec: ImageSpec,
         shapes: TrainState,
     ):
-        self.metrics = metrics
+        self.evaluator = evaluator
         self.recipe, self.workdir, self.dataset, self.algorithm = info.recipe, workdir, dataset, algorithm
         self.kimg_per_step = images_per_step(self.recipe) / 1000
         self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
@@ -129,7 +129,7 @@ class _Run:
             stopping = stop.requested  # read once: a request during maintenance is granted after the next call
             ends = stopping or self.step >= self.total_steps
             intervals = [self.recipe["checkpoint"]["every_kimg"], train["sample_kimg"]]
-            if self.metrics:
+            if self.evaluator.metrics:
                 intervals.append(self.recipe["evaluate"]["every_kimg"])
             if ends or _is_due(before, self.kimg, *intervals):
                 _drain(pending)
@@ -198,26 +198,29 @@ class _Run:
         if ends and self.clock.has_news:
             self._log(self.step, self.kimg)
         with self.clock.maintenance():
-            if ends or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"]):
-                # The losses of a call were computed before its updates and cannot vouch for what they led to.
-                if not is_finite(self.state):
-                    raise self._guard("a parameter or statistic is not finite", self.step)
-                self.checkpoints.save(self.state)
+            done, every = self.step >= self.total_steps, self.recipe["evaluate"]["every_kimg"]
+            evaluates = bool(self.evaluator.metrics) and (done or _is_due(before, self.kimg, every))
+            saves = ends or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"])
+            # The losses of a call were computed before its updates and cannot vouch for what they led to.
+            if (saves or evaluates) and not is_finite(self.state):
+                raise self._guard("a parameter or statistic is not finite", self.step)
+            cost = self._evaluate() if evaluates else None
+            if saves or cost is not None:
+                self.checkpoints.save(self.state, cost)
             if ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"]):
                 self._draw_samples()
                 pictures.save_curves(self.history, self.workdir / "curves.png")
-            done = self.step >= self.total_steps
-            if self.metrics and (done or _is_due(before, self.kimg, self.recipe["evaluate"]["every_kimg"])):
-                self._evaluate()
 
-    def _evaluate(self) -> None:
-        numbers = evaluation.evaluate(self.metrics, self.recipe, self.dataset, self.sampler, self.state.average)
-        scalars = {f"eval/{name}": value for name, value in numbers.items()}
+    def _evaluate(self) -> float | None:
+        """Logs the scores; returns what the best checkpoint has least of, where the recipe wants that kept."""
+        scores, protocol = self.evaluator(self.sampler, self.state.average)
+        scalars = {f"eval/{name}": value for name, value in scores.items()}
         line = {"step": self.step, "kimg": self.kimg, "seconds": round(self.clock.seconds, 3), **scalars}
-        workdirs.append_metrics(self.workdir, line, workdirs.EVALUATIONS)
+        workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
         self.writer.write_scalars(self.step, scalars)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if "/" not in name)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
         self.progress.say(f"evaluated at {self.kimg:.1f} kimg: {told}")
+        return self.evaluator.cost(scores)
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]

@@ -29,7 +29,7 @@ def read_info(workdir: Path) -> RunInfo:
     path = workdir / CONFIG
     try:
         info = RunInfo(**json.loads(path.read_text()))
-        recipes.check(info.recipe)
+        recipes.check(info.recipe, stored=True)
     except FileNotFoundError:
         raise UsageError(f"{workdir} holds no run: there is no {path}") from None
     except (OSError, ValueError, TypeError, UsageError) as error:

@@ -56,7 +56,13 @@ def get_config() -> ConfigDict:
                 "log_kimg": 1.28,
                 "sample_kimg": 12.48,
             },
-            "evaluate": {"metrics": "", "every_kimg": 12.48, "num_images": 1000},
+            "evaluate": {
+                "metrics": "",
+                "features": "classifier",
+                "every_kimg": 12.48,
+                "num_images": 1000,
+                "keep_best": "",
+            },
             "checkpoint": {"every_kimg": 12.48, "max_to_keep": 3},
         }
     )

@@ -57,7 +57,13 @@ def get_config() -> ConfigDict:
                 "log_kimg": 5.0,
                 "sample_kimg": 50.0,
             },
-            "evaluate": {"metrics": "", "every_kimg": 50.0, "num_images": 1000},
+            "evaluate": {
+                "metrics": "",
+                "features": "classifier",
+                "every_kimg": 50.0,
+                "num_images": 1000,
+                "keep_best": "",
+            },
             "checkpoint": {"every_kimg": 50.0, "max_to_keep": 3},
         }
     )

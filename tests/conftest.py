@@ -73,7 +73,13 @@ def small_recipe() -> dict:
                 "log_kimg": 0.032,
                 "sample_kimg": 0.064,
             },
-            "evaluate": {"metrics": "", "every_kimg": 0.064, "num_images": 20},
+            "evaluate": {
+                "metrics": "",
+                "features": "classifier",
+                "every_kimg": 0.064,
+                "num_images": 20,
+                "keep_best": "",
+            },
             "checkpoint": {"every_kimg": 0.064, "max_to_keep": 2},
         }
     ).to_dict()

@@ -10,6 +10,7 @@ command goes on from there.
 
 import contextlib
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from cgan_jax.errors import Interrupted, UsageError
+from cgan_jax.progress import duration
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -79,20 +81,25 @@ def main(flags: absl_flags.FlagValues) -> None:
 
 
 def _train(plan, description, dataset, kept):
-    """(the last state, the seconds it took), with a bar; keeps the state and raises Interrupted where asked to stop."""
+    """(the last state, the seconds it took); keeps the state and raises Interrupted where asked to stop."""
     from cgan_jax import classifier_training as training
     from cgan_jax.signals import StopRequest
 
     start, before = kept.read(training.create(description, plan, dataset.images))
-    state, began, total = start, time.monotonic() - before, plan.total_steps(len(dataset.labels))
-    with StopRequest() as stop, tqdm(total=total, initial=int(start.step), unit="step", dynamic_ncols=True) as bar:
+    state, began, step = start, time.monotonic() - before, int(start.step)
+    per_epoch, total = plan.steps_per_epoch(len(dataset.labels)), plan.total_steps(len(dataset.labels))
+    with StopRequest() as stop, tqdm(total=total, initial=step, unit="step", disable=not sys.stderr.isatty()) as bar:
         for state, loss in training.fit(plan, description.network, dataset, start):
+            step += 1
             bar.update()
-            if bar.n % 10 == 0:
+            if step % 10 == 0:
                 bar.set_postfix_str(f"loss {float(loss):.3f}")
-            if stop.requested and bar.n < total:
+            if step % per_epoch == 0 and bar.disable:
+                spent = duration(time.monotonic() - began)
+                print(f"epoch {step // per_epoch} of {plan.epochs}  loss {float(loss):.3f}  {spent}", flush=True)
+            if stop.requested and step < total:
                 kept.write(state, time.monotonic() - began)
-                raise Interrupted(f"stopped and kept step {bar.n} of {total}; run the same command again to go on")
+                raise Interrupted(f"stopped and kept step {step} of {total}; run the same command again to go on")
     return state, time.monotonic() - began
 
 

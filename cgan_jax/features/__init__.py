@@ -26,6 +26,8 @@ class Network(NamedTuple):
     """What happens to an image on its way in, in words."""
     channels: tuple[int, ...]
     """The numbers of channels that it takes."""
+    image_size: int | None
+    """Pixels a side of the images that it takes; None where any will do."""
     class_names: tuple[str, ...]
     """What its logits stand for; () where that is nothing a generated image is asked for."""
     variables: Any

@@ -196,6 +196,7 @@ def load(path: Path) -> Network:
         weights_sha256=digest,
         preprocessing=f"none: images of {description.image_size} pixels a side",
         channels=(description.channels,),
+        image_size=description.image_size,
         class_names=description.class_names,
         variables=variables,
         extract=extract,

@@ -213,7 +213,7 @@ def load(path: str = "", sha256: str = SHA256) -> Network:
     if digest != sha256:
         raise UsageError(f"{file} is not the published {FILE}: its sha256 is {digest}, not {sha256}")
     variables = _variables(_torch_file.read(content, str(file)), str(file))
-    return Network("inception", "", digest, PREPROCESSING, _CHANNELS, (), variables, extract)
+    return Network("inception", "", digest, PREPROCESSING, _CHANNELS, None, (), variables, extract)
 
 
 def cached_file() -> Path:

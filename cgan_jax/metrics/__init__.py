@@ -7,6 +7,7 @@
 and, where they apply,
 
     USES_REAL = False                                it says something of generated images alone; `real` may be None
+    BETTER = "lower"                                 or "higher": it ranks checkpoints by the number of its own name
     NAMES = {"c": "cfd"}                             what its name becomes with the features of that prefix
 
 A name with a slash is a part of the whole, e.g. `pixel_mse/cat`. An unconditional run has a single class, "all".

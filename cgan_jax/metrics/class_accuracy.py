@@ -12,6 +12,7 @@ from cgan_jax.metrics import Sample, check
 
 READS = ("logits",)
 MIN_IMAGES, MIN_PER_CLASS = 1, 1
+BETTER = "higher"
 USES_REAL = False
 NAMES = {"c": "class_accuracy"}
 

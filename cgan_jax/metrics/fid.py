@@ -19,6 +19,7 @@ from cgan_jax.metrics import Sample, check
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 0
+BETTER = "lower"
 NAMES = {"c": "cfd"}
 
 _ROWS = 8192
@@ -39,6 +40,12 @@ def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[st
     """Raises UsageError for fewer than two images of either kind."""
     check("fid", fake, real, class_names, READS, MIN_IMAGES)
     return {"fid": frechet_distance(moments(fake.features), moments(real.features))}
+
+
+def compute_against(fake: Sample, published: Moments, class_names: tuple[str, ...]) -> dict[str, float]:
+    """As `compute`, with statistics of the real images that `load_moments` read."""
+    check("fid", fake, None, class_names, READS, MIN_IMAGES)
+    return {"fid": frechet_distance(moments(fake.features), published)}
 
 
 def moments(features: np.ndarray) -> Moments:

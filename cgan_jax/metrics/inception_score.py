@@ -15,6 +15,7 @@ from cgan_jax.metrics import Sample, check
 READS = ("logits",)
 _SPLITS = 10
 MIN_IMAGES, MIN_PER_CLASS = _SPLITS, 0
+BETTER = "higher"
 USES_REAL = False
 
 

@@ -12,6 +12,7 @@ from cgan_jax.metrics.fid import frechet_distance, moments
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 2
+BETTER = "lower"
 NAMES = {"c": "intra_cfd"}
 
 

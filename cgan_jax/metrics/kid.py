@@ -11,6 +11,7 @@ from cgan_jax.metrics import Sample, check
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 0
+BETTER = "lower"
 
 _SUBSETS, _SUBSET_SIZE = 100, 1000
 

@@ -21,6 +21,7 @@ from cgan_jax.metrics import Sample, check
 
 READS = ("images",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 2
+BETTER = "lower"
 USES_REAL = False
 
 _PAIRS, _AT_ONCE = 2000, 250

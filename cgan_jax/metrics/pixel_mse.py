@@ -15,6 +15,8 @@ from cgan_jax.errors import UsageError
 from cgan_jax.metrics import Sample
 
 READS = ("images",)
+MIN_IMAGES, MIN_PER_CLASS = 1, 0
+BETTER = "lower"
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:

@@ -1,0 +1,193 @@
+"""Score a run's images, or anybody's, and say exactly what was measured.
+
+    cgan evaluate --workdir=runs/cifar
+    cgan evaluate --workdir=runs/cifar --metrics=fid,precision_recall --num_images=10000 --seeds=3 --json=scores.json
+    cgan evaluate --images=pictures.npz --dataset=cifar10
+
+The numbers are printed as a table and, for a run, added to its evaluations.jsonl with the whole protocol: reals, fakes,
+network and the hash of its weights, step, seed. By default images are compared by the features of a small classifier,
+which needs no download (its Fréchet distance is called cfd); --features=inception takes the network of the published
+FID, whose weights cgan prepare-data --inception fetches. Features of the real images are computed once and cached.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from cgan_jax.errors import UsageError
+
+_OF_FEATURES = "fid,kid,inception_score,precision_recall,density_coverage"
+_OF_CLASSES = "intra_fid,class_accuracy,ms_ssim"
+
+
+def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    absl_flags.DEFINE_string("workdir", None, "The folder of a run.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "step", None, "A checkpoint's generator step, or best; left out: latest.", flag_values=flags
+    )
+    absl_flags.DEFINE_string(
+        "metrics", None, f"Files of metrics/; left out: {_OF_FEATURES}, by class {_OF_CLASSES}.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "num_images", 50_000, "Images to draw, spread evenly over the classes.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer("seeds", 1, "Draw this many times, for a mean and its spread.", flag_values=flags)
+    absl_flags.DEFINE_string("features", "classifier", "classifier or inception.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "classifier", "", "A file of cgan train-classifier in place of its own.", flag_values=flags
+    )
+    absl_flags.DEFINE_string("inception_weights", "", "The file of the Inception network's weights.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "reference", None, "Published statistics (mu, sigma) in a .npz; for fid.", flag_values=flags
+    )
+    absl_flags.DEFINE_string("json", None, "A file for the scores and the protocol.", flag_values=flags)
+    absl_flags.DEFINE_string("images", None, "A .npz, or a folder by class, in place of a run.", flag_values=flags)
+    absl_flags.DEFINE_string("dataset", None, "What --images are compared with.", flag_values=flags)
+    absl_flags.DEFINE_string("source", None, "A recipe's dataset.source; left out: digits or tfds.", flag_values=flags)
+    absl_flags.DEFINE_string("split", None, "The real images; left out: the run's, or train.", flag_values=flags)
+    absl_flags.DEFINE_string("data_dir", None, "A recipe's dataset.data_dir.", flag_values=flags)
+    absl_flags.DEFINE_integer("image_size", 32, "A recipe's dataset.image_size, with --images.", flag_values=flags)
+    absl_flags.DEFINE_bool("force", False, "Replace the --json file that exists.", flag_values=flags)
+
+
+def main(flags: absl_flags.FlagValues) -> None:
+    if bool(flags.workdir) == bool(flags.images):
+        raise UsageError("either --workdir=FOLDER or --images=FOLDER_OR_NPZ is needed (see cgan evaluate --help)")
+    if flags.images and not flags.dataset:
+        raise UsageError("--images needs --dataset=NAME, whose real images they are compared with")
+    given = [name for name in ("step", "seeds", "num_images") if flags.images and flags[name].present]
+    if given:
+        raise UsageError(f"--{given[0]} says what to draw from a run, and --images are drawn already")
+    for name in ("num_images", "seeds"):
+        if getattr(flags, name) < 1:
+            raise UsageError(f"--{name} must be at least 1, given {getattr(flags, name)}")
+    if flags.step not in (None, "best") and not flags.step.isdecimal():
+        raise UsageError(f"--step must be a generator step or best, given {flags.step!r}")
+    from cgan_jax import image_writers
+
+    if flags.json:
+        image_writers.check_free([Path(flags.json)], flags.force)
+    scores, protocol, line = _of_run(flags) if flags.workdir else _of_images(flags)
+    print(table(scores, protocol))
+    if line is not None:
+        from cgan_jax import workdir as workdirs
+
+        means = {f"eval/{name}": sum(values) / len(values) for name, values in scores.items()}
+        workdirs.append_metrics(Path(flags.workdir), {**line, **means, "protocol": protocol}, workdirs.EVALUATIONS)
+    if flags.json:
+        partial = Path(f"{flags.json}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"scores": scores, "protocol": protocol}, indent=2) + "\n")
+        os.replace(partial, flags.json)
+
+
+def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, Any]]:
+    """(scores of every seed by name, protocol, the beginning of a line of evaluations.jsonl)."""
+    from cgan_jax import compilation_cache, datasets, evaluation, progress
+    from cgan_jax.algorithm import images_per_step
+    from cgan_jax.sampling import Sampler, gathered, spread
+    from cgan_jax.workdir import read_info
+
+    began = time.perf_counter()
+    info = read_info(Path(flags.workdir))
+    section = dict(info.recipe["dataset"])
+    for name in ("split", "data_dir"):
+        section[name] = section[name] if getattr(flags, name) is None else getattr(flags, name)
+    classes = len(info.class_names) if section["conditional"] else 1
+    metrics = _metrics(flags, classes)
+    evaluation.check_counts(metrics, flags.num_images, classes, "--num_images")
+    compilation_cache.enable()
+    step = int(flags.step) if flags.step and flags.step.isdecimal() else flags.step
+    sampler = Sampler(Path(flags.workdir), step, batch_size=256)
+    dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
+        raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")
+    reference = _reference(flags, metrics, section, dataset)
+    labels, indices = spread(flags.num_images, list(range(classes)))
+    scores: dict[str, list[float]] = {}
+    for seed in range(flags.seeds):
+        batches = progress.counted(sampler.images(seed, labels, indices), flags.num_images, f"drawing, seed {seed}")
+        for name, number in evaluation.score(metrics, gathered(batches), labels, reference).items():
+            scores.setdefault(name, []).append(number)
+    protocol = evaluation.protocol(
+        reference,
+        flags.num_images,
+        began,
+        **evaluation.of_run(info.recipe),
+        workdir=flags.workdir,
+        step=sampler.step,
+        chosen="best" if flags.step == "best" else "given" if flags.step else "latest",
+        seeds=list(range(flags.seeds)),
+    )
+    kimg = round(sampler.step * images_per_step(info.recipe) / 1000, 6)
+    return scores, protocol, {"step": sampler.step, "kimg": kimg}
+
+
+def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[str, Any], None]:
+    """(scores by name, protocol, None) of images in files."""
+    import numpy as np
+
+    from cgan_jax import datasets, evaluation, image_readers
+
+    began = time.perf_counter()
+    section = {
+        "source": flags.source or ("digits" if flags.dataset == "digits" else "tfds"),
+        "name": flags.dataset,
+        "split": flags.split or "train",
+        "data_dir": flags.data_dir or "",
+        "image_size": flags.image_size,
+    }
+    dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    given = image_readers.read(Path(flags.images), dataset.images.shape[1:], dataset.class_names)
+    conditional = given.labels is not None
+    section["conditional"] = conditional
+    classes = len(dataset.class_names) if conditional else 1
+    metrics = _metrics(flags, classes)
+    reference = _reference(flags, metrics, section, dataset)
+    labels = given.labels if conditional else np.zeros(len(given.images), np.int32)
+    scores = evaluation.score(metrics, given.images, labels, reference)
+    protocol = evaluation.protocol(reference, len(labels), began, images=flags.images)
+    return {name: [number] for name, number in scores.items()}, protocol, None
+
+
+def _metrics(flags: absl_flags.FlagValues, classes: int) -> dict[str, Any]:
+    """The metrics asked for by name, or all that need no training."""
+    from cgan_jax import evaluation
+
+    usual = "fid" if flags.reference else f"{_OF_FEATURES},{_OF_CLASSES}" if classes > 1 else _OF_FEATURES
+    metrics = evaluation.metrics_named(usual if flags.metrics is None else flags.metrics)
+    if not metrics:
+        raise UsageError("--metrics names none")
+    if flags.reference and list(metrics) != ["fid"]:
+        raise UsageError("--reference holds the mean and covariance of features, which serve --metrics=fid alone")
+    return metrics
+
+
+def _reference(flags: absl_flags.FlagValues, metrics: dict[str, Any], section: dict[str, Any], dataset: Any) -> Any:
+    """What the images are compared with."""
+    from cgan_jax import evaluation
+
+    network = None
+    if evaluation.reads_network(metrics):
+        file = flags.inception_weights if flags.features == "inception" else flags.classifier
+        channels = dataset.images.shape[-1]
+        network = evaluation.find_network(flags.features, section, channels, dataset.class_names, file)
+    if flags.reference:
+        return evaluation.published_reference(Path(flags.reference), dataset, section["conditional"], network)
+    return evaluation.make_reference(dataset, section["split"], section["conditional"], network)
+
+
+def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
+    """Every score with its spread over seeds, then the protocol, a line each."""
+    width = max(map(len, [*scores, *protocol]))
+    lines = []
+    for name, values in scores.items():
+        mean = sum(values) / len(values)
+        spread = (sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5
+        lines.append(f"{name:<{width}}  {mean:.5g}" + (f" ± {spread:.2g}" if len(values) > 1 else ""))
+    lines += [""] + [f"{name:<{width}}  {value}" for name, value in protocol.items() if value is not None]
+    return "\n".join(lines)
