@@ -36,7 +36,7 @@ FLOORS = [
     ["heads", "losses", "regularizers"],
     ["layers"],
     ["convolution", "recipe", "terms"],
-    ["cache", "lookup", "replica"],
+    ["cache", "download", "lookup", "replica"],
     ["errors"],
     ["__init__"],
 ]
