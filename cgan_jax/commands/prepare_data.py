@@ -10,10 +10,11 @@ Where the download is not possible, fetch the file by hand on another machine (t
 
     cgan prepare-data --dataset=cifar10 --archive=cifar-10-binary.tar.gz
 
+FID and its relatives compare images by a published network, Inception v3, whose weights (96 MB) are fetched by
+
     cgan prepare-data --inception
 
-downloads the weights (96 MB) of the Inception network that FID and its relatives compare images by, to $CGAN_CACHE_DIR
-(~/.cache/cgan_jax). Nothing else in cgan ever downloads anything.
+to $CGAN_CACHE_DIR, or ~/.cache/cgan_jax without it. Nothing else in cgan ever downloads anything.
 """
 
 import contextlib
