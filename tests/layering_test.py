@@ -39,7 +39,7 @@ FLOORS = [
     ["heads", "losses", "regularizers"],
     ["layers"],
     ["convolution", "recipe", "terms"],
-    ["cache", "lookup", "replica"],
+    ["cache", "download", "lookup", "replica"],
     ["errors"],
     ["__init__"],
 ]

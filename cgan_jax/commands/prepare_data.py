@@ -1,4 +1,4 @@
-"""Put a dataset on this machine, once, for `cgan train` to read.
+"""Put a dataset, or the network that FID needs, on this machine, once.
 
     cgan prepare-data --dataset=cifar10
 
@@ -10,7 +10,11 @@ Where the download is not possible, fetch the file by hand on another machine (t
 
     cgan prepare-data --dataset=cifar10 --archive=cifar-10-binary.tar.gz
 
-Nothing else in cgan ever downloads a dataset.
+FID and its relatives compare images by a published network, Inception v3, whose weights (96 MB) are fetched by
+
+    cgan prepare-data --inception
+
+to $CGAN_CACHE_DIR, or ~/.cache/cgan_jax without it. Nothing else in cgan ever downloads anything.
 """
 
 import contextlib
@@ -26,7 +30,6 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,12 +38,11 @@ from urllib.parse import urlsplit
 
 from absl import flags as flags_module
 
+from cgan_jax import download
 from cgan_jax.errors import UsageError
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
-
-_SECONDS_TO_REACH_A_HOST = 4.0  # of the 5 that a user is promised to wait at most
 
 
 def define_flags(flags: flags_module.FlagValues, argv: list[str]) -> None:
@@ -61,27 +63,56 @@ def define_flags(flags: flags_module.FlagValues, argv: list[str]) -> None:
         "downloaded then.",
         flag_values=flags,
     )
+    flags_module.DEFINE_boolean(
+        "inception", False, "Prepare the weights of the Inception network, and no dataset.", flag_values=flags
+    )
 
 
 def main(flags: flags_module.FlagValues) -> None:
-    """Prepares `flags.dataset`, unless it is there. Raises UsageError, in one line that says what to do about it."""
-    if not flags.dataset:
+    """Prepares what is asked for, unless it is there. Raises UsageError, in one line that says what to do about it."""
+    if flags.inception:
+        if flags.dataset or flags.data_dir or flags.archive:
+            raise UsageError("--inception stands alone: --dataset, --data_dir and --archive are for a dataset")
+        _prepare_inception()
+    elif not flags.dataset:
         raise UsageError("--dataset is missing; for example: cgan prepare-data --dataset=cifar10")
-    archive = Path(flags.archive).expanduser() if flags.archive else None
+    else:
+        _prepare_dataset(flags.dataset, flags.data_dir, flags.archive)
+
+
+def _prepare_inception() -> None:
+    """Fetches the weights of the Inception network, unless the very file is in the cache folder."""
+    from cgan_jax.cache import cache_folder
+    from cgan_jax.features import inception  # imports jax, which --help should not wait for
+
+    try:
+        path = cache_folder() / inception.FILE
+        is_there = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == inception.SHA256
+    except OSError as error:
+        raise UsageError(f"cannot use {error.filename}: {error.strerror}; choose a folder by CGAN_CACHE_DIR") from error
+    if not is_there:
+        by_hand = f"fetch {inception.URL} by hand and put it in {path.parent}"
+        download.fetch(inception.URL, path, inception.SHA256, by_hand)
+    print(f"the Inception network is {'already ' if is_there else ''}prepared in {path}")
+
+
+def _prepare_dataset(name: str, data_dir: str, archive_file: str) -> None:
+    """Prepares a set in `data_dir`, from the network or from an archive ("": none)."""
+    archive = Path(archive_file).expanduser() if archive_file else None
     if archive and not archive.exists():
         raise UsageError(f"--archive={archive}: no such file or folder")
     from cgan_jax.datasets import tfds as reader  # imports tensorflow_datasets, which --help should not wait for
 
-    folder = reader.find(flags.dataset, flags.data_dir)
+    folder = reader.find(name, data_dir)
     if folder is None:
-        root = reader.root(flags.data_dir)
-        with _no_empty_folders_left(root, flags.dataset):
-            builder = _builder(flags.dataset, root)
-            reader.keys_of(flags.dataset, builder.info)  # better refused before the download than after
+        root = reader.root(data_dir)
+        with _no_empty_folders_left(root, name):
+            builder = _builder(name, root)
+            reader.keys_of(name, builder.info)  # better refused before the download than after
             _prepare(builder, archive, root)
-        print(f"{flags.dataset} is prepared in {builder.data_path}")
+        print(f"{name} is prepared in {builder.data_path}")
     else:
-        print(f"{flags.dataset} is already prepared in {folder}")
+        print(f"{name} is already prepared in {folder}")
 
 
 @contextlib.contextmanager
@@ -178,7 +209,7 @@ class _Files:
         for url in map(_url, tree.flatten(urls)):  # each host once: a set of many files would wait for many answers
             host = urlsplit(url).netloc
             if host not in self._reached:
-                _check_reachable(url, self._builder)
+                download.check_reachable(url, _by_hand(self._builder))  # TFDS itself would try again for minutes
                 self._reached.add(host)
         return self._manager.download(urls)
 
@@ -233,31 +264,6 @@ def _unpack(path: Path, name: str, into: Path) -> Path:
     else:
         return path
     return target
-
-
-def _check_reachable(url: str, builder: "tfds.core.DatasetBuilder") -> None:
-    """Asks for the head of the file. TFDS itself would try again, silently, for minutes.
-
-    In a thread, since looking up a host's name knows no time limit. `requests`, since TFDS downloads with it: the same
-    proxies and certificates apply. Raises UsageError if there is no answer in time.
-    """
-    import requests
-
-    outcome: list[str] = []
-
-    def ask() -> None:
-        try:
-            status = requests.head(url, timeout=_SECONDS_TO_REACH_A_HOST, allow_redirects=True).status_code
-            outcome.append(f"it answered {status}" if status >= 500 else "")
-        except requests.RequestException as error:
-            outcome.append(type(error).__name__)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_SECONDS_TO_REACH_A_HOST)
-    problem = outcome[0] if outcome else f"no answer in {_SECONDS_TO_REACH_A_HOST:.0f} seconds"
-    if problem:
-        raise UsageError(f"cannot reach {urlsplit(url).netloc} ({problem}); {_by_hand(builder)}")
 
 
 def _by_hand(builder: "tfds.core.DatasetBuilder") -> str:

@@ -3,13 +3,11 @@
 No test leaves the machine: a connection to anything but 127.0.0.1 fails it.
 """
 
-import functools
 import gzip
-import http.server
+import hashlib
 import io
 import socket
 import tarfile
-import threading
 import time
 from pathlib import Path
 
@@ -23,6 +21,8 @@ from tensorflow_datasets.image_classification import cifar, mnist
 from cgan_jax import datasets
 from cgan_jax.commands import prepare_data
 from cgan_jax.errors import UsageError
+from cgan_jax.features import inception
+from tests.download_test import serving
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -173,17 +173,14 @@ def test_a_download(tmp_path, monkeypatch, capsys):
     files, records = cifar10_files()
     (tmp_path / "served").mkdir()
     tar(tmp_path / "served" / "small.tar.gz", files)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(tmp_path / "served") as host:
         published = cifar.Cifar10._cifar_info.fget
-        url = f"http://127.0.0.1:{server.server_port}/small.tar.gz"
+        url = f"{host}/small.tar.gz"
         monkeypatch.setattr(cifar.Cifar10, "_cifar_info", property(lambda self: published(self)._replace(url=url)))
         run("--dataset=cifar10", f"--data_dir={tmp_path / 'data'}")
         missing = url.replace("small", "none")
         monkeypatch.setattr(cifar.Cifar10, "_cifar_info", property(lambda self: published(self)._replace(url=missing)))
         message = refused("--dataset=cifar10", f"--data_dir={tmp_path / 'other'}")
-        server.shutdown()
     assert_is_the_small_cifar10(tmp_path / "data", records)
     assert "404" in message and f"fetch {CIFAR_URL} by hand" in message
 
@@ -194,7 +191,7 @@ def nobody(url, **kwargs):
 
 def silence(url, **kwargs):
     time.sleep(30)
-    return requests.Response()
+    return overloaded(url)
 
 
 def overloaded(url, **kwargs):
@@ -271,6 +268,55 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     for data_dir in (tmp_path / "file", tmp_path / "file" / "data"):
         message = refused("--dataset=cifar10", f"--data_dir={data_dir}")
         assert message.startswith(f"cannot write to {data_dir}: ") and "--data_dir" in message
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """The folder of a host that has the Inception network's file, with other content; and the cache folder."""
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / inception.FILE).write_bytes(b"weights" * 1000)
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(b"weights" * 1000).hexdigest())
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "served", tmp_path / "cache" / inception.FILE
+
+
+@pytest.mark.parametrize("there", [None, b"cut sh"])
+def test_the_inception_network_is_fetched_once_to_where_it_is_looked_for(there, weights, monkeypatch, capsys):
+    served, cached = weights
+    if there is not None:
+        cached.parent.mkdir()
+        cached.write_bytes(there)
+    with serving(served) as host:
+        monkeypatch.setattr(inception, "URL", f"{host}/{inception.FILE}")
+        run("--inception")
+    assert capsys.readouterr().out == f"the Inception network is prepared in {cached}\n"
+    assert cached.read_bytes() == b"weights" * 1000 and cached == inception.cached_file()
+    assert [path.name for path in cached.parent.iterdir()] == [inception.FILE]
+    run("--inception")  # from a host that is no more
+    assert capsys.readouterr().out == f"the Inception network is already prepared in {cached}\n"
+
+
+@pytest.mark.parametrize("answer", [nobody, silence])
+def test_the_inception_network_without_a_network(answer, weights, monkeypatch):
+    monkeypatch.setattr(requests, "head", answer)
+    start = time.monotonic()
+    message = refused("--inception")
+    assert time.monotonic() - start < 5
+    assert message.startswith("cannot reach github.com (")
+    assert message.endswith(f"; fetch {inception.URL} by hand and put it in {weights[1].parent}")
+    assert not weights[1].exists()
+
+
+def test_the_inception_network_and_a_cache_that_cannot_be_written(weights, tmp_path, monkeypatch):
+    for folder in (tmp_path / "served" / inception.FILE, tmp_path / "served" / inception.FILE / "below"):
+        monkeypatch.setenv("CGAN_CACHE_DIR", str(folder))
+        message = refused("--inception")
+        assert message.startswith(f"cannot use {folder}: ") and "CGAN_CACHE_DIR" in message
+
+
+def test_the_inception_network_stands_alone():
+    for other in ("--dataset=cifar10", "--data_dir=here", "--archive=file"):
+        assert refused("--inception", other).startswith("--inception stands alone: ")
 
 
 def test_help_waits_for_nothing():
