@@ -27,6 +27,8 @@ class Checkpoints:
         with _quiet():
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=_latest_and_best(max_to_keep) if max_to_keep else None,
+                best_fn=_cost_of,  # without it orbax does not write what a checkpoint costs
+                best_mode="min",
                 read_only=read_only,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
@@ -109,13 +111,15 @@ class Checkpoints:
                 self._manager.close()
 
 
+def _cost_of(metrics: dict[str, float]) -> float:
+    return metrics[_COST]
+
+
 def _latest_and_best(max_to_keep: int) -> policies.PreservationPolicy:
     return policies.AnyPreservationPolicy(
         [
             policies.LatestN(max_to_keep),
-            policies.BestN(
-                get_metric_fn=lambda metrics: metrics[_COST], reverse=True, n=1, keep_checkpoints_without_metrics=False
-            ),
+            policies.BestN(get_metric_fn=_cost_of, reverse=True, n=1, keep_checkpoints_without_metrics=False),
         ]
     )
 

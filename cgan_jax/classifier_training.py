@@ -63,11 +63,13 @@ class ClassifierState(struct.PyTreeNode):
 
 def describe(plan: Plan, dataset: Dataset, name: str) -> classifier.Description:
     """What is known of a classifier of `dataset`, called `name`, before it is trained."""
+    widths = _WIDTHS if len(dataset.labels) >= _MANY else _NARROW
+    halvings = (dataset.images.shape[1] - 1).bit_length() - 1  # until one pixel is left
     return classifier.Description(
         class_names=dataset.class_names,
         image_size=dataset.images.shape[1],
         channels=dataset.images.shape[-1],
-        widths=_WIDTHS if len(dataset.labels) >= _MANY else _NARROW,
+        widths=widths[:halvings],
         dataset=f"{name}, {len(dataset.labels)} images",
         accuracy=0.0,
         tested_on="",

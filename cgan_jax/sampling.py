@@ -57,8 +57,8 @@ def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
 class Sampler:
     """The averaged generator of a run's checkpoint, ready to draw images."""
 
-    def __init__(self, workdir: Path, step: int | None = None, batch_size: int = 64):
-        """Restores the checkpoint at `step`, or the latest. Raises UsageError where there is none."""
+    def __init__(self, workdir: Path, step: int | str | None = None, batch_size: int = 64):
+        """Restores the checkpoint at `step`, the "best", or the latest. Raises UsageError where there is none."""
         self.info = read_info(workdir)
         recipe = self.info.recipe
         spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
@@ -125,6 +125,15 @@ def rows_of_real(
     rows = {name: images[labels == label][:_COLUMNS] for label, name in enumerate(class_names[:_ROWS])}
     rows = {name: row for name, row in rows.items() if len(row)}
     return list(rows.values()), list(rows)
+
+
+def parse_step(text: str | None) -> int | str | None:
+    """ "1500" -> 1500; "best" and None, the latest, are themselves. Raises UsageError for anything else."""
+    if text is None or text == "best":
+        return text
+    if not text.isdecimal():
+        raise UsageError(f"--step must be a generator step or best, given {text!r}")
+    return int(text)
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:

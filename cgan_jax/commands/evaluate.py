@@ -65,8 +65,6 @@ def main(flags: absl_flags.FlagValues) -> None:
     for name in ("num_images", "seeds"):
         if getattr(flags, name) < 1:
             raise UsageError(f"--{name} must be at least 1, given {getattr(flags, name)}")
-    if flags.step not in (None, "best") and not flags.step.isdecimal():
-        raise UsageError(f"--step must be a generator step or best, given {flags.step!r}")
     from cgan_jax import image_writers
 
     if flags.json:
@@ -89,10 +87,10 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     """(scores of every seed by name, protocol, the beginning of a line of evaluations.jsonl)."""
     from cgan_jax import compilation_cache, datasets, evaluation, progress
     from cgan_jax.algorithm import images_per_step
-    from cgan_jax.sampling import Sampler, gathered, spread
+    from cgan_jax.sampling import Sampler, gathered, parse_step, spread
     from cgan_jax.workdir import read_info
 
-    began = time.perf_counter()
+    began, step = time.perf_counter(), parse_step(flags.step)
     info = read_info(Path(flags.workdir))
     section = dict(info.recipe["dataset"])
     for name in ("split", "data_dir"):
@@ -101,7 +99,6 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     metrics = _metrics(flags, classes)
     evaluation.check_counts(metrics, flags.num_images, classes, "--num_images")
     compilation_cache.enable()
-    step = int(flags.step) if flags.step and flags.step.isdecimal() else flags.step
     sampler = Sampler(Path(flags.workdir), step, batch_size=256)
     dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:

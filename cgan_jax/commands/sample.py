@@ -31,8 +31,8 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     )
     absl_flags.DEFINE_integer("num_images", 64, "Images in all, spread evenly over the classes.", flag_values=flags)
     absl_flags.DEFINE_integer("seed", 0, "Which images; 0 to 4294967295.", flag_values=flags)
-    absl_flags.DEFINE_integer(
-        "step", None, "The checkpoint's generator step; the latest if left out.", flag_values=flags
+    absl_flags.DEFINE_string(
+        "step", None, "The checkpoint's generator step, or best; the latest if left out.", flag_values=flags
     )
     absl_flags.DEFINE_bool(
         "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
@@ -56,6 +56,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     from cgan_jax import compilation_cache, image_writers, sampling
     from cgan_jax.workdir import read_info
 
+    step = sampling.parse_step(flags.step)
     info = read_info(Path(flags.workdir))
     conditional = info.recipe["dataset"]["conditional"]
     class_names = info.class_names if conditional else ["image"]
@@ -71,7 +72,7 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     if flags.cache:
         compilation_cache.enable()
-    sampler = sampling.Sampler(Path(flags.workdir), flags.step)
+    sampler = sampling.Sampler(Path(flags.workdir), step)
     batches = sampler.images(flags.seed, labels, indices)
     if is_folder:
         image_writers.write_folder(out, batches, paths)

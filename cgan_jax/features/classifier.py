@@ -164,7 +164,7 @@ def read(path: Path) -> tuple[Description, dict[str, Any], str]:
             raise ValueError("its weights are not those of its network")
     except FileNotFoundError:
         raise UsageError(f"there is no classifier {path}") from None
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} is no classifier: {error}") from error
     return description, variables, hashlib.sha256(content).hexdigest()
 

@@ -1,0 +1,123 @@
+"""`cgan evaluate`: a run's images and anybody's, with their protocol, on the digits and a classifier of no training."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cgan_jax import cache, datasets, workdir
+from cgan_jax.features import classifier
+from cgan_jax.metrics import fid
+from cgan_jax.train import train_and_evaluate
+from tests.command_line import cgan
+
+DIGITS = datasets.load("digits", "", "all", "", 8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from tests.conftest import small_recipe
+
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    train_and_evaluate(small_recipe(), folder)
+    return folder
+
+
+@pytest.fixture
+def network():
+    description = classifier.Description(DIGITS.class_names, 8, 1, (4, 6), "none", 0.1, "none", "none")
+    variables = jax.jit(lambda: classifier.init(description, jax.random.key(0)))()
+    variables["fixed"]["_Whitening_0"]["kernel"] = classifier.whitening(DIGITS.images[:100])
+    path = cache.cache_folder() / classifier.place("digits", "digits", 8, 1, DIGITS.class_names)
+    path.parent.mkdir(exist_ok=True)
+    classifier.save(path, description, variables)
+    return classifier.load(path)
+
+
+def test_a_run_is_scored_by_several_seeds_and_the_line_says_how(run, network, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    metrics = "--metrics=fid,class_accuracy,pixel_mse"
+    assert cgan("evaluate", f"--workdir={run}", metrics, "--num_images=40", "--seeds=2", f"--json={out}") == 0
+    printed = capsys.readouterr().out
+    result = json.loads(out.read_text())
+    scores, protocol = result["scores"], result["protocol"]
+    assert {"cfd0.04k_all", "class_accuracy0.04k", "pixel_mse"} <= scores.keys()
+    assert all(len(values) == 2 for values in scores.values())
+    assert scores["cfd0.04k_all"][0] != scores["cfd0.04k_all"][1]
+    assert "cfd0.04k_all" in printed and " ± " in printed and network.weights_sha256 in printed
+    assert protocol["weights_sha256"] == network.weights_sha256 and protocol["seeds"] == [0, 1]
+    assert (protocol["step"], protocol["chosen"], protocol["real_images"]) == (8, "latest", 1797)
+    line = workdir.read_metrics(run, workdir.EVALUATIONS)[-1]
+    assert line["step"] == 8 and line["kimg"] == 0.128 and line["protocol"] == protocol
+    assert line["eval/cfd0.04k_all"] == pytest.approx(np.mean(scores["cfd0.04k_all"]))
+    assert cgan("evaluate", f"--workdir={run}", metrics, "--num_images=40", f"--json={out}") == 2
+    assert "exists already; --force" in capsys.readouterr().err
+
+
+def test_all_usual_metrics_have_a_say_of_enough_images(run, network, tmp_path):
+    out = tmp_path / "scores.json"
+    assert cgan("evaluate", f"--workdir={run}", "--num_images=200", f"--json={out}") == 0
+    names = {name.split("/")[0].split("0.2k")[0] for name in json.loads(out.read_text())["scores"]}
+    assert {"cfd", "ckid", "cinception_score", "cprecision", "crecall", "cdensity", "ccoverage"} <= names
+    assert {"intra_cfd", "class_accuracy", "ms_ssim"} <= names
+    assert not any(name.startswith("fid") or name == "kid" for name in names)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_images_of_others_are_scored_by_the_same_code(labelled, network, tmp_path):
+    images, labels = DIGITS.images[:300], DIGITS.labels[:300]
+    np.savez(tmp_path / "given.npz", images=images, **({"labels": labels} if labelled else {}))
+    out = tmp_path / "scores.json"
+    given = (f"--images={tmp_path / 'given.npz'}", "--dataset=digits", "--image_size=8", "--split=all")
+    assert cgan("evaluate", *given, "--metrics=fid", f"--json={out}") == 0
+    [found] = json.loads(out.read_text())["scores"]["cfd0.3k_all"]
+    features = [np.asarray(network.extract(network.variables, x).features) for x in (images, DIGITS.images)]
+    assert found == pytest.approx(fid.frechet_distance(*map(fid.moments, features)), rel=1e-3)
+    assert cgan("evaluate", *given, "--metrics=intra_fid", f"--json={out}", "--force") == 0
+    assert ("intra_cfd0.3k_all/7" in json.loads(out.read_text())["scores"]) == labelled
+
+
+def test_published_statistics_stand_for_real_images(run, network, tmp_path, capsys):
+    features = np.asarray(network.extract(network.variables, DIGITS.images).features)
+    moments = fid.moments(features)
+    np.savez(tmp_path / "published.npz", mu=moments.mean, sigma=moments.covariance)
+    asked = (f"--workdir={run}", "--num_images=40")
+    for extra in ((f"--reference={tmp_path / 'published.npz'}",), ("--metrics=fid",)):
+        assert cgan("evaluate", *asked, *extra) == 0
+    printed = capsys.readouterr().out.splitlines()
+    numbers = [line.split()[1] for line in printed if line.startswith(("cfd0.04k_published", "cfd0.04k_all"))]
+    assert len(numbers) == 2 and float(numbers[0]) == pytest.approx(float(numbers[1]), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--num_images=5", "--metrics=fid"], "--num_images=5 is fewer than the 10 classes"),
+        (["--metrics=fidd"], "unknown metric 'fidd'"),
+        (["--metrics="], "--metrics names none"),
+        (["--features=resnet"], "unknown feature network 'resnet'"),
+        (["--step=3"], "no checkpoint at step 3; there are: "),
+        (["--step=best"], "has no best checkpoint"),
+        (["--step=last"], "--step must be a generator step or best"),
+        (["--split=half"], "'half'"),
+        (["--reference=none.npz", "--metrics=kid"], "serve --metrics=fid alone"),
+        (["--reference=none.npz"], "none.npz"),
+        (["--classifier=none.npz"], "there is no classifier none.npz"),
+        (["--num_images=0"], "--num_images must be at least 1"),
+        (["--seeds=0"], "--seeds must be at least 1"),
+        (["--images=x"], "either --workdir=FOLDER or --images"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_line(arguments, line, run, network, capsys):
+    assert cgan("evaluate", f"--workdir={run}", *arguments) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1
+
+
+def test_without_a_classifier_the_line_says_how_to_get_one(run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
+    assert cgan("evaluate", f"--workdir={run}", "--metrics=fid", "--num_images=40") == 2
+    assert "cgan train-classifier --dataset=digits --image_size=8" in capsys.readouterr().err
+    assert cgan("evaluate", f"--workdir={run}", "--metrics=pixel_mse", "--num_images=40") == 0

@@ -1,0 +1,77 @@
+"""`cgan train-classifier`: it learns, its file is found by evaluate, and an interrupted training goes on."""
+
+import numpy as np
+import pytest
+
+from cgan_jax import cache, datasets, evaluation, signals
+from cgan_jax.features import classifier
+from tests.command_line import cgan
+
+ARGUMENTS = ("train-classifier", "--dataset=digits", "--image_size=8")
+SECTION = {"source": "digits", "name": "digits", "image_size": 8, "data_dir": ""}
+
+
+def test_it_learns_the_digits_and_evaluate_finds_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
+    assert cgan(*ARGUMENTS, "--epochs=5") == 0
+    digits = datasets.load("digits", "", "test", "", 8)
+    network = evaluation.find_network("classifier", SECTION, 1, digits.class_names)
+    found = np.argmax(network.extract(network.variables, digits.images).logits, axis=1)
+    accuracy = np.mean(found == digits.labels)
+    [path] = (tmp_path / "classifiers").iterdir()
+    description = classifier.read(path)[0]
+    assert accuracy > 0.9 and description.accuracy == pytest.approx(accuracy, abs=0.003)
+    assert f"{100 * description.accuracy:.2f}% of 359 test images" in capsys.readouterr().out
+    assert "digits train, 1438 images" in description.dataset and "test, 359 images" in description.tested_on
+    assert cgan(*ARGUMENTS) == 2
+    assert "exists; --force" in capsys.readouterr().err
+
+
+def test_interrupted_it_goes_on_to_the_same_weights(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
+    assert cgan(*ARGUMENTS, "--epochs=1", f"--out={tmp_path / 'whole.npz'}") == 0
+
+    class Soon(signals.StopRequest):
+        asked = 0
+
+        @property
+        def requested(self):
+            Soon.asked += 1
+            return Soon.asked == 4
+
+        @requested.setter
+        def requested(self, _):
+            pass
+
+    monkeypatch.setattr(signals, "StopRequest", Soon)
+    halves = (*ARGUMENTS, "--epochs=1", f"--out={tmp_path / 'halves.npz'}")
+    assert cgan(*halves) == 75
+    assert "kept step 4 of 11; run the same command again" in capsys.readouterr().err
+    assert not (tmp_path / "halves.npz").exists()
+    assert cgan(*halves) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.npz*")) == ["halves.npz", "whole.npz"]
+    whole, halves = (classifier.read(tmp_path / f"{name}.npz")[1] for name in ("whole", "halves"))
+    for layer in whole["params"]:
+        for name, value in whole["params"][layer].items():
+            assert np.array_equal(value, halves["params"][layer][name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "--dataset=NAME is needed"),
+        (["--dataset=digits", "--image_size=4"], "--image_size must be at least 8"),
+        (["--dataset=digits", "--image_size=30"], "30"),
+        (["--dataset=digits", "--epochs=0"], "--epochs must be at least 1"),
+        (["--dataset=digits", "--split=half"], "'half'"),
+        (["--dataset=digits", "--out=c.pt"], "ends in .npz"),
+        (["--dataset=cifar10", "--data_dir=none"], "cgan prepare-data --dataset=cifar10"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_line(arguments, line, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
+    assert cgan("train-classifier", *arguments) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
