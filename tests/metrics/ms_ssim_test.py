@@ -109,8 +109,9 @@ def test_few_images_are_paired_in_all_ways_and_many_at_random():
     assert sorted(zip(first.tolist(), second.tolist(), strict=True)) == [
         (a, b) for a in range(5) for b in range(a + 1, 5)
     ]
-    first, second = ms_ssim.pairs(1000, np.random.default_rng(0))
-    assert len(first) == len(second) == 2000 and not np.any(first == second)
+    for count in (65, 1000):
+        first, second = ms_ssim.pairs(count, np.random.default_rng(0))
+        assert len(first) == len(second) == 2000 and not np.any(first == second)
     assert min(first.min(), second.min()) < 5 and max(first.max(), second.max()) > 994
     assert len(np.unique(first)) > 800
     again = ms_ssim.pairs(1000, np.random.default_rng(0))
