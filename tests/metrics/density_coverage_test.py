@@ -49,7 +49,7 @@ def test_a_set_fills_its_own_balls_exactly():
 
 
 def test_independent_draws_are_at_the_expected_values():
-    """1 and 1 - 2^-k (Naeem et al. 2020, eq. 8 and 9), the latter for as many of both kinds."""
+    """1 and 1 - 2^-k (Naeem et al. 2020, section 3), the latter for as many of both kinds."""
     features, real = np.random.default_rng(0).standard_normal((2, 3000, 4), dtype=np.float32)
     density, coverage = density_and_coverage(features, real, 5)
     assert density == pytest.approx(1, abs=0.05) and coverage == pytest.approx(1 - 2**-5, abs=0.01)
