@@ -1,6 +1,6 @@
 """Density, how deep in the midst of real images generated ones lie, and coverage, how many real ones have one nearby.
 
-Naeem, Oh, Uh, Choi & Yoo (2020), eq. 3 and 4, with balls around real features that reach to the k-th nearest other real
+Naeem, Oh, Uh, Choi & Yoo (2020), section 3, with balls around real features that reach to the k-th nearest other real
 one: density is the number of balls that a generated feature lies in, divided by k, on average over these, about 1 where
 both are alike and not bounded by it; coverage is the share of balls with a generated feature in them, 1 - 2^-k where
 both are alike. Unlike precision and recall, neither builds balls around generated outliers. Their k = 5; a ball is

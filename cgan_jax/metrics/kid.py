@@ -1,8 +1,9 @@
 """Kernel distance: the squared maximum mean discrepancy of features under a cubic kernel, estimated without bias.
 
-Bińkowski, Sutherland, Arbel & Gretton (2018), section 4, "KID", with k(x, y) = (x'y / F + 1)^3; the estimate is eq. 4
-of Gretton et al. (2012), lemma 6. It does not depend on the number of images, and near 0 it may be negative. Mean and
-standard deviation over 100 random subsets of 1,000 images of each kind, or of as many as there are of the fewer kind.
+Bińkowski, Sutherland, Arbel & Gretton (2018), section 4, "KID", with k(x, y) = (x'y / F + 1)^3; the estimate is that of
+Gretton, Borgwardt, Rasch, Schölkopf & Smola (2012), lemma 6. Its mean does not depend on the number of images, and near
+0 it may be negative. Mean and standard deviation over 100 random subsets of 1,000 images of each kind, or of as many as
+there are of the fewer kind.
 """
 
 import numpy as np
