@@ -26,7 +26,8 @@ _WARMUP, _FIRST_RATE, _LAST_RATE = 0.23, 0.2, 0.07
 _SMOOTHING = 0.2
 _SHIFT = 2  # pixels
 _TESTED_AT_ONCE = 500
-_MANY = 10_000  # images: fewer are seen as often, by a narrower network in smaller batches
+_MANY = 10_000  # images: fewer are for a narrower network, in smaller batches
+_SHOWN = 30_000  # images at least, some of them many times
 _WIDTHS, _NARROW = (64, 192, 192), (32, 64, 64)
 
 
@@ -48,9 +49,9 @@ class Plan(NamedTuple):
 
 
 def plan_for(dataset: Dataset, epochs: int | None, flip: bool, seed: int) -> Plan:
-    """What suits a dataset's size: 8 epochs, or as many as show 10,000; batches of 512, smaller for few."""
+    """What suits a dataset's size: 8 epochs, or as many as show 30,000 images; batches of 512, smaller for few."""
     n = len(dataset.labels)
-    return Plan(epochs or max(8, -(-10_000 // n)), 512 if n >= _MANY else 128, flip, seed)
+    return Plan(epochs or max(8, -(-_SHOWN // n)), 512 if n >= _MANY else 128, flip, seed)
 
 
 class ClassifierState(struct.PyTreeNode):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cgan_jax import cache, datasets, evaluation, signals
+from cgan_jax import datasets, evaluation, signals
 from cgan_jax.features import classifier
 from tests.command_line import cgan
 
@@ -13,7 +13,7 @@ SECTION = {"source": "digits", "name": "digits", "image_size": 8, "data_dir": ""
 
 def test_it_learns_the_digits_and_evaluate_finds_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
-    assert cgan(*ARGUMENTS, "--epochs=5") == 0
+    assert cgan(*ARGUMENTS) == 0
     digits = datasets.load("digits", "", "test", "", 8)
     network = evaluation.find_network("classifier", SECTION, 1, digits.class_names)
     found = np.argmax(network.extract(network.variables, digits.images).logits, axis=1)
