@@ -22,13 +22,14 @@ import numpy as np
 import PIL
 
 from cgan_jax import cache, progress
+from cgan_jax.data import normalized
 from cgan_jax.datasets import Dataset
 from cgan_jax.errors import UsageError
 from cgan_jax.features import Network, classifier, inception
 from cgan_jax.lookup import module_named, unknown
 from cgan_jax.metrics import Sample, fid
-from cgan_jax.sampling import draw_images, gathered, spread
-from cgan_jax.sharding import make_mesh, per_sample
+from cgan_jax.sampling import Sampler, draw_images, gathered, spread
+from cgan_jax.sharding import make_mesh, per_sample, replicated
 from cgan_jax.train_state import Tree
 
 FEATURES = ("classifier", "inception")
@@ -136,6 +137,9 @@ class Evaluator:
             raise UsageError(
                 f"evaluate.keep_best={self.keep_best!r} must be one of evaluate.metrics that rank: {there}"
             )
+        for name, metric in self.metrics.items():
+            if "verdicts" in metric.READS:
+                raise UsageError(f"{name} is for cgan evaluate; training logs train/d_accuracy_real and _fake anyway")
         classes = len(dataset.class_names) if recipe["dataset"]["conditional"] else 1
         check_counts(self.metrics, section["num_images"], classes, "evaluate.num_images")
         self._network = None
@@ -166,6 +170,17 @@ class Evaluator:
         return number if metric.BETTER == "lower" else -number
 
 
+def with_verdicts(reference: Reference, sampler: Sampler, held_out: Dataset | None, conditional: bool) -> Reference:
+    """With what a run's discriminator says of the real images and, where there are any, of those held out."""
+    real = reference.real
+    verdicts = verdicts_of(sampler, real.images, real.labels)
+    of_others = None
+    if held_out is not None:
+        labels = held_out.labels if conditional else np.zeros_like(held_out.labels)
+        of_others = verdicts_of(sampler, held_out.images, labels)
+    return reference._replace(real=real._replace(verdicts=verdicts, held_out_verdicts=of_others))
+
+
 def published_reference(path: Path, dataset: Dataset, conditional: bool, network: Network) -> Reference:
     """Published statistics of real images, in place of features of `dataset`, whose classes are still the classes."""
     names = dataset.class_names if conditional else ("all",)
@@ -173,12 +188,16 @@ def published_reference(path: Path, dataset: Dataset, conditional: bool, network
 
 
 def score(
-    metrics: Mapping[str, ModuleType], images: np.ndarray, labels: np.ndarray, reference: Reference
+    metrics: Mapping[str, ModuleType],
+    images: np.ndarray,
+    labels: np.ndarray,
+    reference: Reference,
+    verdicts: np.ndarray | None = None,
 ) -> dict[str, float]:
     """What the metrics say of images uint8 [N, H, W, C] of classes int32 [N], by their full names."""
     network = reference.network
     features = features_of(network, images, "features") if reads_network(metrics) else (None, None)
-    fake, scores = Sample(labels, images, *features), {}
+    fake, scores = Sample(labels, images, *features, verdicts), {}
     for name, metric in metrics.items():
         if reference.moments is None:
             numbers = metric.compute(fake, reference.real, reference.class_names)
@@ -201,20 +220,35 @@ def full_name(key: str, name: str, metric: ModuleType, network: Network | None, 
 
 
 def features_of(network: Network, images: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """(features float32 [N, F], logits float32 [N, K]) of images uint8 [N, H, W, C], each once, by all devices."""
-    mesh = make_mesh()
-    extract = per_sample(network.extract, mesh)
-    size = min(_BATCH_PER_DEVICE, -(-len(images) // mesh.size)) * mesh.size
-    found = []
-    with progress.counting(len(images), what) as bar:
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            n = len(part)
+    """(features float32 [N, F], logits float32 [N, K]) of images uint8 [N, H, W, C]."""
+    return tuple(in_batches(network.extract, network.variables, (images,), what))
+
+
+def verdicts_of(sampler: Sampler, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The logits float32 [N] that a run's discriminator gives images uint8 [N, H, W, C] of classes int32 [N]."""
+    discriminator, variables = sampler.discriminator()
+
+    def logits(variables: Tree, images: jax.Array, labels: jax.Array) -> list[jax.Array]:
+        return [discriminator.apply(variables, normalized(images), labels, train=False).logits]
+
+    return in_batches(logits, variables, (images, labels), "the discriminator's verdicts")[0]
+
+
+def in_batches(function: Callable, variables: Tree, arrays: tuple[np.ndarray, ...], what: str) -> list[np.ndarray]:
+    """`function(variables, *arrays)`, a sequence of arrays [N, ...], in batches by all devices, each row once."""
+    mesh, total = make_mesh(), len(arrays[0])
+    mapped = per_sample(lambda variables, parts: function(variables, *parts), mesh)
+    size = min(_BATCH_PER_DEVICE, -(-total // mesh.size)) * mesh.size
+    variables, found = jax.device_put(variables, replicated(mesh)), []
+    with progress.counting(total, what) as bar:
+        for start in range(0, total, size):
+            n = min(size, total - start)
             # Whole batches only, so that one program serves all; what fills the last one is cut off again.
-            part = np.concatenate([part, np.zeros((size - n, *part.shape[1:]), np.uint8)])
-            found.append([np.asarray(values)[:n] for values in extract(network.variables, part)])
+            fill = [np.zeros((size - n, *array.shape[1:]), array.dtype) for array in arrays]
+            parts = tuple(np.concatenate([a[start : start + n], f]) for a, f in zip(arrays, fill, strict=True))
+            found.append([np.asarray(values)[:n] for values in mapped(variables, parts)])
             bar.update(n)
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

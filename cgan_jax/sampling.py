@@ -9,11 +9,11 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from cgan_jax import replica
-from cgan_jax.algorithm import ImageSpec, network
+from cgan_jax.algorithm import ImageSpec, build, network
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import to_uint8
 from cgan_jax.errors import UsageError
-from cgan_jax.train_state import Tree, init_generator
+from cgan_jax.train_state import Tree, create, init_generator
 from cgan_jax.workdir import read_info
 
 _ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
@@ -71,7 +71,18 @@ class Sampler:
         finally:
             checkpoints.close()
         self._sampler = make_sampler(generator)
-        self._batch_size = batch_size
+        self._workdir, self._spec, self._batch_size = workdir, spec, batch_size
+
+    def discriminator(self) -> tuple[nn.Module, Tree]:
+        """The run's discriminator and its variables at the same step."""
+        algorithm = build(self.info.recipe, self._spec)
+        shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=replica.PRNG)))
+        checkpoints = Checkpoints(self._workdir, read_only=True)
+        try:
+            state = checkpoints.restore(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
+        finally:
+            checkpoints.close()
+        return algorithm.discriminator, {"params": state.d_params, **state.d_stats}
 
     def images(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
         """The images of (seed, labels int32 [N], indices int32 [N]), in batches, uint8 [n, H, W, C] each."""

@@ -104,11 +104,17 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
         raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")
     reference = _reference(flags, metrics, section, dataset)
+    judges = any("verdicts" in metric.READS for metric in metrics.values())
+    if judges:
+        held_out = _held_out(section, info.recipe["dataset"]["split"])
+        reference = evaluation.with_verdicts(reference, sampler, held_out, section["conditional"])
     labels, indices = spread(flags.num_images, list(range(classes)))
     scores: dict[str, list[float]] = {}
     for seed in range(flags.seeds):
         batches = progress.counted(sampler.images(seed, labels, indices), flags.num_images, f"drawing, seed {seed}")
-        for name, number in evaluation.score(metrics, gathered(batches), labels, reference).items():
+        images = gathered(batches)
+        verdicts = evaluation.verdicts_of(sampler, images, labels) if judges else None
+        for name, number in evaluation.score(metrics, images, labels, reference, verdicts).items():
             scores.setdefault(name, []).append(number)
     protocol = evaluation.protocol(
         reference,
@@ -122,6 +128,18 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     )
     kimg = round(sampler.step * images_per_step(info.recipe) / 1000, 6)
     return scores, protocol, {"step": sampler.step, "kimg": kimg}
+
+
+def _held_out(section: dict[str, Any], shown: str) -> Any:
+    """The test split, where there is one that training did not show."""
+    from cgan_jax import datasets
+
+    if shown != "train":
+        return None
+    try:
+        return datasets.load(section["source"], section["name"], "test", section["data_dir"], section["image_size"])
+    except UsageError:
+        return None
 
 
 def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[str, Any], None]:
@@ -144,6 +162,9 @@ def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], di
     section["conditional"] = conditional
     classes = len(dataset.class_names) if conditional else 1
     metrics = _metrics(flags, classes)
+    for name, metric in metrics.items():
+        if "verdicts" in metric.READS:
+            raise UsageError(f"{name} asks a run's discriminator, and --images are of no run")
     reference = _reference(flags, metrics, section, dataset)
     labels = given.labels if conditional else np.zeros(len(given.images), np.int32)
     scores = evaluation.score(metrics, given.images, labels, reference)

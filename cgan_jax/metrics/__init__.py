@@ -31,6 +31,10 @@ class Sample(NamedTuple):
     """float32 [N, F]."""
     logits: np.ndarray | None = None
     """float32 [N, K]."""
+    verdicts: np.ndarray | None = None
+    """float32 [N]: the logits of a run's discriminator."""
+    held_out_verdicts: np.ndarray | None = None
+    """float32 [M]: those of real images that training did not show."""
 
 
 def check(
@@ -51,7 +55,7 @@ def check(
     if real is None:
         return
     _check("real", name, real, class_names, reads, min_images, min_per_class)
-    for read in set(reads) - {"images"}:
+    for read in set(reads) & {"features", "logits"}:
         width, real_width = getattr(fake, read).shape[1], getattr(real, read).shape[1]
         if width != real_width:
             raise UsageError(f"{name}: generated images have {read} of width {width} and real ones {real_width}")
@@ -89,6 +93,6 @@ def _check_rows(what: str, values: np.ndarray | None, rows: int) -> None:
     if len(values) != rows:
         raise UsageError(f"{what} are {len(values)} for {rows} labels")
     if values.dtype.kind == "f":
-        broken = np.flatnonzero(~np.all(np.isfinite(values), axis=1))
+        broken = np.flatnonzero(~np.all(np.isfinite(values).reshape(rows, -1), axis=1))
         if len(broken):
             raise UsageError(f"{what} are not finite for {len(broken)} of {rows}, first for number {broken[0]}")

@@ -12,7 +12,7 @@ images against others of their class do worse.
 import numpy as np
 
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample
+from cgan_jax.metrics import Sample, check
 
 READS = ("images",)
 MIN_IMAGES, MIN_PER_CLASS = 1, 0
@@ -21,6 +21,7 @@ BETTER = "lower"
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
     """Over the classes that have images of both kinds; raises UsageError where there is none."""
+    check("pixel_mse", fake, real, class_names, READS, MIN_IMAGES)
     if fake.images.shape[1:] != real.images.shape[1:]:
         raise UsageError(f"pixel_mse: images {fake.images.shape[1:]} and real ones {real.images.shape[1:]} differ")
     errors = {}

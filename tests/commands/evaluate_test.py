@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import cache, datasets, workdir
+from cgan_jax import cache, datasets, sampling, workdir
 from cgan_jax.features import classifier
 from cgan_jax.metrics import fid
 from cgan_jax.train import train_and_evaluate
@@ -53,6 +53,20 @@ def test_a_run_is_scored_by_several_seeds_and_the_line_says_how(run, network, tm
     assert line["eval/cfd0.04k_all"] == pytest.approx(np.mean(scores["cfd0.04k_all"]))
     assert cgan("evaluate", f"--workdir={run}", metrics, "--num_images=40", f"--json={out}") == 2
     assert "exists already; --force" in capsys.readouterr().err
+
+
+def test_the_runs_own_discriminator_has_its_say(run, tmp_path):
+    """Also of images held out, where the run was shown the training split; here it was shown all."""
+    out = tmp_path / "scores.json"
+    asked = (f"--workdir={run}", "--metrics=discriminator_accuracy", "--num_images=20", f"--json={out}")
+    assert cgan("evaluate", *asked) == 0
+    scores = json.loads(out.read_text())["scores"]
+    sampler = sampling.Sampler(run)
+    discriminator, variables = sampler.discriminator()
+    images = DIGITS.images.astype(np.float32) / 127.5 - 1
+    logits = discriminator.apply(variables, images, DIGITS.labels, train=False).logits
+    assert scores["discriminator_accuracy/real"] == [pytest.approx(np.mean(np.asarray(logits) > 0), abs=1e-3)]
+    assert scores.keys() == {"discriminator_accuracy/real", "discriminator_accuracy/generated"}
 
 
 def test_all_usual_metrics_have_a_say_of_enough_images(run, network, tmp_path):
