@@ -77,21 +77,21 @@ def test_the_optimizer_is_nesterovs_momentum_with_decay_and_quick_biases():
     """Two steps by hand: v = b v + g + decay p; p -= rate (g + decay p + b v), biases 64 times as fast."""
     plan = training.Plan(epochs=10, batch_size=10, flip=False, seed=0)
     optimizer = training.make_optimizer(plan, 100)
-    params = {"layer": {"kernel": jnp.float32(2.0), "bias": jnp.float32(3.0)}}
+    params = {"_Conv_0": {"kernel": jnp.float32(2.0)}, "BatchNorm_0": {"bias": jnp.float32(3.0)}}
     state = optimizer.init(params)
     peak, warm = 0.001465 * 10, 23
-    by_hand = {"kernel": [2.0, 0.0, 1.0], "bias": [3.0, 0.0, 64.0]}
+    by_hand = {("_Conv_0", "kernel"): [2.0, 0.0, 1.0], ("BatchNorm_0", "bias"): [3.0, 0.0, 64.0]}
     for step in range(2):
-        gradients = {"layer": {"kernel": jnp.float32(0.5), "bias": jnp.float32(-0.25)}}
+        gradients = {"_Conv_0": {"kernel": jnp.float32(0.5)}, "BatchNorm_0": {"bias": jnp.float32(-0.25)}}
         updates, state = optimizer.update(gradients, state, params)
         params = optax.apply_updates(params, updates)
         rate = peak * (0.2 + 0.8 * step / warm)
-        for name, numbers in by_hand.items():
+        for (layer, name), numbers in by_hand.items():
             p, v, factor = numbers
-            g = float(gradients["layer"][name]) + 0.00133 / factor * p
+            g = float(gradients[layer][name]) + 0.00133 / factor * p
             v = 0.85 * v + g
             numbers[:2] = [p - factor * rate * (g + 0.85 * v), v]
-            assert params["layer"][name] == pytest.approx(numbers[0], rel=1e-6)
+            assert params[layer][name] == pytest.approx(numbers[0], rel=1e-6)
 
 
 def test_the_loss_is_cross_entropy_with_smoothed_labels():

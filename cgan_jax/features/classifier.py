@@ -77,7 +77,7 @@ def whitening(images: np.ndarray) -> np.ndarray:
     corners = [x[:, i : x.shape[1] - 1 + i, j : x.shape[2] - 1 + j] for i in side for j in side]
     patches = np.stack(corners, axis=3).reshape(-1, len(corners) * x.shape[3]).astype(np.float64)
     variances, vectors = np.linalg.eigh(np.cov(patches, rowvar=False))
-    vectors = (vectors / np.sqrt(variances + 5e-4 * 16)).reshape(_WHITENED, _WHITENED, x.shape[3], -1)
+    vectors = (vectors / np.sqrt(variances + 5e-4)).reshape(_WHITENED, _WHITENED, x.shape[3], -1)
     return np.concatenate([vectors, -vectors], axis=3).astype(np.float32)
 
 
