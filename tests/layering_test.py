@@ -15,12 +15,13 @@ ROOT = Path(cgan_jax.__file__).parent
 FLOORS = [
     ["__main__"],
     ["commands"],
+    ["benchmark"],
     ["train"],
     ["evaluation"],
     ["sampling", "train_step"],
     ["checkpoint", "image_writers"],
     ["train_state"],
-    ["algorithm"],
+    ["algorithm", "throughput"],
     [
         "compilation_cache",
         "data",
@@ -35,7 +36,7 @@ FLOORS = [
     ["architectures", "datasets", "features", "metrics"],
     ["heads", "losses", "regularizers"],
     ["layers"],
-    ["convolution", "recipe", "terms"],
+    ["convolution", "recipe", "recipe_flags", "terms"],
     ["lookup", "replica"],
     ["errors"],
     ["__init__"],
