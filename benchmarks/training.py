@@ -4,7 +4,8 @@
     python -m benchmarks.training --what=sample --steps=1000 --rounds=10
 
 Every contestant is a process of its own that waits while others run. In each round ours and one other take turns, and
-the two times of a turn make one ratio, so that a machine which also does other things slows both. Shapes and optimizers
+the two times of a turn make one ratio, so that a machine which also does other things slows both; processor time, of
+all threads, is compared too, which others take nothing of. Shapes and optimizers
 are one; images are made up. A framework that is not installed is left out and named. What runs where, and what it
 found here: benchmarks/README.md.
 """
@@ -64,17 +65,17 @@ class Contestant:
         return lines[-1] if lines else f"ended with exit code {self.process.returncode}"
 
     def turn(self, what, times):
-        """Seconds for one of `times`."""
+        """Seconds for one of `times`: on the clock, of the processor."""
         time.sleep(_PAUSE)
         if what == "step" and self.step_seconds > _SLOW:
             return self._ask(what, 1)
         if what == "step":
             self._ask(what, 1)
-        return self._ask(what, times) / times
+        return self._ask(what, times)
 
     def _ask(self, what, times):
         print(what, times, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
+        return [float(seconds) / times for seconds in self.process.stdout.readline().split()]
 
     def close(self):
         self.process.stdin.close()
@@ -112,8 +113,8 @@ def compare(flags):
 def results(flags, running, absent, pairs):
     """Everything measured, as JSON takes it."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
-    seconds = {name: [theirs for _, theirs in listed] for name, listed in pairs.items()}
-    seconds = {OURS: [ours for listed in pairs.values() for ours, _ in listed], **seconds}
+    turns = {name: [theirs for _, theirs in listed] for name, listed in pairs.items()}
+    turns = {OURS: [ours for listed in pairs.values() for ours, _ in listed], **turns}
     return {
         "recipe": flags.recipe,
         "what": flags.what,
@@ -126,23 +127,33 @@ def results(flags, running, absent, pairs):
         "compile_seconds": {name: contestant.compile_seconds for name, contestant in running.items()},
         "left_out": absent,
         "pairs": pairs,
-        "seconds": {name: spread(listed) for name, listed in seconds.items()},
-        "times_ours": {name: spread([b / a for a, b in listed]) for name, listed in pairs.items()},
+        "seconds": {name: spread([clock for clock, _ in listed]) for name, listed in turns.items()},
+        "processor_seconds": {name: spread([used for _, used in listed]) for name, listed in turns.items()},
+        "times_ours": {name: spread([b[0] / a[0] for a, b in listed]) for name, listed in pairs.items()},
+        "processor_times_ours": {name: spread([b[1] / a[1] for a, b in listed]) for name, listed in pairs.items()},
     }
 
 
 def table(found):
-    """Seconds of a step or an image's milliseconds, and how many times ours they are."""
+    """Seconds of a step or milliseconds of an image, on the clock and of the processor, and how many times ours."""
     unit, factor = ("s a step", 1) if found["what"] == "step" else ("ms an image", 1000)
-    lines = [f"| {found['recipe']} | {unit}, median (range) | times ours, median (range) |", "|---|---|---|"]
-    for name, seconds in found["seconds"].items():
-        cells = [
-            f"{factor * seconds['median']:.3g} ({factor * seconds['least']:.3g} to {factor * seconds['most']:.3g})"
-        ]
-        ratio = found["times_ours"].get(name)
-        cells.append(f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})" if ratio else "1")
+    lines = [
+        f"| {found['recipe']} | {unit}, median (range) | times ours | processor {unit} | times ours |",
+        "|---|---|---|---|---|",
+    ]
+    for name in found["seconds"]:
+        cells = []
+        for kind in ("", "processor_"):
+            cells.append(_cell(found[f"{kind}seconds"][name], factor))
+            ratio = found[f"{kind}times_ours"].get(name)
+            cells.append(_cell(ratio, 1) if ratio else "1")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(spread, factor):
+    median, least, most = (f"{factor * spread[name]:.3g}" for name in ("median", "least", "most"))
+    return f"{median} ({least} to {most})"
 
 
 def main():

@@ -1,7 +1,7 @@
 """What all contestants of benchmarks.training share: the step that is asked of them, and how they are told to take it.
 
 A worker builds its networks, takes two steps, prints a line of JSON about itself, and then answers each line "WHAT
-TIMES" on its standard input by doing that and printing the seconds it took.
+TIMES" on its standard input by doing that and printing the seconds it took: on the clock, and of its processor time.
 """
 
 import argparse
@@ -65,14 +65,14 @@ def serve(versions: Mapping[str, str], tasks: Mapping[str, Callable[[int], None]
     """Takes two steps, says who it is, then answers until its standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # frameworks that print must not answer in its place
-    warm_up = [_seconds(tasks["step"], 1) for _ in range(2)]
+    warm_up = [_seconds(tasks["step"], 1)[0] for _ in range(2)]
     print(json.dumps({"versions": versions, "warm_up_seconds": warm_up}), file=answers, flush=True)
     for line in sys.stdin:
         what, times = line.split()
-        print(_seconds(tasks[what], int(times)), file=answers, flush=True)
+        print(*_seconds(tasks[what], int(times)), file=answers, flush=True)
 
 
-def _seconds(task: Callable[[int], None], times: int) -> float:
-    began = time.perf_counter()
+def _seconds(task: Callable[[int], None], times: int) -> tuple[float, float]:
+    began, began_working = time.perf_counter(), time.process_time()
     task(times)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - began_working

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from cgan_jax import datasets, replica, throughput
 from cgan_jax import recipe as recipes
@@ -45,33 +46,44 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
     over_devices = functools.partial(distribute, mesh=mesh, parallelism=recipe["train"]["parallelism"])
 
     call = over_devices(functools.partial(train_steps, algorithm, per_call))
-    began = time.perf_counter()
-    compiled = jax.jit(call, donate_argnums=0).lower(state, data).compile()
-    compilation = time.perf_counter() - began
-    state, _ = seconds_of(compiled, state, data, 1)
-    first_step = time.perf_counter() - started
-    # The most memory of training alone, which what is measured later could exceed.
-    memory, whose = throughput.peak_bytes()
-    state, _ = seconds_of(compiled, state, data, _WARM_UP)
-    best = ceiling(mesh)
-    state, seconds = seconds_of(compiled, state, data, calls)
-    best = max(best, ceiling(mesh))
-
-    images = images_per_step(recipe)
-    flop = layer_flop(call, state, data) / (per_call * images)
-    counted = compiled_flop(compiled)
-    step = _each(seconds, per_call)
-    speed = Spread(*(images / s for s in (step.median, step.high, step.low)))
+    images = per_call * images_per_step(recipe)
+    state, numbers = _training(call, state, data, mesh, images, calls, started)
+    seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls)
     return {
         "data": source,
         **_machine(),
         "parallelism": recipe["train"]["parallelism"],
         "steps_per_call": per_call,
         "calls": calls,
-        "seconds_per_step": step._asdict(),
+        "seconds_per_step": _divided(numbers.pop("seconds_per_call"), per_call),
+        **numbers,
+        "sampled_images_per_sec": _sampling_speed(algorithm, state, spec, calls)._asdict(),
+        "part_seconds": {name: _divided(spread, per_call) for name, spread in seconds.items()},
+    }
+
+
+def _training(
+    call: Callable, state: TrainState, data: Data, mesh: Mesh, images: int, calls: int, started: float
+) -> tuple[TrainState, dict[str, Any]]:
+    """The numbers of training's call on `images` real images, and the state after it."""
+    began = time.perf_counter()
+    compiled = jax.jit(call, donate_argnums=0).lower(state, data).compile()
+    compilation = time.perf_counter() - began
+    state, _ = seconds_of(compiled, state, data, 1)
+    first_step = time.perf_counter() - started
+    # Of training alone: what is measured later may need more.
+    memory, whose = throughput.peak_bytes()
+    state, _ = seconds_of(compiled, state, data, _WARM_UP)
+    best = ceiling(mesh)
+    state, seconds = seconds_of(compiled, state, data, calls)
+    best = max(best, ceiling(mesh))
+    speed = _speed(images, seconds)
+    flop, counted = layer_flop(call, state, data) / images, compiled_flop(compiled)
+    return state, {
+        "seconds_per_call": seconds,
         "images_per_sec": speed._asdict(),
         "gflop_per_image_layers": flop / 1e9,
-        "gflop_per_image_compiled": None if counted is None else counted * mesh.size / (per_call * images) / 1e9,
+        "gflop_per_image_compiled": None if counted is None else counted * mesh.size / images / 1e9,
         "gflop_per_sec": flop * speed.median / 1e9,
         "ceiling_gflop_per_sec": best / 1e9,
         "share_of_ceiling": flop * speed.median / best,
@@ -79,11 +91,6 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
         "first_step_seconds": first_step,
         "peak_gigabytes": memory / 1e9,
         "peak_of": whose,
-        "sampled_images_per_sec": _sampling_speed(algorithm, state, spec, calls)._asdict(),
-        "part_seconds": {
-            name: _each(spread, per_call)._asdict()
-            for name, spread in _parts_seconds(algorithm, over_devices, per_call, state, data, calls).items()
-        },
     }
 
 
@@ -170,11 +177,15 @@ def _sampling_speed(algorithm: Algorithm, state: TrainState, spec: ImageSpec, ca
 
     average, _ = seconds_of(call, average, None, _WARM_UP)
     _, seconds = seconds_of(call, average, None, calls)
-    return Spread(*(_SAMPLES / s for s in (seconds.median, seconds.high, seconds.low)))
+    return _speed(_SAMPLES, seconds)
 
 
-def _each(spread: Spread, turns: int) -> Spread:
-    return Spread(*(value / turns for value in spread))
+def _speed(images: int, seconds: Spread) -> Spread:
+    return Spread(images / seconds.median, images / seconds.high, images / seconds.low)
+
+
+def _divided(spread: Spread, turns: int) -> dict[str, float]:
+    return {name: value / turns for name, value in spread._asdict().items()}
 
 
 def _machine() -> dict[str, Any]:
