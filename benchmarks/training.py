@@ -56,8 +56,8 @@ class Contestant:
         answer = self.process.stdout.readline()
         self.error = None if answer else self._last_words()
         about = json.loads(answer or "{}")
-        self.versions, warm_up = about.get("versions", {}), about.get("warm_up_seconds", [0, 0])
-        self.step_seconds, self.compile_seconds = warm_up[1], warm_up[0] - warm_up[1]
+        self.versions = about.get("versions", {})
+        *self.first_step_seconds, self.step_seconds = about.get("warm_up_seconds", [0])
         self.start_seconds = time.perf_counter() - began
 
     def _last_words(self):
@@ -124,7 +124,7 @@ def results(flags, running, absent, pairs):
         "cores": len(usable),
         "python": platform.python_version(),
         "versions": {name: contestant.versions for name, contestant in running.items()},
-        "compile_seconds": {name: contestant.compile_seconds for name, contestant in running.items()},
+        "first_step_seconds": {name: contestant.first_step_seconds for name, contestant in running.items()},
         "left_out": absent,
         "pairs": pairs,
         "seconds": {name: spread([clock for clock, _ in listed]) for name, listed in turns.items()},
