@@ -48,6 +48,7 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
     call = over_devices(functools.partial(train_steps, algorithm, per_call))
     images = per_call * images_per_step(recipe)
     state, numbers = _training(call, state, data, mesh, images, calls, started)
+    sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
     seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls)
     return {
         "data": source,
@@ -57,7 +58,7 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
         "calls": calls,
         "seconds_per_step": _divided(numbers.pop("seconds_per_call"), per_call),
         **numbers,
-        "sampled_images_per_sec": _sampling_speed(algorithm, state, spec, calls)._asdict(),
+        "sampled_images_per_sec": sampled._asdict(),
         "part_seconds": {name: _divided(spread, per_call) for name, spread in seconds.items()},
     }
 
