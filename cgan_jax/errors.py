@@ -7,6 +7,10 @@ class UsageError(Exception):
     exit_code = 2
 
 
+class MissingData(UsageError):
+    """The dataset that was asked for is not on this machine."""
+
+
 class GuardError(Exception):
     """A training guard stopped the run, for example a loss that is not finite: exit code 3."""
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, pictures, replica
+from cgan_jax import datasets, pictures, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -117,6 +117,9 @@ class _Run:
         call = distribute(functools.partial(train_steps, self.algorithm, per_call), self.mesh, train["parallelism"])
         hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
         pending: list[Callable[[], None]] = []
+        if self.step < self.total_steps:
+            rate = throughput.calls_per_sec_at_ceiling(call, self.state, self.data, self.mesh)
+            self.fastest = rate * per_call * images_per_step(self.recipe)
         while self.step < self.total_steps:
             before = self.kimg
             self.state, scalars = call(self.state, self.data)
@@ -181,6 +184,8 @@ class _Run:
     def _log(self, step: int, kimg: float) -> None:
         """A line with the means since the last one."""
         means = self.clock.lap(kimg)
+        if speed := means.get("time/images_per_sec"):
+            means["time/share_of_ceiling"] = speed / self.fastest
         line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
         workdirs.append_metrics(self.workdir, line)
         self.history.append(line)

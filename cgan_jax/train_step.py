@@ -126,17 +126,17 @@ def train_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[Tra
     def body(state, i):
         return discriminator_step(algorithm, state, data, state.step * n + i)
 
-    state, d_scalars = _repeat(body, state, n)
+    state, d_scalars = repeated(body, state, n)
     state, g_scalars = generator_step(algorithm, state, data)
-    return _averaged(algorithm, state), {**d_scalars, **g_scalars}
+    return averaged(algorithm, state), {**d_scalars, **g_scalars}
 
 
 def train_steps(algorithm: Algorithm, steps: int, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
     """`steps` train steps in one compiled program, and the means of their scalars."""
-    return _repeat(lambda state, _: train_step(algorithm, state, data), state, steps)
+    return repeated(lambda state, _: train_step(algorithm, state, data), state, steps)
 
 
-def _repeat(body: Callable, state: TrainState, times: int) -> tuple[TrainState, Scalars]:
+def repeated(body: Callable, state: TrainState, times: int) -> tuple[TrainState, Scalars]:
     """`times` applications of `body(state, i) -> (state, scalars)` and the scalars' means, looped on the device."""
     if times == 1:
         return body(state, jnp.int32(0))
@@ -144,7 +144,7 @@ def _repeat(body: Callable, state: TrainState, times: int) -> tuple[TrainState, 
     return state, jax.tree.map(jnp.mean, scalars)
 
 
-def _averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
+def averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
     """The state one step on, its averaged generator (statistics too) moved towards the generator."""
     step = state.step + 1
     decay = jnp.where(step > algorithm.ema_start_step, algorithm.ema_decay, 0.0)

@@ -175,12 +175,12 @@ def test_the_average_follows_with_its_halflife_after_its_start(recipe):
     algorithm = build(recipe, SPEC)
     state = train_state.create(algorithm, SPEC, jax.random.key(0))
     state = state.replace(g_params=jax.tree.map(jnp.ones_like, state.g_params))
-    started = train_step._averaged(algorithm, state)
+    started = train_step.averaged(algorithm, state)
     assert all(np.all(np.asarray(leaf) == 1.0) for leaf in jax.tree.leaves(started.ema_params))
     assert int(started.step) == 1
     moved = started.replace(g_params=jax.tree.map(jnp.zeros_like, state.g_params))
     for expected in (0.5**0.5, 0.5, 0.5**1.5):
-        moved = train_step._averaged(algorithm, moved)
+        moved = train_step.averaged(algorithm, moved)
         for leaf in jax.tree.leaves(moved.ema_params):
             np.testing.assert_allclose(leaf, expected, rtol=1e-6)
 

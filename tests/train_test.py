@@ -45,6 +45,7 @@ def test_metrics_say_how_far_and_how_well(finished):
         assert 0 <= line["train/d_accuracy_real"] <= 1 and 0 <= line["train/d_accuracy_fake"] <= 1
         assert math.isclose(line["train/d_loss"], line["train/d_bce_real"] + line["train/d_bce_fake"], rel_tol=1e-5)
         assert line["time/images_per_sec"] > 0
+        assert 0 < line["time/share_of_ceiling"] < 1
     assert lines == sorted(lines, key=lambda line: line["seconds"])
 
 

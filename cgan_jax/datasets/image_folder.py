@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cgan_jax.datasets import Dataset, _pixels
-from cgan_jax.errors import UsageError
+from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.lookup import unknown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -53,7 +53,7 @@ def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     """
     folders = _folders_in(root)
     if not folders:
-        raise UsageError(f"{root}: no folder with one sub-folder per class")
+        raise MissingData(f"{root}: no folder with one sub-folder per class")
     # A class may be called as a split is: what has no folders inside is a class.
     splits = {folder.name: folder for folder in folders if _folders_in(folder)}
     if split not in splits:

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from cgan_jax.datasets import Dataset, _pixels, _tfrecord
-from cgan_jax.errors import UsageError
+from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.lookup import unknown
 
 
@@ -127,9 +127,9 @@ def _only_config(folder: Path) -> str:
     return configs[0] if configs else ""
 
 
-def _missing(name: str, data_dir: str) -> UsageError:
+def _missing(name: str, data_dir: str) -> MissingData:
     option = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
-    return UsageError(
+    return MissingData(
         f"the dataset {name} is not prepared in {root(data_dir)}; run: cgan prepare-data --dataset={name}{option}"
     )
 

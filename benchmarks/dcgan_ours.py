@@ -1,0 +1,61 @@
+"""The recipe's own step, as training makes it: data, dropout and the averaged generator included.
+
+Made-up images. That an update moves its own network only, tests/train_step_test.py holds.
+"""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+
+from benchmarks import worker
+from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax.data import on_host
+from cgan_jax.datasets import load
+from cgan_jax.sampling import draw_images, gathered, make_sampler, spread
+from cgan_jax.sharding import distribute, make_mesh, replicate
+from cgan_jax.train import create_quickly, steps_per_call
+from cgan_jax.train_step import train_steps
+
+
+def recipe_named(name):
+    path = Path(__file__).parent.parent / "configs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config().to_dict()
+
+
+def main():
+    flags = worker.parse("float32")
+    recipe = recipe_named(flags.recipe)
+    spec, mesh, per_call = ImageSpec(32, 3, 10), make_mesh(), steps_per_call(recipe)
+    algorithm = build(recipe, spec)
+    state = replicate(create_quickly(algorithm, spec, 0), mesh)
+    made_up = load("synthetic", "", "train", "", 32)
+    data = replicate(on_host(made_up.images, made_up.labels), mesh)
+    call = distribute(functools.partial(train_steps, algorithm, per_call), mesh)
+    sampler = make_sampler(algorithm.generator)
+
+    def step(times):
+        nonlocal state
+        for _ in range(-(-times // per_call)):
+            state, _ = call(state, data)
+        jax.block_until_ready(state)
+
+    def sample(times):
+        labels, indices = spread(times, list(range(10)))
+        average = jax.device_put(state.average, jax.devices()[0])
+        images = gathered(draw_images(sampler, average, 0, labels, indices, worker.SAMPLING_BATCH))
+        assert images.shape == (times, 32, 32, 3) and images.dtype == np.uint8
+
+    versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "flax": flax.__version__}
+    worker.serve(versions, {"step": step, "sample": sample})
+
+
+if __name__ == "__main__":
+    main()

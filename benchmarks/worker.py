@@ -1,0 +1,81 @@
+"""What all contestants of benchmarks.training share: the step that is asked of them, and how they are told to take it.
+
+A worker builds its networks, takes a step or two, prints a line of JSON about itself, and then answers each line "WHAT
+TIMES" on its standard input by doing that and printing the seconds it took: on the clock, and of its processor time.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+LATENT_DIM, B1, B2, EPSILON, DROPOUT = 100, 0.5, 0.999, 1e-7, 0.4
+SAMPLING_BATCH = 64
+_SLOW = 100  # seconds
+
+
+class Plan(NamedTuple):
+    """A step: the discriminator on real and generated images, one update each or together; then the generator."""
+
+    batch_size: int
+    g_batch_size: int
+    learning_rate: float
+    together: bool
+    num_classes: int
+    """0 where the networks see no labels."""
+
+
+PLANS = {
+    "cifar10_dcgan": Plan(64, 128, 2e-4, together=False, num_classes=0),
+    "cifar10_cgan_deep": Plan(128, 128, 1e-4, together=True, num_classes=10),
+}
+
+
+def parse(*variants: str) -> argparse.Namespace:
+    """--recipe and --variant."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="cifar10_dcgan", choices=PLANS)
+    parser.add_argument("--variant", default=variants[0], choices=variants)
+    return parser.parse_args()
+
+
+def made_up(plan: Plan, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A batch of images float32 [N, 32, 32, 3] in [-1, 1] and labels int32 [N]."""
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(-1, 1, (plan.batch_size, 32, 32, 3)).astype(np.float32)
+    return images, rng.integers(max(1, plan.num_classes), size=plan.batch_size).astype(np.int32)
+
+
+def check_movement(updates: list[tuple[str, Callable[[], None]]], weights: Callable[[], Mapping[str, list]]) -> None:
+    """Makes the updates one by one: each must move every weight of the network it names, and none of the other's."""
+    for name, update in updates:
+        before = weights()
+        update()
+        for network, arrays in weights().items():
+            moved = [bool(np.any(a != b)) for a, b in zip(before[network], arrays, strict=True)]
+            right = all(moved) if network == name else not any(moved)
+            assert right, f"an update of {name} moved {sum(moved)} of the {len(moved)} weights of {network}"
+
+
+def serve(versions: Mapping[str, str], tasks: Mapping[str, Callable[[int], None]]) -> None:
+    """Takes two steps, or one that is very slow, says who it is, then answers until its standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # frameworks that print must not answer in its place
+    warm_up = [_seconds(tasks["step"], 1)[0]]
+    if warm_up[0] < _SLOW:
+        warm_up.append(_seconds(tasks["step"], 1)[0])
+    print(json.dumps({"versions": versions, "warm_up_seconds": warm_up}), file=answers, flush=True)
+    for line in sys.stdin:
+        what, times = line.split()
+        print(*_seconds(tasks[what], int(times)), file=answers, flush=True)
+
+
+def _seconds(task: Callable[[int], None], times: int) -> tuple[float, float]:
+    began, began_working = time.perf_counter(), time.process_time()
+    task(times)
+    return time.perf_counter() - began, time.process_time() - began_working

@@ -1,0 +1,203 @@
+"""What a recipe's training costs on this machine: the call that training makes, its parts, and sampling, timed."""
+
+import datetime
+import functools
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from cgan_jax import datasets, replica, throughput
+from cgan_jax import recipe as recipes
+from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step
+from cgan_jax.data import Data, draw, on_host
+from cgan_jax.errors import MissingData
+from cgan_jax.sampling import make_sampler, spread
+from cgan_jax.sharding import distribute, make_mesh, replicate
+from cgan_jax.throughput import Spread, ceiling, layer_flop, seconds_of
+from cgan_jax.train import create_quickly, steps_per_call
+from cgan_jax.train_state import TrainState
+from cgan_jax.train_step import averaged, discriminator_step, generator_step, repeated, train_steps
+
+_WARM_UP = 2  # calls
+_SAMPLES = 64  # images a call, as `cgan sample` draws them
+
+
+def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any]:
+    """The numbers of the recipe, each time the spread over `calls` calls, as JSON takes them.
+
+    `started` is when the command began, by time.perf_counter(). Raises UsageError for a recipe that cannot work.
+    """
+    recipes.check(recipe)
+    recipes.check_devices(recipe, jax.device_count())
+    dataset, source = load_or_make_up(recipe["dataset"])
+    spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
+    algorithm, mesh, per_call = build(recipe, spec), make_mesh(), steps_per_call(recipe)
+    state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
+    data = replicate(on_host(dataset.images, dataset.labels), mesh)
+    over_devices = functools.partial(distribute, mesh=mesh, parallelism=recipe["train"]["parallelism"])
+
+    call = over_devices(functools.partial(train_steps, algorithm, per_call))
+    images = per_call * images_per_step(recipe)
+    state, numbers = _training(call, state, data, mesh, images, calls, started)
+    sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
+    seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls)
+    return {
+        "data": source,
+        **_machine(),
+        "parallelism": recipe["train"]["parallelism"],
+        "steps_per_call": per_call,
+        "calls": calls,
+        "seconds_per_step": _divided(numbers.pop("seconds_per_call"), per_call),
+        **numbers,
+        "sampled_images_per_sec": sampled._asdict(),
+        "part_seconds": {name: _divided(spread, per_call) for name, spread in seconds.items()},
+    }
+
+
+def _training(
+    call: Callable, state: TrainState, data: Data, mesh: Mesh, images: int, calls: int, started: float
+) -> tuple[TrainState, dict[str, Any]]:
+    """The numbers of training's call on `images` real images, and the state after it."""
+    began = time.perf_counter()
+    compiled = jax.jit(call, donate_argnums=0).lower(state, data).compile()
+    compilation = time.perf_counter() - began
+    state, _ = seconds_of(compiled, state, data, 1)
+    first_step = time.perf_counter() - started
+    # Of training alone: what is measured later may need more.
+    memory, whose = throughput.peak_bytes()
+    state, _ = seconds_of(compiled, state, data, _WARM_UP)
+    best = ceiling(mesh)
+    state, seconds = seconds_of(compiled, state, data, calls)
+    best = max(best, ceiling(mesh))
+    speed = _speed(images, seconds)
+    flop, counted = layer_flop(call, state, data) / images, compiled_flop(compiled)
+    return state, {
+        "seconds_per_call": seconds,
+        "images_per_sec": speed._asdict(),
+        "gflop_per_image_layers": flop / 1e9,
+        "gflop_per_image_compiled": None if counted is None else counted * mesh.size / images / 1e9,
+        "gflop_per_sec": flop * speed.median / 1e9,
+        "ceiling_gflop_per_sec": best / 1e9,
+        "share_of_ceiling": flop * speed.median / best,
+        "compile_seconds": compilation,
+        "first_step_seconds": first_step,
+        "peak_gigabytes": memory / 1e9,
+        "peak_of": whose,
+    }
+
+
+def load_or_make_up(section: dict[str, Any]) -> tuple[datasets.Dataset, str]:
+    """The recipe's dataset, or where it is not on this machine made-up images of its size; and which, in words."""
+    try:
+        dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+        source = f"{section['name'] or section['source']} {section['split']}"
+    except MissingData as error:
+        dataset = datasets.load("synthetic", "", "train", "", section["image_size"])
+        source = f"made up, 10 classes in 3 channels, since {error}"
+    n, height, width, channels = dataset.images.shape
+    return dataset, f"{n} images of {height}x{width}x{channels}, {source}"
+
+
+def compiled_flop(compiled: jax.stages.Compiled) -> float | None:
+    """XLA's own count for one device, if it keeps one: loops once, nothing of what it hands to libraries."""
+    return (compiled.cost_analysis() or {}).get("flops")
+
+
+def parts(algorithm: Algorithm, data: Data) -> dict[str, Callable[[TrainState, jax.Array], tuple[TrainState, dict]]]:
+    """The parts of a train step, each (state, i) -> (state, scalars).
+
+    Both players' parts draw their own data, and move by next to nothing in place of their optimizer's step, which XLA
+    would otherwise leave out together with the gradient.
+    """
+    still = optax.scale(-1e-12)
+    bound = algorithm._replace(g_optimizer=still, d_optimizer=still)
+    n = algorithm.d_steps_per_g_step
+
+    def drawn(state, i):
+        batch = draw(data, state.key, state.step * n + i, algorithm.batch_size, algorithm.flip)
+        return state, {"image": replica.mean(jnp.mean(batch.images)), "label": replica.mean(jnp.max(batch.labels))}
+
+    def discriminated(state, i):
+        moved, scalars = discriminator_step(
+            bound, state.replace(d_opt_state=still.init(state.d_params)), data, state.step * n + i
+        )
+        return moved.replace(d_opt_state=state.d_opt_state), scalars
+
+    def generated(state, i):
+        moved, scalars = generator_step(
+            bound, state.replace(g_opt_state=still.init(state.g_params), step=state.step + i), data
+        )
+        return moved.replace(g_opt_state=state.g_opt_state, step=state.step), scalars
+
+    def optimized(state, i):
+        for _ in range(n * len(algorithm.d_updates)):
+            updates, d_opt_state = algorithm.d_optimizer.update(state.d_params, state.d_opt_state, state.d_params)
+            d_params = optax.apply_updates(state.d_params, updates)
+            state = state.replace(d_params=d_params, d_opt_state=d_opt_state)
+        updates, g_opt_state = algorithm.g_optimizer.update(state.g_params, state.g_opt_state, state.g_params)
+        state = state.replace(g_params=optax.apply_updates(state.g_params, updates), g_opt_state=g_opt_state)
+        return averaged(algorithm, state), {}
+
+    return {
+        "data": lambda state, i: repeated(drawn, state, n),
+        "discriminator": lambda state, i: repeated(discriminated, state, n),
+        "generator": generated,
+        "optimizers": optimized,
+    }
+
+
+def _parts_seconds(
+    algorithm: Algorithm, over_devices: Callable, per_call: int, state: TrainState, data: Data, calls: int
+) -> dict[str, Spread]:
+    """Seconds of `per_call` turns of each part, each compiled alone."""
+    seconds = {}
+    for name in parts(algorithm, data):
+        call = over_devices(lambda state, data, name=name: repeated(parts(algorithm, data)[name], state, per_call))
+        state, _ = seconds_of(call, state, data, _WARM_UP)
+        state, seconds[name] = seconds_of(call, state, data, calls)
+    return seconds
+
+
+def _sampling_speed(algorithm: Algorithm, state: TrainState, spec: ImageSpec, calls: int) -> Spread:
+    """Images/s of the averaged generator, uint8 on the host, on one device as `cgan sample` draws them."""
+    sampler = make_sampler(algorithm.generator)
+    average = jax.device_put(state.average, jax.local_devices()[0])
+    labels, indices = spread(_SAMPLES, list(range(spec.num_classes)))
+
+    def call(average, _):
+        return average, np.asarray(sampler(average, np.uint32(0), labels, indices))
+
+    average, _ = seconds_of(call, average, None, _WARM_UP)
+    _, seconds = seconds_of(call, average, None, calls)
+    return _speed(_SAMPLES, seconds)
+
+
+def _speed(images: int, seconds: Spread) -> Spread:
+    return Spread(images / seconds.median, images / seconds.high, images / seconds.low)
+
+
+def _divided(spread: Spread, turns: int) -> dict[str, float]:
+    return {name: value / turns for name, value in spread._asdict().items()}
+
+
+def _machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    return {
+        "devices": jax.device_count(),
+        "device": f"{jax.default_backend()} ({jax.devices()[0].device_kind})",
+        "cores": len(usable),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "date": datetime.date.today().isoformat(),
+    }

@@ -1,0 +1,83 @@
+"""Measure how fast a recipe trains and draws images on this machine, and where the time goes.
+
+    cgan benchmark --config=configs/cifar10_dcgan.py
+    cgan benchmark --config=configs/digits.py --calls=50 --config.train.batch_size=128 --json
+
+Times the very call that training makes, on the recipe's data (on made-up images of the same size where these are not
+prepared, which it says), after a warm-up: medians and quartiles. Nothing is written. Operations are counted twice:
+those that the layers ask for, and those that XLA counts in the program it made (loops once, nothing of what it hands to
+libraries). The ceiling is a large float32 matrix product in the same run. Compilation takes nothing from the cache.
+The parts of a step are compiled apart, each player's with its own data, and need not sum to the whole.
+"""
+
+import json
+import time
+from typing import Any
+
+from absl import flags as absl_flags
+
+from cgan_jax import recipe_flags
+from cgan_jax.errors import UsageError
+
+_STARTED = time.perf_counter()
+
+
+def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    recipe_flags.define(flags, argv)
+    absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", flag_values=flags)
+    absl_flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=flags)
+
+
+def main(flags: absl_flags.FlagValues) -> None:
+    if flags.config is None:
+        raise UsageError("--config=FILE is needed (see cgan benchmark --help)")
+    if flags.calls < 1:
+        raise UsageError(f"--calls must be at least 1, given {flags.calls}")
+    recipe = recipe_flags.given(flags)
+    from cgan_jax import benchmark
+
+    numbers = {"recipe": recipe_flags.name(flags), **benchmark.measure(recipe, flags.calls, _STARTED)}
+    print(json.dumps(numbers) if flags.json else table(numbers))
+
+
+def table(numbers: dict[str, Any]) -> str:
+    """What `benchmark.measure` found, for a reader: a line of a name, a number with its unit, and the quartiles."""
+    of_step = {name: _milliseconds(spread) for name, spread in numbers["part_seconds"].items()}
+    compiled = numbers["gflop_per_image_compiled"]
+    rows = [
+        ("step", *_milliseconds(numbers["seconds_per_step"])),
+        ("real images", *_speed(numbers["images_per_sec"])),
+        ("an image's layers", f"{numbers['gflop_per_image_layers']:.4g} GFLOP", ""),
+        ("an image as compiled", "-" if compiled is None else f"{compiled:.4g} GFLOP", ""),
+        ("layers' speed", f"{numbers['gflop_per_sec']:.4g} GFLOP/s", ""),
+        ("ceiling", f"{numbers['ceiling_gflop_per_sec']:.4g} GFLOP/s", ""),
+        ("share of the ceiling", f"{100 * numbers['share_of_ceiling']:.1f} %", ""),
+        ("compilation", f"{numbers['compile_seconds']:.1f} s", ""),
+        ("command to first step", f"{numbers['first_step_seconds']:.1f} s", ""),
+        (f"peak memory, {numbers['peak_of']}", f"{numbers['peak_gigabytes']:.2f} GB", ""),
+        ("images drawn", *_speed(numbers["sampled_images_per_sec"])),
+        ("data alone", *of_step["data"]),
+        ("discriminator alone", *of_step["discriminator"]),
+        ("generator alone", *of_step["generator"]),
+        ("optimizers, average", *of_step["optimizers"]),
+    ]
+    calls = f"{numbers['calls']} calls of {numbers['steps_per_call']} step(s)"
+    head = [
+        f"{numbers['recipe']}: {calls}, {numbers['parallelism']} over {numbers['devices']} x {numbers['device']},"
+        f" {numbers['cores']} cores",
+        f"Python {numbers['python']}, jax {numbers['jax']}, jaxlib {numbers['jaxlib']}, {numbers['date']}",
+        numbers["data"],
+        "",
+        f"{'':<24}{'median':>16}   quartiles",
+    ]
+    return "\n".join([*head, *(f"{name:<24}{value:>16}   {quartiles}".rstrip() for name, value, quartiles in rows)])
+
+
+def _milliseconds(spread: dict[str, float]) -> tuple[str, str]:
+    low, median, high = (f"{1000 * spread[name]:.4g}" for name in ("low", "median", "high"))
+    return f"{median} ms", f"{low} to {high}"
+
+
+def _speed(spread: dict[str, float]) -> tuple[str, str]:
+    low, median, high = (f"{spread[name]:.4g}" for name in ("low", "median", "high"))
+    return f"{median} images/s", f"{low} to {high}"

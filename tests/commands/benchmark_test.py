@@ -1,0 +1,115 @@
+"""`cgan benchmark`: every number is there and adds up, for people and for machines."""
+
+import contextlib
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cgan_jax import benchmark, train_state
+from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax.commands.benchmark import table
+from cgan_jax.data import Data
+from cgan_jax.errors import UsageError
+from cgan_jax.throughput import layer_flop
+from cgan_jax.train_step import train_step
+from tests.command_line import cgan, write_recipe
+from tests.throughput_test import by_hand
+
+SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory) -> str:
+    """What --json prints for the small recipe, made unconditional by a flag."""
+    from tests.conftest import small_recipe
+
+    config = write_recipe(tmp_path_factory.mktemp("benchmark"), small_recipe())
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        flags = ("--calls=3", "--json", "--config.dataset.conditional=False", "--config.train.steps_per_call=2")
+        assert cgan("benchmark", f"--config={config}", *flags) == 0
+    return out.getvalue()
+
+
+def test_json_is_one_object_whose_numbers_agree(printed):
+    numbers = json.loads(printed)
+    assert numbers["recipe"] == "recipe" and numbers["data"] == "1797 images of 8x8x1, digits all"
+    assert (numbers["devices"], numbers["calls"], numbers["steps_per_call"]) == (8, 3, 2)
+    assert numbers["jax"] == jax.__version__ and numbers["device"].startswith("cpu")
+    flop = by_hand(width=4, latent_dim=4, output_kernel_size=4, batch_size=16) / 16
+    assert numbers["gflop_per_image_layers"] * 1e9 == pytest.approx(flop)
+    speed, step = numbers["images_per_sec"], numbers["seconds_per_step"]
+    assert speed["median"] == pytest.approx(16 / step["median"])
+    assert numbers["gflop_per_sec"] * 1e9 == pytest.approx(flop * speed["median"])
+    assert numbers["share_of_ceiling"] == pytest.approx(numbers["gflop_per_sec"] / numbers["ceiling_gflop_per_sec"])
+    for spread in (speed, step, numbers["sampled_images_per_sec"], *numbers["part_seconds"].values()):
+        assert 0 < spread["low"] <= spread["median"] <= spread["high"]
+    assert list(numbers["part_seconds"]) == ["data", "discriminator", "generator", "optimizers"]
+    assert 0 < numbers["compile_seconds"] < numbers["first_step_seconds"]
+    assert numbers["peak_gigabytes"] > 0.01 and numbers["peak_of"] == "process"
+    assert numbers["gflop_per_image_compiled"] > 0
+
+
+def test_the_table_has_a_line_for_every_number(printed):
+    text = table(json.loads(printed))
+    names = (
+        *("step", "real images", "an image's layers", "an image as compiled", "layers' speed", "ceiling"),
+        *("share of the ceiling", "compilation", "command to first step", "peak memory, process", "images drawn"),
+        *("data alone", "discriminator alone", "generator alone", "optimizers, average"),
+    )
+    lines = text.splitlines()
+    assert [line[:24].rstrip() for line in lines[5:]] == list(names)
+    assert "3 calls of 2 step(s), shard_map over 8 x cpu" in lines[0] and jax.__version__ in lines[1]
+    assert "None" not in text and max(map(len, lines)) < 120
+    unknown = json.loads(printed) | {"gflop_per_image_compiled": None}
+    assert "an image as compiled                   -\n" in table(unknown) + "\n"
+
+
+def test_the_parts_are_the_arithmetic_of_the_step_and_leave_what_is_not_theirs(recipe):
+    recipe["train"]["d_steps_per_g_step"] = 2
+    algorithm = build(recipe, SPEC)
+    data = Data(jnp.zeros((20, 8, 8, 1), jnp.uint8), jnp.arange(20) % 10)
+    state = jax.eval_shape(lambda: train_state.create(algorithm, SPEC, jax.random.key(0)))
+    parts, i = benchmark.parts(algorithm, data), jax.ShapeDtypeStruct((), np.int32)
+    flop = {name: layer_flop(part, state, i) for name, part in parts.items()}
+    whole = layer_flop(lambda state: train_step(algorithm, state, data), state)
+    assert flop["data"] == flop["optimizers"] == 0
+    assert flop["discriminator"] + flop["generator"] == whole
+    for part in parts.values():
+        after, scalars = jax.eval_shape(part, state, i)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+        assert all(value.shape == () for value in scalars.values())
+
+
+def test_where_the_data_are_not_prepared_images_are_made_up_and_it_says_so(recipe, tmp_path):
+    missing = recipe["dataset"] | {"source": "tfds", "name": "cifar10", "split": "train", "data_dir": str(tmp_path)}
+    dataset, source = benchmark.load_or_make_up(missing)
+    assert dataset.images.shape == (1024, 8, 8, 3)
+    assert "made up" in source and "cifar10 is not prepared" in source
+    folder = recipe["dataset"] | {"source": "image_folder", "name": "photos", "data_dir": str(tmp_path)}
+    assert "made up" in benchmark.load_or_make_up(folder)[1]
+    with pytest.raises(UsageError, match="unknown split"):
+        benchmark.load_or_make_up(recipe["dataset"] | {"split": "validation"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "--config=FILE is needed"),
+        (["--config=nowhere.py"], "nowhere.py cannot be used"),
+        (["--config={recipe}", "--calls=0"], "--calls must be at least 1, given 0"),
+        (["--config={recipe}", "--calls=many"], "calls"),
+        (["--config={recipe}", "--config.train.batch_size=12"], "batch_size=12 cannot be shared evenly by 8 devices"),
+        (["--config={recipe}", "--config.train.batchsize=12"], "unknown key train.batchsize"),
+        (["--config={recipe}", "--workdir=runs"], "workdir"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(recipe, tmp_path, capsys, arguments, line):
+    path = write_recipe(tmp_path, recipe)
+    assert cgan("benchmark", *(argument.format(recipe=path) for argument in arguments)) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith("cgan: error: ") and line in error and error.count("\n") == 1
