@@ -1,0 +1,30 @@
+"""The flag --config, which every command that trains has: a recipe's file and the overrides of its values."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+from ml_collections import ConfigDict, config_flags
+
+from cgan_jax.errors import UsageError
+
+
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    """Adds --config=FILE and, for the file that `argv` names, --config.section.field=value."""
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="The recipe, a file of configs/; override a value by --config.section.field=value.",
+        flag_values=flags,
+        lock_config=False,
+        accept_new_attributes=True,
+        sys_argv=["cgan", *argv],
+    )
+
+
+def given(flags: absl_flags.FlagValues) -> dict[str, Any]:
+    """The recipe with its overrides. Raises UsageError for a file that is missing or returns no recipe."""
+    path = flags["config"].config_filename
+    if not isinstance(flags.config, ConfigDict):
+        known = "get_config() must return an ml_collections.ConfigDict" if Path(path).is_file() else "no such file"
+        raise UsageError(f"--config={path} cannot be used: {known}")
+    return flags.config.to_dict()
