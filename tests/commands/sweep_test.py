@@ -231,10 +231,12 @@ def test_a_broken_list_of_outcomes_is_wrong_use(study, recipe, tmp_path, capsys)
     assert "outcomes.json cannot be read" in capsys.readouterr().err
 
 
-@pytest.mark.slow  # four processes that start jax
+@pytest.mark.slow  # seven processes that start jax
 def test_a_real_sweep_is_interrupted_in_the_middle_of_a_run_and_goes_on(recipe, tmp_path):
     from tests.resume_test import finished, wait_for
 
+    for section, interval in (("train", "sample_kimg"), ("evaluate", "every_kimg"), ("checkpoint", "every_kimg")):
+        recipe[section][interval] = 10.0
     argv = arguments(tmp_path, recipe, "--vary=generator.latent_dim=3", "--config.train.total_kimg=1.28")
     log = tmp_path / "study" / "generator.latent_dim=3" / "metrics.jsonl"
     process = start(*argv)
