@@ -16,7 +16,7 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
 
 
-def _print(text: str) -> None:
+def say(text: str) -> None:
     """A line for whoever still reads: that a pipe was closed must not end a run of days."""
     try:
         print(text, flush=True)
@@ -64,14 +64,14 @@ class TrainingProgress:
             left = 1000 * max(0.0, self._total_kimg - kimg) / speed
             numbers += f"  {speed:.0f} images/s  {duration(left)} left"
         if self._bar is None:
-            _print(f"kimg {kimg:.1f}/{self._total_kimg:.1f}  {numbers}")
+            say(f"kimg {kimg:.1f}/{self._total_kimg:.1f}  {numbers}")
         else:
             self._bar.set_postfix_str(numbers)
 
     def say(self, text: str) -> None:
         """A line of its own."""
         if self._bar is None:
-            _print(text)
+            say(text)
         else:
             self._bar.write(text)
 

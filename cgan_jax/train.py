@@ -7,9 +7,9 @@ checkpoints and evaluations are maintenance: their time is kept apart from train
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,13 +44,9 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     """
     recipes.check(recipe)
     recipes.check_devices(recipe, jax.device_count())
-    section = recipe["dataset"]
-    dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
-    spec = ImageSpec(section["image_size"], dataset.images.shape[-1], len(dataset.class_names))
-    algorithm = build(recipe, spec)
-    evaluator = Evaluator(recipe, dataset)
+    dataset = load_dataset(recipe)
+    spec, algorithm, evaluator, shapes = prepare(recipe, dataset)
     info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
-    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
     with workdirs.locked(workdir), StopRequest() as stop:
         if (workdir / workdirs.CONFIG).exists():
             started = workdirs.read_info(workdir)
@@ -62,6 +58,30 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
             run.train(stop, profile)
         finally:
             run.close()
+
+
+class Prepared(NamedTuple):
+    """What a recipe comes to on a dataset."""
+
+    spec: ImageSpec
+    algorithm: Algorithm
+    evaluator: Evaluator
+    shapes: TrainState
+
+
+def load_dataset(recipe: Mapping[str, Any]) -> datasets.Dataset:
+    """The data of a checked recipe. Raises UsageError where they are not there."""
+    section = recipe["dataset"]
+    return datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+
+
+def prepare(recipe: Mapping[str, Any], dataset: datasets.Dataset) -> Prepared:
+    """All of a checked recipe that can be refused before training, in shapes alone: raises UsageError."""
+    spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
+    algorithm = build(recipe, spec)
+    evaluator = Evaluator(recipe, dataset)
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
+    return Prepared(spec, algorithm, evaluator, shapes)
 
 
 class _Run:

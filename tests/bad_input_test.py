@@ -68,6 +68,31 @@ CASES = {
     "a kind of file that is not written": (["sample", "--workdir={tmp}", "--out={tmp}/a.jpg"], "holds no run"),
     "a name that is too long": (["sample", "--workdir={tmp}/" + 300 * "a", "--out={tmp}/a.png"], "too long"),
     "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
+    "sweep without variations": (
+        ["sweep", "--config={config}", "--workdir={run}"],
+        "and --vary=FIELD=VALUES are needed",
+    ),
+    "sweep without a recipe": (["sweep", "--workdir={run}", "--vary=seed=1"], "--config=FILE, --workdir=FOLDER and"),
+    "sweep over an unknown field": (
+        ["sweep", "--config={config}", "--workdir={run}", "--vary=generator.widht=3"],
+        "did you mean generator.width?",
+    ),
+    "sweep over text for a number": (
+        ["sweep", "--config={config}", "--workdir={run}", "--vary=train.batch_size=8,many"],
+        "train.batch_size must be of type int, given 'many'",
+    ),
+    "sweep over nothing": (
+        ["sweep", "--config={config}", "--workdir={run}", "--vary=train.batch_size="],
+        "at least one value",
+    ),
+    "sweep over the same twice": (
+        ["sweep", "--config={config}", "--workdir={run}", "--vary=ema.start_kimg=1,1.0"],
+        "the value 1.0 is given twice",
+    ),
+    "sweep over a value out of range": (
+        ["sweep", "--config={config}", "--workdir={run}", "--vary=seed=3,-1"],
+        "seed=-1: seed must be at least 0",
+    ),
     "a step that is no number": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--step=last"], "step"),
 }
 
@@ -147,7 +172,7 @@ def test_a_second_process_in_one_workdir_is_refused_and_a_killed_one_frees_it(re
     assert cgan(*arguments, "--config.train.total_kimg=0.016") == 0
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["sample", "--help"], ["prepare-data", "--help"]])
-def test_help_is_no_error(argv, capsys):
-    assert cgan(*argv) == 0
+@pytest.mark.parametrize("command", ["", "train", "sample", "sweep", "prepare-data"])
+def test_help_is_no_error(command, capsys):
+    assert cgan(*command.split(), "--help") == 0
     assert "cgan" in capsys.readouterr().out

@@ -32,6 +32,7 @@ FLOORS = [
         "progress",
         "sharding",
         "signals",
+        "variations",
         "workdir",
     ],
     ["metrics"],

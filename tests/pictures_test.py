@@ -75,3 +75,61 @@ def test_curves_show_what_was_logged_and_leave_one_file(tmp_path):
             # Each curve is a line of colour across its panel; the legend's strokes are all there is without.
             assert (coloured.sum() > 1000) == (name == "full")
     assert sizes["empty"] == sizes["full"] and sorted(os.listdir(tmp_path)) == ["empty.png", "full.png"]
+
+
+def overlaid(runs, path) -> np.ndarray:
+    """The picture of two panels as RGB."""
+    pictures.save_overlaid_curves(runs, ["train/d_loss", "eval/fid"], path)
+    with Image.open(path) as read:
+        return np.asarray(read.convert("RGB")).astype(int)
+
+
+def pixels_of(colour: str, picture: np.ndarray) -> int:
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(picture - rgb).max(axis=2) < 24).sum())
+
+
+def line(kimg: float, loss: float) -> dict[str, float]:
+    return {"kimg": kimg, "train/d_loss": loss}
+
+
+def test_overlaid_runs_have_a_colour_each_and_missing_curves_are_no_error(tmp_path):
+    runs = {f"run {i}": [line(k, i + k) for k in range(5)] for i in range(3)}
+    picture = overlaid({**runs, "not started": [], "one line": [{"kimg": 1.0, "eval/fid": 2.0}]}, tmp_path / "a.png")
+    for colour in pictures._COLOURS[1:3]:
+        assert pixels_of(colour, picture) > 300, colour
+    without = overlaid({"run 0": runs["run 0"]}, tmp_path / "b.png")
+    assert pixels_of(pictures._COLOURS[1], without) == 0
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
+
+
+def test_twelve_runs_have_twelve_looks():
+    looks = {(i % len(pictures._COLOURS), i // len(pictures._COLOURS) % len(pictures._STROKES)) for i in range(12)}
+    assert len(looks) == 12 and len(set(pictures._COLOURS)) == len(pictures._COLOURS)
+
+
+def test_a_run_that_runs_away_leaves_the_others_their_height(tmp_path):
+    calm = {f"run {i}": [line(k, 1 + 0.5 * (-1) ** (k + i)) for k in range(30)] for i in range(3)}
+    spread = []
+    for name, last in (("calm", 1.0), ("away", 1e6)):
+        runs = {**calm, "other": [line(k, last if k > 20 else 1.0) for k in range(30)]}
+        picture = overlaid(runs, tmp_path / f"{name}.png")
+        left = picture[:, : picture.shape[1] // 3]
+        rgb = [int(pictures._COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
+        rows = np.flatnonzero((np.abs(left - rgb).max(axis=2) < 24).any(axis=1))
+        spread.append(np.ptp(rows) / picture.shape[0])
+    assert spread[1] > spread[0] / 4, spread
+
+
+def test_numbers_at_the_ends_keep_their_distance_and_their_order():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    ends = [0.5, 0.51, 0.52, 0.0, 1.0, 0.99]
+    axes.set_ylim(0, 1)
+    pictures._number_ends(axes, [[(0.0, 0.0), (1.0, end)] for end in ends])
+    written = {text.get_text(): float(text.get_position()[1]) for text in axes.texts}
+    heights = [written[str(i + 1)] for i in range(len(ends))]
+    assert np.argsort(heights).tolist() == np.argsort(ends).tolist()
+    assert np.diff(np.sort(heights)).min() > 0.06 and min(heights) >= 0 and max(heights) <= 1
+    assert heights[3] == 0.0 and heights[0] == 0.5, "where there is room a number is at its curve's end"

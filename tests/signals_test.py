@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cgan_jax.signals import StopRequest
+from cgan_jax.signals import RelayedRequests, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -24,7 +24,7 @@ def test_a_request_is_noted_and_the_handlers_come_back(number, capsys):
 def test_a_second_interrupt_leaves_at_once():
     program = """
 import signal
-from cgan_jax.signals import StopRequest
+from cgan_jax.signals import RelayedRequests, StopRequest
 with StopRequest():
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
@@ -32,3 +32,28 @@ with StopRequest():
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 130 and "still here" not in done.stdout
+
+
+def test_a_process_that_is_waited_for_gets_every_request():
+    """Its own group, so that a terminal's Ctrl-C does not reach it a second time."""
+    program = """
+import os, signal, sys, time
+assert os.getpgid(0) == os.getpid() != os.getpgid(os.getppid())
+got = []
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, _: got.append(number))
+for count in (1, 2):
+    os.kill(os.getppid(), signal.SIGINT)
+    while len(got) < count: time.sleep(0.01)
+sys.exit(10 * (got == [signal.SIGTERM, signal.SIGINT]))
+"""
+    with RelayedRequests() as stop:
+        assert stop.run([sys.executable, "-c", program]) == 10
+    assert stop.requested and stop.requests == 2
+
+
+def test_how_a_process_ended_is_told_by_its_exit_code():
+    with RelayedRequests() as stop:
+        assert stop.run([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+        assert stop.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -9
+    assert not stop.requested

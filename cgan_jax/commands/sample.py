@@ -103,4 +103,5 @@ def _chosen_labels(text: str | None, class_names: list[str], conditional: bool) 
         except UsageError as error:
             print(error)
         except EOFError:
+            print()
             raise UsageError("no class was asked for") from None

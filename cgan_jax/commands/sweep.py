@@ -1,0 +1,261 @@
+"""Train variations of a recipe, one after another, and compare them in a table and a picture.
+
+    cgan sweep --config=configs/cifar10_cgan_deep.py --workdir=runs/study \\
+        --vary=generator.kernel_size=3,5 --vary=g_optimizer.learning_rate+d_optimizer.learning_rate=2e-4,5e-4
+    cgan sweep --config=configs/digits.py --workdir=runs/grid --grid --config.train.total_kimg=10.0 \\
+        --vary=generator.width=16,32 --vary=generator.latent_dim=32,64
+
+Each --vary names a field of the recipe and the values it takes, or several fields joined by + that take them together.
+The recipe itself is trained once, as the baseline, then each value on its own; with --grid every combination of all
+--vary. Other values of the recipe are overridden for all runs by --config.section.field=value.
+
+Every run is a `cgan train` of its own in a sub-folder of --workdir, named for what it varies, with its recipe.py. All
+recipes are checked before the first is trained. A run that a guard stops has its row in the table and is not tried
+again unless its folder is deleted; one that crashed is. Ctrl-C saves and ends with exit code 75; the same command goes
+on with what is left, and where nothing is left it only prints and draws: summary.md, summary.csv, curves.png.
+"""
+
+import json
+import pprint
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from cgan_jax import recipe as recipes
+from cgan_jax import recipe_flags, variations
+from cgan_jax.errors import GuardError, Interrupted, UsageError
+from cgan_jax.variations import Run
+
+_OUTCOMES = "outcomes.json"
+_ENDINGS = {0: "finished", GuardError.exit_code: "stopped by a guard", Interrupted.exit_code: "interrupted"}
+_SECOND_INTERRUPT = 130
+
+
+def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    recipe_flags.define(flags, argv)
+    absl_flags.DEFINE_string(
+        "workdir", None, "The folder of the sweep, a sub-folder per run; created where needed.", flag_values=flags
+    )
+    absl_flags.DEFINE_multi_string(
+        "vary", [], "FIELD=VALUE,VALUE,... or FIELD+FIELD=VALUE,...; may be given several times.", flag_values=flags
+    )
+    absl_flags.DEFINE_bool("grid", False, "Train every combination, not one change at a time.", flag_values=flags)
+    absl_flags.DEFINE_bool(
+        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
+    )
+
+
+def main(flags: absl_flags.FlagValues) -> None:
+    if flags.config is None or not flags.workdir or not flags.vary:
+        raise UsageError("--config=FILE, --workdir=FOLDER and --vary=FIELD=VALUES are needed (see cgan sweep --help)")
+    recipe = recipe_flags.given(flags)
+    recipes.check(recipe)
+    varied = [variations.parse(text, recipe) for text in flags.vary]
+    runs = variations.expand(recipe, varied, flags.grid)
+    for run in runs:
+        _named(run, recipes.check, run.recipe)
+    from cgan_jax.workdir import CONFIG, locked
+
+    workdir = Path(flags.workdir)
+    if (workdir / CONFIG).exists():
+        raise UsageError(f"{workdir} holds a run, not a sweep; use another --workdir")
+    _leave_the_devices_alone()
+    left = [run for run in runs if not _is_over(run, workdir)]
+    if left:
+        _check_all(left)
+    with locked(workdir):
+        _train_all(runs, workdir, flags.cache)
+        fields = list(dict.fromkeys(field for variation in varied for field in variation.fields))
+        _write_summary(runs, fields, workdir)
+    unfinished = [run.name for run in runs if not _is_over(run, workdir)]
+    if unfinished:
+        raise SystemExit(f"cgan: error: {', '.join(unfinished)} did not finish; run the same command again to go on")
+
+
+def _named(run: Run, check, *arguments: Any) -> Any:
+    """What a check returns; its complaint, with the name of the run."""
+    try:
+        return check(*arguments)
+    except UsageError as error:
+        raise UsageError(f"{run.name}: {error}") from error
+
+
+def _leave_the_devices_alone() -> None:
+    """This process only looks at shapes and files; the accelerators belong to the one that trains."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+def _count_devices() -> int:
+    """The devices that a run will have, counted by a process of its own."""
+    code = "import jax; print(jax.device_count())"
+    return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True).stdout)
+
+
+def _check_all(runs: Sequence[Run]) -> None:
+    """Raises UsageError for the first run that could not start, before any does."""
+    from cgan_jax.train import load_dataset, prepare
+
+    devices, loaded = _count_devices(), {}
+    for run in runs:
+        _named(run, recipes.check_devices, run.recipe, devices)
+        section = json.dumps(run.recipe["dataset"])
+        if section not in loaded:
+            loaded[section] = _named(run, load_dataset, run.recipe)
+        _named(run, prepare, run.recipe, loaded[section])
+
+
+def _is_over(run: Run, workdir: Path) -> bool:
+    """Whether a run is at its end or was stopped by a guard. Raises UsageError where its folder holds another one."""
+    from cgan_jax import workdir as workdirs
+    from cgan_jax.algorithm import steps_for
+    from cgan_jax.checkpoint import Checkpoints
+
+    folder = workdir / run.name
+    if not (folder / workdirs.CONFIG).exists():
+        return False
+    recipes.check_same_run(workdirs.read_info(folder).recipe, run.recipe, str(folder))
+    if _outcomes(workdir).get(run.name) == GuardError.exit_code:
+        return True
+    checkpoints = Checkpoints(folder, read_only=True)
+    steps = checkpoints.steps()
+    checkpoints.close()
+    return bool(steps) and steps[-1] >= steps_for(run.recipe, run.recipe["train"]["total_kimg"])
+
+
+def _outcomes(workdir: Path) -> dict[str, int]:
+    """The exit code of every run that has ended, by name."""
+    try:
+        return json.loads((workdir / _OUTCOMES).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UsageError(f"{workdir / _OUTCOMES} cannot be read: {error}") from error
+
+
+def _train_all(runs: Sequence[Run], workdir: Path, cache: bool) -> None:
+    """Trains what is not over. Raises Interrupted, or KeyboardInterrupt after a second Ctrl-C."""
+    from cgan_jax.progress import duration, say
+    from cgan_jax.signals import RelayedRequests
+    from cgan_jax.workdir import write_whole
+
+    with RelayedRequests() as stop:
+        for number, run in enumerate(runs, 1):
+            told = f"run {number} of {len(runs)}: {run.name}"
+            if _is_over(run, workdir):
+                say(f"{told} {_ending(_outcomes(workdir).get(run.name, 0))} before")
+                continue
+            if not stop.requests:
+                say(told)
+                began = time.monotonic()
+                code = _train(stop, run, workdir / run.name, cache)
+                write_whole(workdir / _OUTCOMES, json.dumps(_outcomes(workdir) | {run.name: code}, indent=2) + "\n")
+                say(f"{told} {_ending(code)} after {duration(time.monotonic() - began)}")
+            if stop.requests > 1:
+                raise KeyboardInterrupt
+            if stop.requests or code == Interrupted.exit_code:
+                raise Interrupted(f"stopped at run {number} of {len(runs)}; run the same command again to go on")
+
+
+def _train(stop, run: Run, folder: Path, cache: bool) -> int:
+    """The exit code of `cgan train` in a process of its own: whatever ends it, the sweep goes on."""
+    from cgan_jax.workdir import write_whole
+
+    folder.mkdir(exist_ok=True)
+    recipe = folder / "recipe.py"
+    write_whole(recipe, _as_file(run))
+    arguments = ["train", f"--config={recipe}", f"--workdir={folder}", *([] if cache else ["--nocache"])]
+    return stop.run([sys.executable, "-m", "cgan_jax", *arguments])
+
+
+def _as_file(run: Run) -> str:
+    """A recipe file that says all of one run."""
+    values = pprint.pformat(run.recipe, width=110, sort_dicts=False)
+    return (
+        f'"""{run.name}"""\n\nfrom ml_collections import ConfigDict\n\n\ndef get_config() -> ConfigDict:\n'
+        f"    return ConfigDict(\n{values}\n    )\n"
+    )
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return _ENDINGS.get(code, f"ended with exit code {code}")
+
+
+def _write_summary(runs: Sequence[Run], fields: Sequence[str], workdir: Path) -> None:
+    """summary.csv, summary.md, which is printed too, and curves.png."""
+    from cgan_jax import pictures
+    from cgan_jax import workdir as workdirs
+    from cgan_jax.progress import say
+
+    metrics = {run.name: workdirs.read_metrics(workdir / run.name) for run in runs}
+    evaluations = {run.name: workdirs.read_metrics(workdir / run.name, workdirs.EVALUATIONS) for run in runs}
+    measured = list(dict.fromkeys(name for lines in evaluations.values() for line in lines for name in line))
+    # eval/pixel_mse is a number of the run, eval/pixel_mse/cat a part of it.
+    measured = [name for name in measured if name.count("/") == 1]
+    outcomes = _outcomes(workdir)
+    rows = []
+    for run in runs:
+        leaves = dict(recipes.flattened(run.recipe))
+        row = {"run": run.name, **{field: leaves[field] for field in fields}}
+        row |= _numbers(metrics[run.name], evaluations[run.name], measured)
+        rows.append({**row, "ending": _ending(outcomes.get(run.name, 0))})
+    workdirs.write_whole(workdir / "summary.csv", _csv(rows))
+    table = _table([{key: value for key, value in row.items() if key not in fields} for row in rows])
+    workdirs.write_whole(workdir / "summary.md", table)
+    both = {name: [*metrics[name], *evaluations[name]] for name in metrics}
+    pictures.save_overlaid_curves(both, ["train/d_loss", "train/g_loss", *measured], workdir / "curves.png")
+    say(f"\n{table}\ntable and curves in {workdir}: summary.md, summary.csv, curves.png")
+
+
+def _numbers(
+    metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]], measured: Sequence[str]
+) -> dict[str, float | None]:
+    """A run's last numbers, None where it came to none; the losses are means over the last log interval."""
+    import numpy as np
+
+    last = metrics[-1] if metrics else {}
+    evaluated = evaluations[-1] if evaluations else {}
+    speeds = [line["time/images_per_sec"] for line in metrics if "time/images_per_sec" in line]
+    scalars = ("train/d_loss", "train/g_loss", "train/d_accuracy_real", "train/d_accuracy_fake")
+    return {
+        "kimg": last.get("kimg"),
+        **{name.partition("/")[2]: last.get(name) for name in scalars},
+        **{name.partition("/")[2]: evaluated.get(name) for name in measured},
+        "images/s": float(np.median(speeds)) if speeds else None,
+        "seconds": last.get("seconds"),
+    }
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown that reads well on a terminal too."""
+
+    def shown(value: Any) -> str:
+        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    cells = [list(rows[0]), *([shown(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines) + "\n"
