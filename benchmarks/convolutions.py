@@ -33,6 +33,7 @@ SHAPES = {
     "deep G 7x7 s1 at 16": ("conv", 128, 16, 7, 1, 64, 64),
     "deep D 5x5 s2, 32 to 16": ("conv", 128, 32, 5, 2, 64, 64),
     "deep D 5x5 s2, 16 to 8": ("conv", 128, 16, 5, 2, 64, 128),
+    "deep D 5x5 s2, 4 to 2": ("conv", 128, 4, 5, 2, 256, 512),
     "transposed 3x3 s2, 16 to 32": ("conv_transpose", 128, 16, 3, 2, 128, 128),
     "transposed 5x5 s2, 16 to 32": ("conv_transpose", 128, 16, 5, 2, 128, 128),
 }

@@ -108,7 +108,7 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
         )
         raise UsageError(
             f"there is no classifier for {section['name']} yet; train one with"
-            f" cgan train-classifier --dataset={section['name']}{other}, or leave metrics of features out"
+            f" cgan train-classifier --dataset={section['name']}{other}, or do without metrics of features"
         )
     return path
 

@@ -45,11 +45,11 @@ def get_config() -> ConfigDict:
                 "sample_kimg": 50.0,
             },
             "evaluate": {
-                "metrics": "",
+                "metrics": "fid,intra_fid,class_accuracy",
                 "features": "classifier",
-                "every_kimg": 50.0,
-                "num_images": 1000,
-                "keep_best": "",
+                "every_kimg": 250.0,
+                "num_images": 5000,
+                "keep_best": "fid",
             },
             "checkpoint": {"every_kimg": 50.0, "max_to_keep": 3},
         }

@@ -75,6 +75,8 @@ def _small_is_lowered_too(monkeypatch):
         ((5, 6), "VALID", (9, 8), (5, 6)),
         ((8, 3), "SAME", (8, 9), (6, 3)),
         ((2, 7), "SAME", (9, 8), (1, 1)),
+        ((5, 5), "SAME", (4, 4), (5, 6)),
+        ((7, 3), "SAME", (3, 4), (6, 3)),
     ],
 )
 def test_values_and_gradients_match_lax(name, kernel, stride, padding, size, channels):
