@@ -4,6 +4,7 @@ A command is a file with a docstring (its help), `define_flags(flags, argv)` and
 imported before the command line has been understood.
 """
 
+import os
 import sys
 
 from absl import flags as absl_flags
@@ -13,6 +14,7 @@ from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.lookup import module_named, names_in
 
 _COMMANDS = "cgan_jax.commands"
+_BROKEN_PIPE = 141  # as of a process that SIGPIPE ended
 
 
 def run(argv: list[str]) -> int:
@@ -32,6 +34,9 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\ncgan: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+        return _BROKEN_PIPE
     except OSError as error:  # a path that is too long, not allowed, or on a full disk
         print(f"cgan: error: {_one_line(error)}", file=sys.stderr)
         return UsageError.exit_code

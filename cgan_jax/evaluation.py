@@ -101,11 +101,8 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
         return classifier.PACKAGED
     path = cache.cache_path() / classifier.place(section["source"], section["name"], size, channels, class_names)
     if not path.exists():
-        other = "".join(
-            f" --{flag}={section[flag]}"
-            for flag, usual in (("source", None), ("image_size", 32), ("data_dir", ""))
-            if section[flag] != usual and (flag != "source" or section[flag] not in ("tfds", section["name"]))
-        )
+        usual = {"source": "digits" if section["name"] == "digits" else "tfds", "image_size": 32, "data_dir": ""}
+        other = "".join(f" --{flag}={section[flag]}" for flag, value in usual.items() if section[flag] != value)
         raise UsageError(
             f"there is no classifier for {section['name']} yet; train one with"
             f" cgan train-classifier --dataset={section['name']}{other}, or do without metrics of features"

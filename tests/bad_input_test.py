@@ -1,5 +1,9 @@
 """Wrong use: exit code 2, one line that says what was given and what is allowed, and nothing written."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.command_line import cgan, start, write_recipe
@@ -176,3 +180,11 @@ def test_a_second_process_in_one_workdir_is_refused_and_a_killed_one_frees_it(re
 def test_help_is_no_error(command, capsys):
     assert cgan(*command.split(), "--help") == 0
     assert "cgan" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_gone_is_not_worth_a_line():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "cgan_jax", "--help"], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 141 and done.stderr == ""
