@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cgan_jax import classifier_training as training
 from cgan_jax import datasets, evaluation, signals
 from cgan_jax.features import classifier
 from tests.command_line import cgan
@@ -11,12 +12,18 @@ ARGUMENTS = ("train-classifier", "--dataset=digits", "--image_size=8")
 SECTION = {"source": "digits", "name": "digits", "image_size": 8, "data_dir": ""}
 
 
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch):
+    """Networks of a few channels: the programs of tests are not optimised."""
+    monkeypatch.setattr(training, "_NARROW", (8, 16))
+
+
 def test_it_learns_the_digits_and_evaluate_finds_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
     assert cgan(*ARGUMENTS, "--epochs=6") == 0
     digits = datasets.load("digits", "", "test", "", 8)
     network = evaluation.find_network("classifier", SECTION, 1, digits.class_names)
-    found = np.argmax(network.extract(network.variables, digits.images).logits, axis=1)
+    found = np.argmax(np.asarray(network.extract(network.variables, digits.images).logits), axis=1)
     accuracy = np.mean(found == digits.labels)
     [path] = (tmp_path / "classifiers").iterdir()
     description = classifier.read(path)[0]

@@ -15,7 +15,7 @@ NAMES = ("standing", "lying")
 def _little(monkeypatch):
     """Narrow networks, few epochs: what is tested is what they are trained and tested on."""
     monkeypatch.setattr(training, "_NARROW", (8, 8))
-    monkeypatch.setattr(training, "_SHOWN", 1500)
+    monkeypatch.setattr(training, "_SHOWN", 4000)
 
 
 def bars(count: int, swapped: bool = False) -> Sample:
