@@ -214,7 +214,7 @@ def full_name(key: str, name: str, metric: ModuleType, network: Network | None, 
         return key
     whole, slash, part = key.partition("/")
     shown = getattr(metric, "NAMES", {}).get(network.prefix)
-    whole = shown + whole.removeprefix(name) if shown and whole.startswith(name) else network.prefix + whole
+    whole = whole.replace(name, shown) if shown and name in whole else network.prefix + whole
     against = "_" + re.sub(r"[^A-Za-z0-9]+", "_", split).strip("_") if getattr(metric, "USES_REAL", True) else ""
     return f"{whole}{num_images / 1000:g}k{against}{slash}{part}"
 

@@ -12,7 +12,7 @@ from cgan_jax import cache, datasets, evaluation, workdir
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.errors import UsageError
 from cgan_jax.features import Features, Network, classifier
-from cgan_jax.metrics import fid, intra_fid, kid, pixel_mse
+from cgan_jax.metrics import class_accuracy, fid, intra_fid, kid, pixel_mse
 from cgan_jax.train import train_and_evaluate
 
 RNG = np.random.default_rng(0)
@@ -103,6 +103,7 @@ def test_too_few_images_are_one_line():
         ("intra_fid/cat", "intra_fid", intra_fid, "c", "intra_cfd50k_train/cat"),
         ("intra_fid/cat", "intra_fid", intra_fid, "", "intra_fid50k_train/cat"),
         ("kid_std", "kid", kid, "c", "ckid_std50k_train"),
+        ("top5_class_accuracy", "class_accuracy", class_accuracy, "c", "top5_class_accuracy50k"),
         ("pixel_mse/cat", "pixel_mse", pixel_mse, "c", "pixel_mse/cat"),
     ],
 )

@@ -24,7 +24,7 @@ def compute(fake: Sample, real: Sample | None, class_names: tuple[str, ...]) -> 
     if width != classes:
         raise UsageError(f"class_accuracy: logits for {width} classes cannot judge images of {classes}")
     ranks = ranks_of_asked(fake.logits, fake.labels)
-    top5 = {"class_accuracy_top5": float(np.mean(ranks < 5))} if classes > 5 else {}
+    top5 = {"top5_class_accuracy": float(np.mean(ranks < 5))} if classes > 5 else {}
     each = {f"class_accuracy/{name}": float(np.mean(ranks[fake.labels == k] < 1)) for k, name in enumerate(class_names)}
     return {"class_accuracy": float(np.mean(ranks < 1)), **top5, **(each if classes > 1 else {})}
 

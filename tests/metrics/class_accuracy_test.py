@@ -16,7 +16,7 @@ def test_it_is_scikit_learns():
     logits = np.float32(RNG.standard_normal((200, 8)) + 2 * np.eye(8)[labels])
     found = class_accuracy.compute(Sample(labels, logits=logits), None, NAMES)
     assert found["class_accuracy"] == pytest.approx(top_k_accuracy_score(labels, logits, k=1), rel=1e-12)
-    assert found["class_accuracy_top5"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5), rel=1e-12)
+    assert found["top5_class_accuracy"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5), rel=1e-12)
     for label, name in enumerate(NAMES):
         expected = np.mean(np.argmax(logits[labels == label], axis=1) == label)
         assert found[f"class_accuracy/{name}"] == pytest.approx(expected, rel=1e-12)
@@ -33,7 +33,7 @@ def test_three_images_by_hand():
 def test_logits_that_say_nothing_are_at_chance():
     labels = np.int32(np.arange(80) % 8)
     found = class_accuracy.compute(Sample(labels, logits=np.zeros((80, 8), np.float32)), None, NAMES)
-    assert found["class_accuracy"] == 1 / 8 and found["class_accuracy_top5"] == 5 / 8
+    assert found["class_accuracy"] == 1 / 8 and found["top5_class_accuracy"] == 5 / 8
 
 
 def test_logits_of_other_classes_are_one_line():
