@@ -9,10 +9,7 @@ import contextlib
 import hashlib
 import os
 import re
-import struct
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +20,7 @@ import numpy as np
 import PIL
 
 from cgan_jax import cache, progress
+from cgan_jax.archives import arrays_in
 from cgan_jax.data import normalized
 from cgan_jax.datasets import Dataset
 from cgan_jax.errors import UsageError
@@ -36,8 +34,6 @@ from cgan_jax.train_state import Tree
 FEATURES = ("classifier", "inception")
 _BATCH_PER_DEVICE = 256
 _DRAWN_AT_ONCE = 100
-# What NumPy and zipfile raise for an archive that is not whole; RuntimeError where a flag says that it is encrypted.
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 class Reference(NamedTuple):
@@ -259,9 +255,9 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
     pixels = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
     content = f"{network.weights_sha256} {network.preprocessing} {images.shape} {pixels}"
     path = cache.cache_path() / "features" / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
-    with contextlib.suppress(*_DAMAGED):
-        with np.load(path, allow_pickle=False) as file:
-            features, logits = file["features"], file["logits"]
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        arrays = arrays_in(path)
+        features, logits = arrays["features"], arrays["logits"]
         if len(features) == len(logits) == len(images) and features.dtype == logits.dtype == np.float32:
             return features, logits
     features, logits = features_of(network, images, "features of the real images")

@@ -1,8 +1,5 @@
 """Images that anybody made, read back from files for scoring: the counterpart of image_writers.py."""
 
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,21 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from cgan_jax.archives import arrays_in
 from cgan_jax.errors import UsageError
 from cgan_jax.image_writers import folder_names
 
-# What NumPy and zipfile raise for a file that is no whole archive; RuntimeError where a flag says that it is encrypted.
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    AttributeError,
-    TypeError,
-    RuntimeError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -69,9 +55,8 @@ def read(path: Path, shape: tuple[int, int, int], class_names: Sequence[str]) ->
 
 def _read_npz(path: Path, class_names: Sequence[str]) -> Images:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("images", "labels", "class_names") if name in file}
-    except _DAMAGED as error:
+        arrays = arrays_in(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no .npz of arrays: {error}") from error
     if "images" not in arrays:
         raise UsageError(f"{path} has no array named images")

@@ -41,7 +41,7 @@ FLOORS = [
     ["heads", "losses", "regularizers"],
     ["layers"],
     ["convolution", "recipe", "recipe_flags", "terms"],
-    ["cache", "download", "lookup", "replica"],
+    ["archives", "cache", "download", "lookup", "replica"],
     ["errors"],
     ["__init__"],
 ]

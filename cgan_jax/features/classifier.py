@@ -12,9 +12,6 @@ import io
 import json
 import os
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,25 +23,14 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cgan_jax import convolution
+from cgan_jax.archives import arrays_in
 from cgan_jax.errors import UsageError
 from cgan_jax.features import Features, Network
 
 PACKAGED = Path(__file__).with_name("cifar10.npz")
-"""Weights for CIFAR-10: what `cgan train-classifier --dataset=cifar10` wrote; its description says all about them."""
+"""Weights for CIFAR-10; `read` gives the description that stands beside them."""
 
 _DESCRIPTION = "description"
-# What NumPy and zipfile raise for an archive that is not whole; RuntimeError where a flag says that it is encrypted.
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    RuntimeError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 _WHITENED = 2  # pixels a side
 
 
@@ -166,8 +152,7 @@ def read(path: Path) -> tuple[Description, dict[str, Any], str]:
     """(description, variables float32, sha256 of the file). Raises UsageError for what `save` did not write."""
     try:
         content = path.read_bytes()
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = arrays_in(io.BytesIO(content))
         fields = json.loads(arrays.pop(_DESCRIPTION).tobytes())
         description = Description(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         variables = unflatten_dict({name: value.astype(np.float32) for name, value in arrays.items()}, sep="/")
@@ -177,7 +162,7 @@ def read(path: Path) -> tuple[Description, dict[str, Any], str]:
             raise ValueError("its weights are not those of its network")
     except FileNotFoundError:
         raise UsageError(f"there is no classifier {path}") from None
-    except _DAMAGED as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path} is no classifier: {error}") from error
     return description, variables, hashlib.sha256(content).hexdigest()
 

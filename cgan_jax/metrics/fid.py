@@ -8,12 +8,12 @@ with means m and unbiased covariances C. "FID" is this number with the features 
 with a classifier's it is called `cfd` here. It falls as the number of images grows, so it says how many there were.
 """
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cgan_jax.archives import arrays_in
 from cgan_jax.errors import UsageError
 from cgan_jax.metrics import Sample, check
 
@@ -86,9 +86,9 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 def load_moments(path: str | Path) -> Moments:
     """Published statistics: a .npz with `mu` [F] and `sigma` [F, F]. Raises UsageError for any other file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        arrays = arrays_in(path)
+        mean, covariance = (np.asarray(arrays[name], np.float64) for name in ("mu", "sigma"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"{path} is no .npz file with the numbers mu and sigma ({' '.join(str(error).split())})"
         ) from error
