@@ -63,6 +63,7 @@ def _run_command(name: str, argv: list[str]) -> None:
         raise UsageError(f"--config cannot be used: {type(error).__name__}: {error}") from error
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; values are given as --flag=value (see cgan {name} --help)")
+    os.environ["JAX_ENABLE_X64"] = "0"  # all of the house computes in float32, whatever other programs want
     command.main(flags)
 
 

@@ -1,91 +1,145 @@
-"""Checkpoints of a run through orbax: `checkpoints/<step>/state` and, on its own, the averaged generator in `ema`."""
+"""Checkpoints of a run: `checkpoints/<step>/state` and, on its own, the averaged generator in `ema`; orbax writes them.
+
+A step counts once its manifest (integrity.py) is there: written after the step, before any older step goes.
+"""
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
-from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from cgan_jax import integrity
 from cgan_jax.errors import UsageError
+from cgan_jax.progress import say
 from cgan_jax.train_state import TrainState, Tree
 
-FOLDER = "checkpoints"
-_COST = "cost"
+FOLDER, ASIDE = "checkpoints", "set_aside"
+_ITEMS = ("state", "ema")
+_DISCARDED = ".discarded"
+
+
+class DamagedCheckpoint(UsageError):
+    """A checkpoint that is not, or cannot be, what was saved."""
 
 
 class Checkpoints:
     """The checkpoints of one workdir; saving is asynchronous, `close` waits for it."""
 
     def __init__(self, workdir: Path, max_to_keep: int | None = None, read_only: bool = False):
-        """With `read_only` nothing is written, and a folder that is not there has no checkpoints."""
-        self._folder = (workdir / FOLDER).absolute()
-        with _quiet():
-            options = ocp.CheckpointManagerOptions(
-                preservation_policy=_latest_and_best(max_to_keep) if max_to_keep else None,
-                best_fn=_cost_of,  # without it orbax does not write what a checkpoint costs
-                best_mode="min",
-                read_only=read_only,
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,
-            )
-            self._manager = ocp.CheckpointManager(self._folder, options=options) if self._may_read(read_only) else None
+        """With `read_only` nothing is written, and a folder that is not there has no checkpoints.
 
-    def _may_read(self, read_only: bool) -> bool:
-        return not read_only or self._folder.is_dir()
+        Without `max_to_keep` all are kept.
+        """
+        self._workdir, self._max_to_keep, self._read_only = workdir.absolute(), max_to_keep, read_only
+        self._folder = self._workdir / FOLDER
+        self._saving: _Thread | None = None
+        self._damage: dict[int, str] = {}
+        self._manager = None
+        logging.getLogger("absl").addFilter(_is_not_of_orbax)
+        if not read_only or self._folder.is_dir():
+            options = ocp.CheckpointManagerOptions(
+                read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
+            )
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        if not read_only and _is_first():
+            for path in self._folder.glob(f"*{_DISCARDED}"):
+                shutil.rmtree(path)
 
     def steps(self) -> list[int]:
-        """The generator updates at which there is a whole checkpoint, ascending."""
-        if self._manager is None:
-            return []
-        return sorted(
-            step
-            for step in self._manager.all_steps()
-            if all((self._folder / str(step) / item).is_dir() for item in ("state", "ema"))
-        )
+        """The generator updates at which there is a checkpoint with all its items, ascending."""
+        return [step for step in self._committed() if not self._lacking(step)]
 
-    def save(self, state: TrainState, cost: float | None = None) -> None:
+    def save(self, state: TrainState) -> None:
         """Saves the state and, as its own item, the averaged generator; returns once they are copied to the host.
 
-        The checkpoint of the least `cost` is kept besides the latest.
+        Raises UsageError where this one, or the one before, cannot be written.
         """
+        self.wait()
         step = int(state.step)
         if step in self.steps():
             return
         # The average is saved once, in its own item.
         ema, rest = split(state)
-        with _quiet():
-            args = ocp.args.Composite(state=ocp.args.StandardSave(rest), ema=ocp.args.StandardSave(ema))
-            metrics = None if cost is None else {_COST: cost}
-            if not self._manager.save(step, args=args, metrics=metrics):
+        args = ocp.args.Composite(state=ocp.args.StandardSave(rest), ema=ocp.args.StandardSave(ema))
+        with self._writing(step):
+            if not self._manager.save(step, args=args):
                 raise RuntimeError(f"orbax refused to save step {step}; there are {self.steps()}")
+        self._saving = _Thread(step, lambda: self._seal(step))
+        self._saving.start()
+
+    def rate(self, step: int, cost: float) -> None:
+        """Notes what the checkpoint at `step` costs; that of the least cost is kept besides the latest."""
+        self.wait()
+        manifest = integrity.read(self._workdir, step)
+        if manifest is not None and _is_first():
+            integrity.write(self._workdir, step, manifest._replace(cost=float(cost)))
+        self._discard_older()
 
     def restore(self, step: int, shapes: TrainState, sharding: Sharding) -> TrainState:
-        """The whole state at `step`, laid out as `sharding`; `shapes` as from `jax.eval_shape(create, ...)`."""
+        """The whole state at `step`, laid out as `sharding`; `shapes` as from `jax.eval_shape(create, ...)`.
+
+        Raises DamagedCheckpoint where its files are not what was saved, UsageError where they hold something else.
+        """
         ema, rest = split(_laid_out(shapes, sharding))
-        with _quiet():
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(rest), ema=ocp.args.StandardRestore(ema))
-            restored = self._manager.restore(step, args=args)
+        restored = self._read(step, state=rest, ema=ema)
         return join(restored["ema"], restored["state"])
+
+    def restore_newest(self, shapes: TrainState, sharding: Sharding) -> TrainState | None:
+        """As `restore`, the newest checkpoint that can be; None where there is none at all.
+
+        Says which it skipped and why, and sets them aside. Raises UsageError where all would have to be skipped.
+        """
+        skipped: dict[int, DamagedCheckpoint] = {}
+        for step in reversed(self._committed()):
+            try:
+                state = self.restore(step, shapes, sharding)
+            except DamagedCheckpoint as error:
+                skipped[step] = error
+                continue
+            for error in skipped.values():
+                say(f"warning: {error}; it is set aside in {self._workdir / ASIDE}")
+            self.set_aside(list(skipped))
+            return state
+        if skipped:
+            reasons = "; ".join(str(error) for error in skipped.values())
+            raise UsageError(f"no checkpoint can be restored: {reasons}; move {self._folder} away to begin anew")
+        return None
 
     def restore_average(self, step: int, shapes: Tree, sharding: Sharding) -> Tree:
         """The variables of the averaged generator alone; `shapes` as from `jax.eval_shape(init_generator, ...)`."""
-        with _quiet():
-            args = ocp.args.Composite(ema=ocp.args.StandardRestore(_laid_out(shapes, sharding)))
-            return self._manager.restore(step, args=args)["ema"]
+        return self._read(step, ema=_laid_out(shapes, sharding))["ema"]
+
+    def set_aside(self, steps: list[int]) -> None:
+        """Moves steps and their manifests to `set_aside/`: orbax saves nothing at or below a step that it sees."""
+        if not steps:
+            return
+        if _is_first():
+            (self._workdir / ASIDE).mkdir(exist_ok=True)
+            for step in steps:
+                target = self._workdir / ASIDE / str(step)
+                while target.exists():
+                    target = target.with_name(f"{target.name}.again")
+                (self._folder / str(step)).rename(target)
+                with contextlib.suppress(FileNotFoundError):
+                    integrity.path_of(self._workdir, step).rename(target.with_name(f"{target.name}.json"))
+                self._damage.pop(step, None)
+        self._manager.reload()
 
     def best(self) -> int | None:
         """The step of least cost, None where no checkpoint has any."""
-        costs = {step: self._manager.metrics(step) for step in self.steps()}
-        costs = {step: metrics[_COST] for step, metrics in costs.items() if metrics}
+        manifests = {step: integrity.read(self._workdir, step) for step in self.steps()}
+        costs = {step: manifest.cost for step, manifest in manifests.items() if manifest and manifest.cost is not None}
         return min(costs, key=costs.__getitem__, default=None)
 
     def chosen(self, step: int | str | None) -> int:
-        """`step`, "best", or the latest. Raises UsageError, listing what there is, where that does not exist."""
+        """`step`, "best", or the latest that is whole. Raises UsageError, listing what there is, for want of it."""
         steps = self.steps()
         if not steps:
             raise UsageError(f"{self._folder} holds no checkpoint yet")
@@ -97,31 +151,127 @@ class Checkpoints:
                 )
         if step is not None and step not in steps:
             raise UsageError(f"no checkpoint at step {step}; there are: {', '.join(map(str, steps))}")
-        return steps[-1] if step is None else step
+        return self._newest_whole(steps) if step is None else step
 
     def wait(self) -> None:
-        """Returns once everything saved so far is on disk."""
-        self._manager.wait_until_finished()
+        """Returns once everything saved so far is on disk, and what it makes superfluous is gone.
+
+        Raises UsageError where it could not be written.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.join()
+            with self._writing(saving.step):
+                if saving.error is not None:
+                    raise saving.error
+            self._discard_older()
+
+    def check(self) -> None:
+        """As `wait` where the last save is over; returns at once where it is not."""
+        if self._saving is not None and not self._saving.is_alive():
+            self.wait()
 
     def close(self) -> None:
         """Waits for what is being saved and lets go of the folder."""
         if self._manager is not None:
-            with _quiet():
-                self._manager.wait_until_finished()
-                self._manager.close()
+            try:
+                self.wait()
+            finally:
+                with contextlib.suppress(Exception):  # orbax repeats what the wait has told
+                    self._manager.close()
+
+    def _committed(self) -> list[int]:
+        """The steps that orbax sees, whole or not, ascending."""
+        return sorted(self._manager.all_steps()) if self._manager is not None else []
+
+    def _lacking(self, step: int) -> list[str]:
+        return [item for item in _ITEMS if not (self._folder / str(step) / item).is_dir()]
+
+    def _seal(self, step: int) -> None:
+        """In a thread of its own: writes the manifest of a step once its files are there."""
+        self._manager.wait_until_finished()
+        if _is_first():
+            integrity.write(self._workdir, step, integrity.Manifest(integrity.measure(self._folder / str(step))))
+
+    def _discard_older(self) -> None:
+        """Deletes what is older than the newest `max_to_keep` that have their manifests, all but the best."""
+        if self._max_to_keep is None:
+            return
+        steps, best = self._committed(), self.best()
+        sealed = [step for step in steps if integrity.path_of(self._workdir, step).exists()]
+        if len(sealed) <= self._max_to_keep:
+            return
+        gone = [step for step in steps if step < sealed[-self._max_to_keep] and step != best]
+        if gone and _is_first():
+            for step in gone:
+                # Renamed first, so that a kill leaves no part of a step that looks like a damaged one.
+                path = self._folder / f"{step}{_DISCARDED}"
+                (self._folder / str(step)).rename(path)
+                shutil.rmtree(path)
+            integrity.prune(self._workdir, set(steps) - set(gone))
+        if gone:
+            self._manager.reload()
+
+    def _damage_of(self, step: int) -> str:
+        """How a step differs from what was saved, as far as that can be known without orbax; found out once."""
+        if step not in self._damage:
+            manifest, folder = integrity.read(self._workdir, step), self._folder / str(step)
+            told = integrity.damage(folder, manifest) if manifest else ""
+            self._damage[step] = told or "".join(f"{item} is missing" for item in self._lacking(step)[:1])
+        return self._damage[step]
+
+    def _newest_whole(self, steps: list[int]) -> int:
+        for step in reversed(steps):
+            if damage := self._damage_of(step):
+                say(f"warning: {self._folder / str(step)} is damaged ({damage}); looking for an older one")
+            else:
+                return step
+        raise UsageError(f"every checkpoint in {self._folder} is damaged: {', '.join(map(str, steps))}")
+
+    def _read(self, step: int, **items: Any) -> dict[str, Any]:
+        """The items of a step, after its files have been compared with its manifest."""
+        where = self._folder / str(step)
+        if damage := self._damage_of(step):
+            raise DamagedCheckpoint(f"{where} is damaged: {damage}")
+        sealed = integrity.read(self._workdir, step) is not None
+        try:
+            args = {name: ocp.args.StandardRestore(target) for name, target in items.items()}
+            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        except Exception as error:  # orbax and tensorstore have no list of what they raise
+            told = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
+            if sealed:
+                raise UsageError(f"{where} is whole, and not what this version can read: {told}") from error
+            raise DamagedCheckpoint(f"{where} cannot be read, and it has no manifest: {told}") from error
+        if not sealed:
+            say(f"warning: {where} has no manifest to compare it with; it is taken as it is")
+        return restored
+
+    @contextlib.contextmanager
+    def _writing(self, step: int):
+        """What goes wrong inside is told as a checkpoint that could not be written."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # tensorstore tells of a full disk by a ValueError
+            reason = " ".join(str(error).split())[:300]
+            kept = ", ".join(str(kept) for kept in self.steps() if kept != step) or "none"
+            raise UsageError(
+                f"the checkpoint at step {step} could not be written to {self._folder} ({reason});"
+                f" older ones are as they were: {kept}"
+            ) from error
 
 
-def _cost_of(metrics: dict[str, float]) -> float:
-    return metrics[_COST]
+class _Thread(threading.Thread):
+    """Runs `work` and keeps what it raises."""
 
+    def __init__(self, step: int, work: Callable[[], None]):
+        super().__init__(name=f"seal-{step}")
+        self.step, self.error, self._work = step, None, work
 
-def _latest_and_best(max_to_keep: int) -> policies.PreservationPolicy:
-    return policies.AnyPreservationPolicy(
-        [
-            policies.LatestN(max_to_keep),
-            policies.BestN(get_metric_fn=_cost_of, reverse=True, n=1, keep_checkpoints_without_metrics=False),
-        ]
-    )
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
 
 
 def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:
@@ -138,13 +288,11 @@ def _laid_out(shapes: Any, sharding: Sharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without orbax's remarks about its own workings."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _is_first() -> bool:
+    """Whether this process is the one that moves, deletes and writes manifests."""
+    return jax.process_index() == 0
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """Keeps orbax's remarks about its own workings, and its copies of errors that are raised too, out of the log."""
+    return "orbax" not in record.pathname

@@ -16,6 +16,11 @@ class GuardError(Exception):
 
     exit_code = 3
 
+    def __init__(self, message: str, good_until: int | None = None):
+        """Nothing was wrong up to step `good_until`; None where all that was saved is good."""
+        super().__init__(message)
+        self.good_until = good_until
+
 
 class Interrupted(Exception):
     """The run was asked to stop and has saved its state: exit code 75, run the same command again to go on."""

@@ -39,7 +39,28 @@ def has_tensorflow() -> bool:
 
 
 def make_writer(workdir: Path) -> MetricWriter:
-    """The writer of a run's event files."""
+    """The writer of a run's event files, which are created once there is something to write."""
+    return Deferred(lambda: _make_writer(workdir))
+
+
+class Deferred:
+    """A writer that is made at its first use: a run that is at its end already leaves no empty file."""
+
+    def __init__(self, make: Callable[[], MetricWriter]):
+        self._make, self._writer = make, None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._writer is None:
+            self._writer = self._make()
+        return getattr(self._writer, name)
+
+    def close(self) -> None:
+        """Where it was never used there is nothing to close."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _make_writer(workdir: Path) -> MetricWriter:
     if not has_tensorflow():
         return EventFileWriter(workdir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

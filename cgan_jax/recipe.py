@@ -72,7 +72,15 @@ SECTIONS: dict[str, dict[str, Value]] = {
     },
     "checkpoint": {
         "every_kimg": _INTERVAL,
-        "max_to_keep": Value(int, low=1, may_change=True),
+        "max_to_keep": Value(int, low=2, may_change=True),
+    },
+    "guard": {
+        "action": Value(str, choices=("raise", "rollback"), may_change=True),
+        "max_rollbacks": Value(int, low=0, may_change=True),
+        "d_perfect_kimg": Value(float, low=0.0, may_change=True),
+        "collapse": Value(float, low=0.0, high=1.0, may_change=True),
+        "watchdog_minutes": Value(float, low=0.0, may_change=True),
+        "watchdog_exits": Value(bool, may_change=True),
     },
 }
 TOP = {"architecture": Value(str), "seed": Value(int, low=0, high=2**31 - 1)}
@@ -83,10 +91,15 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
 
     One that was `stored` with a run may lack what may change on resuming: an earlier version may not have known it.
     """
-    _check_keys("", recipe, (*TOP, *SECTIONS, *FREE))
+    sections = {
+        name: fields
+        for name, fields in SECTIONS.items()
+        if name in recipe or not (stored and all(value.may_change for value in fields.values()))
+    }
+    _check_keys("", recipe, (*TOP, *sections, *FREE))
     for name, value in TOP.items():
         _check_value(name, recipe[name], value)
-    for section, fields in SECTIONS.items():
+    for section, fields in sections.items():
         _check_section(section, recipe[section])
         there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and v.may_change)}
         _check_keys(section + ".", recipe[section], there)

@@ -4,6 +4,7 @@ The host dispatches call n and then reads the numbers of call n-1, so the device
 checkpoints and evaluations are maintenance: their time is kept apart from training time.
 """
 
+import contextlib
 import functools
 import math
 import time
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, pictures, replica, throughput
+from cgan_jax import datasets, guards, pictures, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -30,6 +31,7 @@ from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
 from cgan_jax.signals import StopRequest
 from cgan_jax.train_state import TrainState, create
 from cgan_jax.train_step import train_steps
+from cgan_jax.watchdog import Watchdog
 
 _STARTED = time.perf_counter()
 _STEPS_PER_CALL = {"cpu": 1}
@@ -39,25 +41,26 @@ _STEPS_PER_CALL_ELSEWHERE = 32
 def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
     """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `train.total_kimg`.
 
-    Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a number is not
-    finite; Interrupted, with the state saved, after SIGINT or SIGTERM.
+    Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a guard of the recipe
+    stops the run; Interrupted, with the state saved, after SIGINT or SIGTERM.
     """
     recipes.check(recipe)
     recipes.check_devices(recipe, jax.device_count())
-    dataset = load_dataset(recipe)
-    spec, algorithm, evaluator, shapes = prepare(recipe, dataset)
-    info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
-    with workdirs.locked(workdir), StopRequest() as stop:
-        if (workdir / workdirs.CONFIG).exists():
-            started = workdirs.read_info(workdir)
-            recipes.check_same_run(started.recipe, recipe, str(workdir))
-            workdirs.check_same_dataset(started, info, workdir)
-            recipes.warn_of_schedules(started.recipe, recipe)
-        run = _Run(info, workdir, dataset, algorithm, evaluator, spec, shapes)
-        try:
-            run.train(stop, profile)
-        finally:
-            run.close()
+    with StopRequest() as stop, contextlib.ExitStack() as held:
+        with stop.at_once("stopped before training began; run the same command again"):
+            dataset = load_dataset(recipe)
+            prepared = prepare(recipe, dataset)
+            spec = prepared.spec
+            info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
+            held.enter_context(workdirs.locked(workdir))
+            if (workdir / workdirs.CONFIG).exists():
+                started = workdirs.read_info(workdir)
+                recipes.check_same_run(started.recipe, recipe, str(workdir))
+                workdirs.check_same_dataset(started, info, workdir)
+                recipes.warn_of_schedules(started.recipe, recipe)
+            run = _Run(info, workdir, dataset, prepared)
+            held.callback(run.close)
+        run.train(stop, profile)
 
 
 class Prepared(NamedTuple):
@@ -87,44 +90,27 @@ def prepare(recipe: Mapping[str, Any], dataset: datasets.Dataset) -> Prepared:
 class _Run:
     """A run in progress: its state on the devices and everything that is written about it."""
 
-    def __init__(
-        self,
-        info: workdirs.RunInfo,
-        workdir: Path,
-        dataset: datasets.Dataset,
-        algorithm: Algorithm,
-        evaluator: Evaluator,
-        spec: ImageSpec,
-        shapes: TrainState,
-    ):
-        self.evaluator = evaluator
-        self.recipe, self.workdir, self.dataset, self.algorithm = info.recipe, workdir, dataset, algorithm
+    def __init__(self, info: workdirs.RunInfo, workdir: Path, dataset: datasets.Dataset, prepared: Prepared):
+        self.recipe, self.workdir, self.dataset = info.recipe, workdir, dataset
+        self.spec, self.algorithm, self.evaluator, self.shapes = prepared
         self.kimg_per_step = images_per_step(self.recipe) / 1000
         self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
-        mesh = make_mesh()
+        self.mesh = make_mesh()
         self.checkpoints = Checkpoints(workdir, self.recipe["checkpoint"]["max_to_keep"])
-        steps = self.checkpoints.steps()
-        if steps:
-            self.state = self.checkpoints.restore(steps[-1], shapes, replicated(mesh))
-        else:
-            self.state = replicate(create_quickly(algorithm, spec, self.recipe["seed"]), mesh)
-        self.step = steps[-1] if steps else 0
-        self.data = replicate(on_host(dataset.images, dataset.labels), mesh)
-        self.sampler = make_sampler(algorithm.generator)
+        self._restore()
+        self.data = replicate(on_host(dataset.images, dataset.labels), self.mesh)
+        self.sampler = make_sampler(self.algorithm.generator)
         workdirs.write_info(workdir, info)
-        self.history = workdirs.forget_metrics_after(workdir, self.step)
-        workdirs.forget_metrics_after(workdir, self.step, workdirs.EVALUATIONS)
         self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)
         self.progress.say(
-            f"{'resuming at' if steps else 'starting from'} step {self.step} of {self.total_steps},"
+            f"{'resuming at' if self.step else 'starting from'} step {self.step} of {self.total_steps},"
             f" {self.kimg:.1f} kimg,"
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
         self.writer = make_writer(workdir)
-        if not steps:
-            self._describe(spec, shapes)
-        self.clock = Clock(self.history, self.kimg)
-        self.began, self.mesh = False, mesh
+        if not self.step:
+            self._describe()
+        self.began = False
 
     @property
     def kimg(self) -> float:
@@ -132,46 +118,94 @@ class _Run:
         return round(self.step * self.kimg_per_step, 6)
 
     def train(self, stop: StopRequest, profile: bool) -> None:
-        """The loop."""
-        train, per_call = self.recipe["train"], steps_per_call(self.recipe)
-        call = distribute(functools.partial(train_steps, self.algorithm, per_call), self.mesh, train["parallelism"])
+        """To the end, by way of as many rollbacks as the recipe allows."""
+        per_call, parallelism = steps_per_call(self.recipe), self.recipe["train"]["parallelism"]
+        call = distribute(functools.partial(train_steps, self.algorithm, per_call), self.mesh, parallelism)
         hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
-        pending: list[Callable[[], None]] = []
         if self.step < self.total_steps:
             rate = throughput.calls_per_sec_at_ceiling(call, self.state, self.data, self.mesh)
             self.fastest = rate * per_call * images_per_step(self.recipe)
+        guard = self.recipe["guard"]
+        with Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"]) as self.watchdog:
+            while True:
+                try:
+                    self._go_on(call, per_call, hooks, stop)
+                    break
+                except GuardError as error:
+                    self._roll_back(error)
+        self.checkpoints.wait()
+        self.progress.say(
+            f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}"
+        )
+
+    def _go_on(self, call: Callable, per_call: int, hooks: list[Callable[[int], None]], stop: StopRequest) -> None:
+        """The loop. Raises Interrupted, with the state saved, and GuardError."""
+        pending: list[Callable[[], None]] = []
+        if self._lacks_evaluation(per_call):
+            self._evaluate(stop)
         while self.step < self.total_steps:
             before = self.kimg
-            self.state, scalars = call(self.state, self.data)
+            self.state, scalars = call(self.state, self.data) if self.began else self._first(call, stop)
             self.step += per_call
             _drain(pending)
-            self._after_first(scalars)
+            self.watchdog.beat(self.step - per_call)
+            self.checkpoints.check()
             pending.append(functools.partial(self._record, self.step, before, scalars))
             for hook in hooks:
                 hook(self.step)
             stopping = stop.requested  # read once: a request during maintenance is granted after the next call
             ends = stopping or self.step >= self.total_steps
-            intervals = [self.recipe["checkpoint"]["every_kimg"], train["sample_kimg"]]
-            if self.evaluator.metrics:
-                intervals.append(self.recipe["evaluate"]["every_kimg"])
-            if ends or _is_due(before, self.kimg, *intervals):
+            train, checkpoint = self.recipe["train"], self.recipe["checkpoint"]
+            if (
+                ends
+                or self._evaluates(before)
+                or _is_due(before, self.kimg, checkpoint["every_kimg"], train["sample_kimg"])
+            ):
                 _drain(pending)
-                self._maintain(before, ends)
+                self._maintain(before, ends, stop)
             if stopping and self.step < self.total_steps:
                 raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
-        self.progress.say(
-            f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}"
-        )
 
     def close(self) -> None:
         """Waits for what is being written."""
         self.progress.close()
-        self.checkpoints.close()
         self.writer.close()
+        self.checkpoints.close()
 
-    def _describe(self, spec: ImageSpec, shapes: TrainState) -> None:
+    def _restore(self) -> None:
+        """The state of the newest checkpoint that is what was saved, or the first one; and the logs up to it."""
+        state = self.checkpoints.restore_newest(self.shapes, replicated(self.mesh))
+        if state is None:
+            state = replicate(create_quickly(self.algorithm, self.spec, self.recipe["seed"]), self.mesh)
+        self.step, self.rollbacks = int(state.step), guards.rollbacks(self.workdir)
+        if fold := guards.folds(self.rollbacks, self.step):
+            state = state.replace(key=jax.random.fold_in(state.key, fold))
+        self.state = state
+        self.history = workdirs.forget_metrics_after(self.workdir, self.step)
+        self.evaluations = workdirs.forget_metrics_after(self.workdir, self.step, workdirs.EVALUATIONS)
+        self.clock = Clock(self.history, self.kimg)
+
+    def _roll_back(self, error: GuardError) -> None:
+        """To the last good checkpoint, or the beginning, with another key; raises `error` where that is not allowed."""
+        guard, count = self.recipe["guard"], len(self.rollbacks)
+        if guard["action"] != "rollback" or count >= guard["max_rollbacks"]:
+            raise GuardError(f"{error}, after {count} rollbacks" if count else str(error)) from error
+        self.checkpoints.wait()
+        steps = self.checkpoints.steps()
+        good = [step for step in steps if error.good_until is None or step <= error.good_until] or steps[:1] or [0]
+        # Set aside before it is noted: a kill in between leaves a run that comes to the same trouble again.
+        self.checkpoints.set_aside([step for step in steps if step > good[-1]])
+        guards.remember_rollback(self.workdir, self.step, self.kimg, good[-1], str(error))
+        self.progress.say(
+            f"guard: {error}; rollback {count + 1} of at most {guard['max_rollbacks']}"
+            f" to step {good[-1]}, with a new key"
+        )
+        self._restore()
+        self.progress.advance(self.step, self.kimg)
+
+    def _describe(self) -> None:
         """model.txt and the first pictures."""
-        workdirs.write_whole(self.workdir / "model.txt", describe(self.algorithm, spec, shapes))
+        workdirs.write_whole(self.workdir / "model.txt", describe(self.algorithm, self.spec, self.shapes))
         self.writer.write_hparams(dict(recipes.flattened(self.recipe)))
         (self.workdir / "samples").mkdir(exist_ok=True)
         conditional = self.recipe["dataset"]["conditional"]
@@ -181,13 +215,14 @@ class _Run:
         pictures.save(real, self.workdir / "samples" / "real.png")
         self._draw_samples()
 
-    def _after_first(self, scalars: dict[str, jax.Array]) -> None:
-        """Once the first call is done, most of which is compilation, the clock starts."""
-        if not self.began:
-            self.began = True
-            jax.block_until_ready(scalars)
-            self.progress.say(f"first call done {time.perf_counter() - _STARTED:.1f} s after the start")
-            self.clock.start(self.kimg)
+    def _first(self, call: Callable, stop: StopRequest) -> tuple[TrainState, dict[str, jax.Array]]:
+        """The first call, most of which is compilation; once it is done, the clock starts."""
+        with stop.at_once(f"stopped before a step was taken from {self.step}; run the same command again to go on"):
+            state, scalars = jax.block_until_ready(call(self.state, self.data))
+        self.began = True
+        self.progress.say(f"first call done {time.perf_counter() - _STARTED:.1f} s after the start")
+        self.clock.start(round(int(state.step) * self.kimg_per_step, 6))
+        return state, scalars
 
     def _record(self, step: int, before: float, scalars: dict[str, jax.Array]) -> None:
         """Reads the numbers of a call, checks them, and logs their means where a log interval ends."""
@@ -206,46 +241,70 @@ class _Run:
         means = self.clock.lap(kimg)
         if speed := means.get("time/images_per_sec"):
             means["time/share_of_ceiling"] = speed / self.fastest
+        if self.rollbacks:
+            means["guard/rollbacks"] = len(self.rollbacks)
         line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
         workdirs.append_metrics(self.workdir, line)
         self.history.append(line)
         self.writer.write_scalars(step, means)
         self.progress.report(step, kimg, means)
+        since = self.rollbacks[-1]["to"] if self.rollbacks else 0
+        guards.check_discriminator(self.history, self.recipe["guard"]["d_perfect_kimg"], since)
 
     def _guard(self, what: str, step: int) -> GuardError:
+        self.checkpoints.wait()
         steps = self.checkpoints.steps()
         kept = f"the checkpoint at step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
         return GuardError(f"{what} at step {step} ({step * self.kimg_per_step:.1f} kimg); {kept}")
 
-    def _maintain(self, before: float, ends: bool) -> None:
-        """Pictures and checkpoints that are due, or all where the run ends here; evaluations where it is done."""
+    def _maintain(self, before: float, ends: bool, stop: StopRequest) -> None:
+        """Pictures and checkpoints that are due, or all where the run ends here; evaluations where it is done.
+
+        What is evaluated has been saved: an evaluation that is cut short costs nothing and is made up for.
+        """
         jax.block_until_ready(self.state)
         if ends and self.clock.has_news:
             self._log(self.step, self.kimg)
-        with self.clock.maintenance():
-            done, every = self.step >= self.total_steps, self.recipe["evaluate"]["every_kimg"]
-            evaluates = bool(self.evaluator.metrics) and (done or _is_due(before, self.kimg, every))
-            saves = ends or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"])
-            # The losses of a call were computed before its updates and cannot vouch for what they led to.
-            if (saves or evaluates) and not is_finite(self.state):
-                raise self._guard("a parameter or statistic is not finite", self.step)
-            cost = self._evaluate() if evaluates else None
-            if saves or cost is not None:
-                self.checkpoints.save(self.state, cost)
+        with self.clock.maintenance(), self.watchdog.resting():
+            evaluates = self._evaluates(before)
+            if ends or evaluates or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"]):
+                # The losses of a call were computed before its updates and cannot vouch for what they led to.
+                if not is_finite(self.state):
+                    raise self._guard("a parameter or statistic is not finite", self.step)
+                self.checkpoints.save(self.state)
             if ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"]):
                 self._draw_samples()
                 pictures.save_curves(self.history, self.workdir / "curves.png")
+            if evaluates:
+                self._evaluate(stop)
 
-    def _evaluate(self) -> float | None:
-        """Logs the scores; returns what the best checkpoint has least of, where the recipe wants that kept."""
-        scores, protocol = self.evaluator(self.sampler, self.state.average)
+    def _evaluates(self, before: float) -> bool:
+        """Whether the recipe's metrics are due, or the run is done."""
+        is_due = self.step >= self.total_steps or _is_due(before, self.kimg, self.recipe["evaluate"]["every_kimg"])
+        return bool(self.evaluator.metrics) and is_due
+
+    def _lacks_evaluation(self, per_call: int) -> bool:
+        """Whether the run ended in the evaluation of the step that it was restored from."""
+        evaluated = any(line["step"] == self.step and "seconds" in line for line in self.evaluations)
+        before = self.kimg - per_call * self.kimg_per_step
+        return self.step > 0 and self._evaluates(before) and not evaluated
+
+    def _evaluate(self, stop: StopRequest) -> None:
+        """Logs the scores, and notes what the checkpoint is worth where the recipe wants the best one kept."""
+        with stop.at_once(f"stopped in an evaluation, saved at step {self.step}; run the same command again to go on"):
+            scores, protocol = self.evaluator(self.sampler, self.state.average)
+        cost = self.evaluator.cost(scores)
+        if cost is not None:
+            self.checkpoints.rate(self.step, cost)
         scalars = {f"eval/{name}": value for name, value in scores.items()}
         line = {"step": self.step, "kimg": self.kimg, "seconds": round(self.clock.seconds, 3), **scalars}
         workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
+        self.evaluations.append(line)
         self.writer.write_scalars(self.step, scalars)
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
         self.progress.say(f"evaluated at {self.kimg:.1f} kimg: {told}")
-        return self.evaluator.cost(scores)
+        share, classes = self.recipe["guard"]["collapse"], self.spec.num_classes
+        guards.check_evaluations(self.evaluations, share, classes)
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]

@@ -81,5 +81,13 @@ def small_recipe() -> dict:
                 "keep_best": "",
             },
             "checkpoint": {"every_kimg": 0.064, "max_to_keep": 2},
+            "guard": {
+                "action": "raise",
+                "max_rollbacks": 3,
+                "d_perfect_kimg": 0.0,
+                "collapse": 0.1,
+                "watchdog_minutes": 0.0,
+                "watchdog_exits": False,
+            },
         }
     ).to_dict()

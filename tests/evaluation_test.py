@@ -218,13 +218,13 @@ def test_a_run_logs_its_evaluations_and_writes_them_once_however_often_it_is_res
 
 
 def test_the_best_checkpoint_by_a_metric_is_kept_besides_the_latest(recipe, tmp_path, monkeypatch):
-    costs = iter([3.0, 1.0, 2.0, 5.0])
+    costs = iter([1.0, 3.0, 2.0, 5.0])
     monkeypatch.setattr(evaluation.Evaluator, "cost", lambda *_: next(costs))
     recipe["evaluate"].update(metrics="pixel_mse", keep_best="pixel_mse", every_kimg=0.032)
-    recipe["checkpoint"].update(every_kimg=0.128, max_to_keep=1)
+    recipe["checkpoint"].update(every_kimg=0.128, max_to_keep=2)
     train_and_evaluate(recipe, tmp_path / "run")
     checkpoints = Checkpoints(tmp_path / "run", read_only=True)
-    assert checkpoints.steps() == [4, 8] and checkpoints.best() == 4 and checkpoints.chosen("best") == 4
+    assert checkpoints.steps() == [2, 6, 8] and checkpoints.best() == 2 and checkpoints.chosen("best") == 2
     assert checkpoints.chosen(None) == 8
     checkpoints.close()
 

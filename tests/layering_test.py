@@ -22,7 +22,7 @@ FLOORS = [
     ["checkpoint", "image_readers"],
     ["image_writers"],
     ["train_state"],
-    ["algorithm", "throughput"],
+    ["algorithm", "guards", "integrity", "throughput"],
     [
         "compilation_cache",
         "data",
@@ -33,6 +33,7 @@ FLOORS = [
         "sharding",
         "signals",
         "variations",
+        "watchdog",
         "workdir",
     ],
     ["metrics"],

@@ -75,7 +75,7 @@ REFUSALS = [
     ("train.log_kimg", 0.0, "train.log_kimg must be at least 1e-06, given 0.0"),
     ("train.sample_kimg", -1.0, "train.sample_kimg must be at least 1e-06, given -1.0"),
     ("checkpoint.every_kimg", 0.0, "checkpoint.every_kimg must be at least 1e-06, given 0.0"),
-    ("checkpoint.max_to_keep", 0, "checkpoint.max_to_keep must be at least 1, given 0"),
+    ("checkpoint.max_to_keep", 1, "checkpoint.max_to_keep must be at least 2, given 1"),
     ("g_optimizer.learning_rate", 0.0, "g_optimizer.learning_rate must be more than 0, given 0.0"),
     ("d_optimizer.b2", 1.5, "d_optimizer.b2 must be at least 0 and at most 1, given 1.5"),
     ("ema.halflife_kimg", -0.5, "ema.halflife_kimg must be at least 0, given -0.5"),

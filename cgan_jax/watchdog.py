@@ -1,0 +1,110 @@
+"""A thread that notices when a run stands still: it shows where every thread is and which hosts have fallen behind.
+
+A lost peer or a dead device leaves a collective waiting for ever, and the process looks as if it worked.
+"""
+
+import contextlib
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import jax
+
+from cgan_jax.errors import Interrupted
+
+PATIENCE = 10.0
+"""How many times as long what is not a step may take: compilation before the first, pictures, evaluations."""
+_LOOKS = 20  # in the time that a step may take
+_STEPS_OF_HOSTS = "cgan/steps/"
+
+
+class Watchdog:
+    """A context in which `beat` must be called every so many minutes; 0 of them switch it off.
+
+    If `exits`, a run that stands still ends with exit code 75, for a scheduler to start it again from its latest
+    checkpoint; else it is told of each time the minutes have passed again.
+    """
+
+    def __init__(self, minutes: float, exits: bool):
+        self._seconds, self._exits = 60 * minutes, exits
+        self._allowed = PATIENCE * self._seconds
+        self._step, self._since = 0, time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        self.rest()
+        if self._seconds:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._seconds:
+            self._thread.join()
+
+    def beat(self, step: int) -> None:
+        """A step was finished."""
+        self._step, self._since, self._allowed = step, time.monotonic(), self._seconds
+
+    def rest(self) -> None:
+        """The next step may take `PATIENCE` times as long."""
+        self._since, self._allowed = time.monotonic(), PATIENCE * self._seconds
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """What is done inside may take `PATIENCE` times as long as a step."""
+        self.rest()
+        yield
+        self.beat(self._step)
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._seconds / _LOOKS):
+            report_step(self._step)
+            still = time.monotonic() - self._since
+            if still > self._allowed:
+                self._tell(still)
+                if self._exits:
+                    os._exit(Interrupted.exit_code)
+                self._since = time.monotonic()
+
+    def _tell(self, seconds: float) -> None:
+        told = f"no step has ended for {seconds / 60:.1f} minutes; the last was step {self._step}"
+        behind = hosts_behind(self._step)
+        waits = f"; waiting for {', '.join(behind)}" if behind else ""
+        ends = "; leaving, run the same command again to go on" if self._exits else ""
+        print(f"cgan: {told}{waits}{ends}; every thread:", file=sys.__stderr__, flush=True)
+        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+
+
+def report_step(step: int) -> None:
+    """Tells the other hosts, where there are any, how far this one is."""
+    client = _client()
+    if client is not None:
+        with contextlib.suppress(RuntimeError):  # the host that keeps the numbers may be the one that is lost
+            client.key_value_set(f"{_STEPS_OF_HOSTS}{jax.process_index()}", str(step), allow_overwrite=True)
+
+
+def hosts_behind(step: int) -> list[str]:
+    """The hosts that have not finished `step` by their own account, each with the step that it has."""
+    client = _client()
+    if client is None:
+        return []
+    try:
+        steps = {int(key.rsplit("/", 1)[-1]): int(told) for key, told in client.key_value_dir_get(_STEPS_OF_HOSTS)}
+    except RuntimeError as error:
+        return [f"the coordinator ({' '.join(str(error).split())[:100]})"]
+    others = [host for host in range(jax.process_count()) if host != jax.process_index()]
+    # All of a call's hosts finish it or none does: one that is level may be the one that did not begin the next.
+    least = min((steps.get(host, -1) for host in others), default=step)
+    return [f"host {host} (at step {steps.get(host, 'unknown')})" for host in others if steps.get(host, -1) == least]
+
+
+def _client():
+    """jax's own store of keys and values between hosts, None on a single one. There is no public name for it."""
+    from jax._src import distributed
+
+    return distributed.global_state.client if jax.process_count() > 1 else None
