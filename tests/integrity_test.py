@@ -1,0 +1,212 @@
+"""Whatever happens to a file of a checkpoint: never wrong numbers, never a lost older step, never a traceback."""
+
+import hashlib
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from cgan_jax import integrity, train_state
+from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.errors import UsageError
+from cgan_jax.sharding import make_mesh, replicated
+from tests.checkpoint_test import bits
+from tests.conftest import small_recipe
+
+SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
+ONE = replicated(make_mesh(jax.devices()[:1]))
+
+
+def states():
+    """The states of the steps 5 and 9; every number of the one differs from that of the other."""
+    first = train_state.create(build(small_recipe(), SPEC), SPEC, jax.random.key(7))
+    moved = jax.tree.map(lambda x: x + 1, (first.g_params, first.d_params, first.ema_params))
+    second = first.replace(g_params=moved[0], d_params=moved[1], ema_params=moved[2])
+    return {5: first.replace(step=first.step + 5), 9: second.replace(step=first.step + 9)}
+
+
+STATES = states()
+SHAPES = jax.eval_shape(lambda: STATES[5])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A workdir with two checkpoints."""
+    workdir = tmp_path_factory.mktemp("saved")
+    checkpoints = Checkpoints(workdir, max_to_keep=2)
+    for state in STATES.values():
+        checkpoints.save(state)
+    checkpoints.close()
+    return workdir
+
+
+def restored(workdir):
+    """(the newest state that can be had, the steps that are left)."""
+    checkpoints = Checkpoints(workdir, max_to_keep=2)
+    try:
+        return checkpoints.restore_newest(SHAPES, ONE), checkpoints.steps()
+    finally:
+        checkpoints.close()
+
+
+def test_a_manifest_holds_the_sha256_of_every_file(saved):
+    folder = saved / "checkpoints" / "9"
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    manifest = json.loads((saved / "integrity" / "9.json").read_text())
+    assert manifest["files"] == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert len(files) > 5 and manifest["cost"] is None
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "deleted": lambda path: path.unlink(),
+    "one bit flipped": flip_a_bit,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_any_file_is_found_and_an_older_step_taken(saved, tmp_path, damage, capsys):
+    folder = saved / "checkpoints" / "9"
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    for number, name in enumerate(names):
+        workdir = shutil.copytree(saved, tmp_path / str(number))
+        path = workdir / "checkpoints" / "9" / name
+        if damage != "deleted" and not path.stat().st_size:
+            continue
+        DAMAGES[damage](path)
+        left = path.read_bytes() if path.exists() else None
+        state, steps = restored(workdir)
+        assert bits(state) == bits(STATES[5]) and steps == [5], name
+        told = capsys.readouterr().out
+        assert f"{workdir}/checkpoints/9 is damaged: {name} is " in told and "set aside" in told, name
+        # It is moved, not deleted, with its manifest.
+        aside = workdir / "set_aside" / "9" / name
+        assert (aside.read_bytes() if aside.exists() else None) == left
+        assert (workdir / "set_aside" / "9.json").is_file() and not (workdir / "integrity" / "9.json").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_goes_on_saving_past_a_step_that_was_set_aside(saved, tmp_path, damage):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    for _ in range(2):  # the second time there is something in set_aside/ already
+        DAMAGES[damage](next(path for path in (workdir / "checkpoints" / "9" / "state" / "d").iterdir()))
+        checkpoints = Checkpoints(workdir, max_to_keep=2)
+        assert int(checkpoints.restore_newest(SHAPES, ONE).step) == 5
+        checkpoints.save(STATES[9])
+        checkpoints.close()
+        state, steps = restored(workdir)
+        assert bits(state) == bits(STATES[9]) and steps == [5, 9]
+    assert (workdir / "set_aside" / "9.again").is_dir()
+
+
+def test_without_its_manifest_a_step_is_taken_with_a_warning(saved, tmp_path, capsys):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    for text in (None, "", '{"files"', "{}", '{"files": {}, "cost": 1}', "[1]"):
+        path = workdir / "integrity" / "9.json"
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        state, steps = restored(workdir)
+        assert bits(state) == bits(STATES[9]) and steps == [5, 9]
+        assert "checkpoints/9 has no manifest to compare it with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "deleted"])
+def test_without_a_manifest_what_orbax_cannot_read_is_passed_over(saved, tmp_path, damage, capfd):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    (workdir / "integrity" / "9.json").unlink()
+    for path in (workdir / "checkpoints" / "9" / "ema").rglob("*"):
+        if path.is_file():
+            DAMAGES[damage](path)
+    state, steps = restored(workdir)
+    assert bits(state) == bits(STATES[5]) and steps == [5]
+    out, error = capfd.readouterr()
+    assert "checkpoints/9 cannot be read, and it has no manifest" in out and "Traceback" not in out + error
+
+
+def test_empty_and_partial_folders_are_passed_over(saved, tmp_path):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    (workdir / "checkpoints" / "16").mkdir()
+    shutil.rmtree(workdir / "checkpoints" / "9" / "ema")
+    state, steps = restored(workdir)
+    assert bits(state) == bits(STATES[5]) and steps == [5]
+    assert sorted(path.name for path in (workdir / "set_aside").iterdir()) == ["16", "9", "9.json"]
+
+
+def test_where_nothing_is_whole_nothing_is_begun_anew_and_nothing_moved(saved, tmp_path):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    for step in (5, 9):
+        flip_a_bit(workdir / "checkpoints" / str(step) / "_CHECKPOINT_METADATA")
+    with pytest.raises(UsageError, match=r"no checkpoint can be restored: .*/9 is damaged.*/5 is damaged.*begin anew"):
+        restored(workdir)
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["5", "9"]
+    assert not (workdir / "set_aside").exists()
+
+
+def test_a_whole_checkpoint_of_other_networks_is_not_taken_for_a_damaged_one(saved, tmp_path, capfd):
+    """What another version wrote is the user's: it is not moved away and not passed over."""
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    recipe = small_recipe()
+    recipe["generator"]["width"] = 5
+    shapes = jax.eval_shape(lambda: train_state.create(build(recipe, SPEC), SPEC, jax.random.key(0)))
+    checkpoints = Checkpoints(workdir, max_to_keep=2)
+    with pytest.raises(UsageError, match="checkpoints/9 is whole, and not what this version can read"):
+        checkpoints.restore_newest(shapes, ONE)
+    assert checkpoints.steps() == [5, 9]
+    checkpoints.close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_older_step_goes_only_after_the_newers_manifest_is_there(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, max_to_keep=2)
+    for step in (1, 2):
+        checkpoints.save(STATES[5].replace(step=np.int32(step)))
+    checkpoints.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        checkpoints.save(STATES[5].replace(step=np.int32(3)))
+        with pytest.raises(UsageError, match=r"step 3 could not be written .*No space left .*as they were: 1, 2$"):
+            checkpoints.wait()
+    assert checkpoints.steps() == [1, 2, 3]
+    checkpoints.save(STATES[5].replace(step=np.int32(4)))
+    checkpoints.close()
+    # 3 has no manifest: it does not count as one of the two that are kept.
+    assert Checkpoints(tmp_path, read_only=True).steps() == [2, 3, 4]
+
+
+def test_stale_manifests_go_with_their_steps(tmp_path):
+    checkpoints = Checkpoints(tmp_path, max_to_keep=2)
+    for step in (1, 2, 3, 4):
+        checkpoints.save(STATES[5].replace(step=np.int32(step)))
+    (tmp_path / "integrity" / ".9.json.partial").write_text("{")
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "integrity").iterdir()) == ["3.json", "4.json"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "4"]
+
+
+def test_what_a_kill_left_of_a_step_that_was_being_deleted_goes(saved, tmp_path):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    shutil.copytree(workdir / "checkpoints" / "5", workdir / "checkpoints" / "3.discarded")
+    assert restored(workdir)[1] == [5, 9]
+    assert not (workdir / "checkpoints" / "3.discarded").exists()
+
+
+def test_the_best_stays_and_is_known_after_a_restart(tmp_path):
+    costs = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5, 5: 4.0}
+    for step, cost in costs.items():
+        checkpoints = Checkpoints(tmp_path, max_to_keep=2)
+        checkpoints.save(STATES[5].replace(step=np.int32(step)))
+        checkpoints.rate(step, cost)
+        assert checkpoints.best() == min(range(1, step + 1), key=costs.get)
+        checkpoints.close()
+    assert Checkpoints(tmp_path, read_only=True).steps() == [2, 4, 5]
