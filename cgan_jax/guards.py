@@ -54,7 +54,7 @@ def check_evaluations(lines: Sequence[Line], share: float, num_classes: int) -> 
         if len(values) < 2 or of(lines[-1]) is None:
             continue
         best, now = max(values[:-1]), values[-1]
-        if best >= least and now < share * best:
+        if share and best >= least and now < share * best:
             raise GuardError(
                 f"collapse: {name} is {now:.3g} where it had been {best:.3g},"
                 f" and less than guard.collapse={share:g} of that is left",

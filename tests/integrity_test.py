@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import integrity, train_state
+from cgan_jax import integrity, train, train_state
 from cgan_jax.algorithm import ImageSpec, build
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.errors import UsageError
 from cgan_jax.sharding import make_mesh, replicated
 from tests.checkpoint_test import bits
+from tests.command_line import cgan
 from tests.conftest import small_recipe
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
@@ -210,3 +211,44 @@ def test_the_best_stays_and_is_known_after_a_restart(tmp_path):
         assert checkpoints.best() == min(range(1, step + 1), key=costs.get)
         checkpoints.close()
     assert Checkpoints(tmp_path, read_only=True).steps() == [2, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two checkpoints, 4 and 8."""
+    workdir = tmp_path_factory.mktemp("run") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+        train.train_and_evaluate(small_recipe(), workdir)
+    return workdir
+
+
+def test_images_are_drawn_from_the_newest_whole_checkpoint(run, tmp_path, capsys):
+    workdir, out = shutil.copytree(run, tmp_path / "run"), tmp_path / "out.png"
+    flip_a_bit(next((workdir / "checkpoints" / "8" / "ema" / "d").iterdir()))
+    sample = ("sample", f"--workdir={workdir}", f"--out={out}", "--num_images=10", "--nocache")
+    evaluate = ("evaluate", f"--workdir={workdir}", "--metrics=pixel_mse", "--num_images=10")
+    for command in (sample, evaluate):
+        assert cgan(*command, "--step=8") == 2
+        told = capsys.readouterr()
+        assert told.err.startswith(f"cgan: error: {workdir}/checkpoints/8 is damaged: ema/d/")
+        assert told.err.count("\n") == 1 and not out.exists()
+    assert cgan(*sample) == 0
+    told = capsys.readouterr()
+    assert f"warning: {workdir}/checkpoints/8 is damaged" in told.out and "images of step 4 to" in told.out
+    flip_a_bit(workdir / "checkpoints" / "4" / "state" / "_METADATA")
+    for command in ((*sample, "--force"), evaluate):
+        assert cgan(*command) == 2
+        assert f"every checkpoint in {workdir}/checkpoints is damaged: 4, 8" in capsys.readouterr().err
+
+
+def test_training_goes_on_from_the_newest_whole_checkpoint_to_the_same_bits(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    workdir = shutil.copytree(run, tmp_path / "run")
+    flip_a_bit(next((workdir / "checkpoints" / "8" / "state" / "d").iterdir()))
+    train.train_and_evaluate(small_recipe(), workdir)
+    out = capsys.readouterr().out
+    assert "checkpoints/8 is damaged" in out and "resuming at step 4 of 8" in out
+    shapes = jax.eval_shape(lambda: train_state.create(build(small_recipe(), SPEC), SPEC, jax.random.key(0)))
+    again, twin = (Checkpoints(folder, read_only=True) for folder in (workdir, run))
+    assert bits(again.restore(8, shapes, ONE)) == bits(twin.restore(8, shapes, ONE))

@@ -1,0 +1,218 @@
+"""What training notices of itself: by rule, in lines made by hand, and in runs that are made to go wrong."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cgan_jax import guards, train, train_state
+from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.errors import GuardError
+from cgan_jax.sharding import make_mesh, replicated
+from cgan_jax.train import train_and_evaluate
+from cgan_jax.workdir import read_metrics
+from tests.checkpoint_test import bits
+
+SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
+
+
+def lines_of(accuracies):
+    """A line of the log per 10 steps and 1 kimg: (accuracy on real images, on generated ones) each."""
+    return [
+        {"step": 10 * n, "kimg": float(n), "train/d_accuracy_real": real, "train/d_accuracy_fake": fake}
+        for n, (real, fake) in enumerate(accuracies, 1)
+    ]
+
+
+PERFECT, FINE = (1.0, 0.995), (0.9, 0.8)
+
+
+def test_a_discriminator_that_is_right_on_everything_for_long_is_noticed():
+    lines = lines_of([FINE, FINE, PERFECT, PERFECT, PERFECT])
+    with pytest.raises(GuardError, match=r"right on at least 99% .* from 2.0 to 5.0 kimg") as raised:
+        guards.check_discriminator(lines, 3.0, since=0)
+    assert raised.value.good_until == 20
+    guards.check_discriminator(lines, 3.1, since=0)
+    guards.check_discriminator(lines, 0.0, since=0)  # no limit
+    guards.check_discriminator(lines, 3.0, since=30)  # after going back to step 30 it has to last as long again
+
+
+@pytest.mark.parametrize("last", [FINE, (1.0, 0.98), (0.98, 1.0)])
+def test_a_discriminator_that_errs_again_is_let_be(last):
+    guards.check_discriminator(lines_of([PERFECT] * 5 + [last]), 3.0, since=0)
+    guards.check_discriminator(lines_of([PERFECT] * 2 + [last] + [PERFECT] * 2), 3.0, since=0)
+
+
+def test_a_run_without_accuracies_or_lines_is_let_be():
+    guards.check_discriminator([], 3.0, since=0)
+    guards.check_discriminator([{"step": 10, "kimg": 9.0}], 3.0, since=0)
+
+
+def evaluated(name, values):
+    return [{"step": 100 * n, name: value} for n, value in enumerate(values, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "collapses"),
+    [
+        ("eval/ms_ssim", [0.8, 0.4, 0.5, 0.95], True),  # 0.05 is left of 0.6
+        ("eval/ms_ssim", [0.8, 0.4, 0.5, 0.93], False),  # 0.07
+        ("eval/ms_ssim", [0.999, 0.998, 0.9999], False),  # it never had any diversity
+        ("eval/ms_ssim", [0.999], False),
+        ("eval/class_accuracy5k", [0.1, 0.55, 0.5, 0.14], True),  # 0.04 above chance is left of 0.45
+        ("eval/class_accuracy5k", [0.1, 0.55, 0.5, 0.15], False),
+        ("eval/class_accuracy5k", [0.11, 0.19, 0.1], False),  # it never saw the classes
+        ("eval/class_accuracy5k", [0.3, 0.05], True),  # below chance
+        ("eval/class_accuracy5k/cat", [1.0, 0.0], False),  # one class of many
+        ("eval/pixel_mse", [1.0, 0.0], False),
+    ],
+)
+def test_collapse_is_an_evaluation_that_keeps_little_of_the_best(name, values, collapses):
+    lines = evaluated(name, values)
+    if not collapses:
+        return guards.check_evaluations(lines, 0.1, num_classes=10)
+    with pytest.raises(GuardError, match=r"^collapse: .*less than guard\.collapse=0\.1") as raised:
+        guards.check_evaluations(lines, 0.1, num_classes=10)
+    assert raised.value.good_until == 100 * (len(values) - 1)
+    guards.check_evaluations(lines, 0.0, num_classes=10)
+    guards.check_evaluations([*lines, {"step": 999, "eval/fid": 1.0}], 0.1, num_classes=10)  # it says nothing of it
+
+
+def test_only_what_was_saved_before_going_back_needs_another_key():
+    assert guards.folds([], 5) == 0
+    back = [{"to": 8}, {"to": 4}]
+    assert [guards.folds(back, step) for step in (0, 4, 5, 8)] == [2, 2, 0, 0]
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path_factory):
+    """Runs on one device, and compiles their one program once for all tests here."""
+    monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    settings = {"jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "guards")}
+    settings |= {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": 0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def poisoned(monkeypatch, keys):
+    """Makes the loss of step 7 NaN in runs whose key is one of `keys`, in all where that is None."""
+    real_distribute = train.distribute
+
+    def distribute(*arguments):
+        inner = real_distribute(*arguments)
+
+        def call(state, data):
+            if isinstance(state.step, jax.core.Tracer):
+                return inner(state, data)
+            raw = jax.random.key_data(state.key)
+            hit = int(state.step) == 6 and (keys is None or any((raw == key).all() for key in keys))
+            state, scalars = inner(state, data)
+            return state, ({**scalars, "g_bce": scalars["g_bce"] * np.float32("nan")} if hit else scalars)
+
+        return call
+
+    monkeypatch.setattr(train, "distribute", distribute)
+
+
+def first_key(recipe):
+    return train_state.create(build(recipe, SPEC), SPEC, jax.random.key(recipe["seed"], impl=train.replica.PRNG)).key
+
+
+def final(workdir, recipe, step=8):
+    shapes = jax.eval_shape(lambda: train_state.create(build(recipe, SPEC), SPEC, jax.random.key(0)))
+    checkpoints = Checkpoints(workdir, read_only=True)
+    state = checkpoints.restore(step, shapes, replicated(make_mesh(jax.devices()[:1])))
+    checkpoints.close()
+    return state
+
+
+def test_a_rollback_goes_on_with_a_new_key_and_is_told_everywhere(quick, recipe, tmp_path, monkeypatch, capsys):
+    recipe["guard"]["action"] = "rollback"
+    key = first_key(recipe)
+    poisoned(monkeypatch, [jax.random.key_data(key), jax.random.key_data(jax.random.fold_in(key, 1))])
+    train_and_evaluate(recipe, tmp_path / "run")
+    out = capsys.readouterr().out
+    for number in (1, 2):
+        assert f"train/g_bce is nan at step 7 (0.1 kimg); the checkpoint at step 4 is kept; rollback {number} of" in out
+    lines = guards.rollbacks(tmp_path / "run")
+    assert [(line["step"], line["to"]) for line in lines] == [(8, 4), (8, 4)] and "g_bce is nan" in lines[0]["why"]
+    state = final(tmp_path / "run", recipe)
+    assert (jax.random.key_data(state.key) == jax.random.key_data(jax.random.fold_in(key, 2))).all()
+    metrics = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in metrics] == [2, 4, 6, 8]
+    assert [line.get("guard/rollbacks") for line in metrics] == [None, None, 2, 2]
+
+
+def test_a_rolled_back_run_that_is_interrupted_ends_as_one_that_is_not(quick, recipe, tmp_path, monkeypatch):
+    recipe["guard"]["action"] = "rollback"
+    poisoned(monkeypatch, [jax.random.key_data(first_key(recipe))])
+    train_and_evaluate(recipe, tmp_path / "twin")
+
+    class Killed(BaseException):
+        pass
+
+    restored = []
+    real_restore = train._Run._restore
+
+    def killed_the_second_time(run):
+        real_restore(run)
+        restored.append(run.step)
+        if len(restored) == 2:
+            raise Killed
+
+    # Just after the run has gone back, before anything is saved with the new key.
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Run, "_restore", killed_the_second_time)
+        with pytest.raises(Killed):
+            train_and_evaluate(recipe, tmp_path / "run")
+    assert restored == [0, 4]
+    assert len(guards.rollbacks(tmp_path / "run")) == 1
+    train_and_evaluate(recipe, tmp_path / "run")
+    assert len(guards.rollbacks(tmp_path / "run")) == 1
+    assert bits(final(tmp_path / "run", recipe)) == bits(final(tmp_path / "twin", recipe))
+
+
+def test_rollbacks_come_to_an_end(quick, recipe, tmp_path, monkeypatch):
+    recipe["guard"] |= {"action": "rollback", "max_rollbacks": 2}
+    poisoned(monkeypatch, None)
+    for _ in range(2):  # the same command again changes nothing
+        with pytest.raises(GuardError, match=r"train/g_bce is nan at step 7 .*, after 2 rollbacks$"):
+            train_and_evaluate(recipe, tmp_path / "run")
+        assert [line["to"] for line in guards.rollbacks(tmp_path / "run")] == [4, 4]
+        assert Checkpoints(tmp_path / "run", read_only=True).steps() == [4]
+
+
+def test_without_a_checkpoint_a_rollback_goes_to_the_beginning(quick, recipe, tmp_path, monkeypatch):
+    recipe["guard"]["action"] = "rollback"
+    recipe["checkpoint"]["every_kimg"] = 1.0
+    key = first_key(recipe)
+    poisoned(monkeypatch, [jax.random.key_data(key)])
+    train_and_evaluate(recipe, tmp_path / "run")
+    assert [line["to"] for line in guards.rollbacks(tmp_path / "run")] == [0]
+    assert (jax.random.key_data(final(tmp_path / "run", recipe).key) != jax.random.key_data(key)).any()
+
+
+def test_a_collapse_goes_back_before_it_and_sets_the_collapsed_aside(quick, recipe, tmp_path, monkeypatch, capsys):
+    recipe["guard"]["action"] = "rollback"
+    recipe["evaluate"] |= {"metrics": "ms_ssim", "every_kimg": 0.032}
+    scores = iter([0.5, 0.6, 0.99, 0.5, 0.5])
+    monkeypatch.setattr(train.Evaluator, "__call__", lambda *_: ({"ms_ssim": next(scores)}, {}))
+    train_and_evaluate(recipe, tmp_path / "run")
+    out = capsys.readouterr().out
+    assert "collapse: diversity within classes (1 - ms_ssim) is 0.01 where it had been 0.5" in out
+    assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / "run")] == [(6, 4)]
+    assert sorted(path.name for path in (tmp_path / "run" / "set_aside").iterdir()) == ["6", "6.json"]
+    evaluations = [json.loads(line) for line in (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["eval/ms_ssim"]) for line in evaluations] == [(2, 0.5), (4, 0.6), (6, 0.5), (8, 0.5)]
+
+
+def test_a_recipe_that_diverges_is_stopped(quick, recipe, tmp_path):
+    recipe["g_optimizer"]["learning_rate"] = recipe["d_optimizer"]["learning_rate"] = 1e30
+    with pytest.raises(GuardError, match=r"(is (nan|inf|-inf)|not finite) at step [1-8] "):
+        train_and_evaluate(recipe, tmp_path / "run")
