@@ -34,6 +34,23 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def bare(monkeypatch):
+    """Runs in this process on one device, without what takes time and is tested elsewhere: pictures, texts, speed."""
+    strip_runs(monkeypatch)
+
+
+def strip_runs(monkeypatch) -> None:
+    from cgan_jax import train
+    from cgan_jax.sharding import make_mesh
+
+    monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    monkeypatch.setattr(train._Run, "_describe", lambda run: None)
+    monkeypatch.setattr(train._Run, "_draw_samples", lambda run: None)
+    monkeypatch.setattr(train.pictures, "save_curves", lambda *_: None)
+    monkeypatch.setattr(train.throughput, "calls_per_sec_at_ceiling", lambda *_: 1.0)
+
+
+@pytest.fixture
 def recipe() -> dict:
     """A complete recipe that trains in a second: the digits, with networks of a few channels."""
     return small_recipe()

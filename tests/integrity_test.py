@@ -15,7 +15,7 @@ from cgan_jax.errors import UsageError
 from cgan_jax.sharding import make_mesh, replicated
 from tests.checkpoint_test import bits
 from tests.command_line import cgan
-from tests.conftest import small_recipe
+from tests.conftest import small_recipe, strip_runs
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 ONE = replicated(make_mesh(jax.devices()[:1]))
@@ -218,7 +218,7 @@ def run(tmp_path_factory):
     """A run of two checkpoints, 4 and 8."""
     workdir = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+        strip_runs(patch)
         train.train_and_evaluate(small_recipe(), workdir)
     return workdir
 
@@ -242,8 +242,7 @@ def test_images_are_drawn_from_the_newest_whole_checkpoint(run, tmp_path, capsys
         assert f"every checkpoint in {workdir}/checkpoints is damaged: 4, 8" in capsys.readouterr().err
 
 
-def test_training_goes_on_from_the_newest_whole_checkpoint_to_the_same_bits(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+def test_training_goes_on_from_the_newest_whole_checkpoint_to_the_same_bits(bare, run, tmp_path, capsys):
     workdir = shutil.copytree(run, tmp_path / "run")
     flip_a_bit(next((workdir / "checkpoints" / "8" / "state" / "d").iterdir()))
     train.train_and_evaluate(small_recipe(), workdir)

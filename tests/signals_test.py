@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from cgan_jax.errors import Interrupted
 from cgan_jax.signals import RelayedRequests, StopRequest
 
 
@@ -57,3 +59,47 @@ def test_how_a_process_ended_is_told_by_its_exit_code():
         assert stop.run([sys.executable, "-c", "raise SystemExit(3)"]) == 3
         assert stop.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -9
     assert not stop.requested
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_may_be_dropped_is_dropped_at_once(number, capsys):
+    with StopRequest() as stop:
+        with pytest.raises(Interrupted, match=r"^nothing lost$"), stop.at_once("nothing lost"):
+            signal.raise_signal(number)
+            pytest.fail("the request was not obeyed")
+        assert stop.requested
+        with pytest.raises(Interrupted, match=r"^nor here$"), stop.at_once("nor here"):
+            pytest.fail("a request made before was forgotten")
+    assert capsys.readouterr().err == ""
+
+
+BUSY = """
+import ctypes
+from cgan_jax.signals import StopRequest
+libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+with StopRequest() as stop, stop.at_once("nothing lost"):
+    libc.pthread_mutex_lock(mutex)
+    print("busy", flush=True)
+    libc.pthread_mutex_lock(mutex)  # for ever, outside of Python and whatever signals come
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code", "told"),
+    [
+        ([signal.SIGTERM], 75, "cgan: nothing lost\n"),
+        ([signal.SIGINT], 75, "cgan: nothing lost\n"),
+        ([signal.SIGTERM, signal.SIGTERM], 75, "cgan: nothing lost\n"),
+        ([signal.SIGINT, signal.SIGINT], 130, ""),
+    ],
+)
+def test_a_main_thread_that_does_not_come_back_is_not_waited_for(numbers, code, told):
+    process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "busy\n"
+    time.sleep(1)  # it has said so before it is
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.1)
+    began = time.monotonic()
+    assert (process.communicate(timeout=60)[1], process.returncode) == (told, code)
+    assert time.monotonic() - began < 10
