@@ -1,7 +1,11 @@
 """A run that is killed and started again ends where its undisturbed twin ends, bit for bit."""
 
+import functools
 import json
+import os
+import pickle
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -9,10 +13,15 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import train_state
+from benchmarks import kills
+from cgan_jax import data, integrity, train, train_state
 from cgan_jax.algorithm import ImageSpec, build
 from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.sharding import make_mesh, replicated
+from cgan_jax.errors import Interrupted
+from cgan_jax.sampling import make_sampler
+from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
+from cgan_jax.train_step import train_steps
+from cgan_jax.workdir import EVALUATIONS, read_metrics
 from tests.command_line import start, write_recipe
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
@@ -94,3 +103,116 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(tmp_path, long_
     assert f"saved at step {steps[-1]}" in error and steps[-1] < 80
     code, out, _ = finished(start("train", f"--config={config}", f"--workdir={tmp_path / 'run'}"))
     assert code == 0 and f"resuming at step {steps[-1]} of 80" in out
+
+
+@pytest.mark.slow  # nine processes, each of which starts jax
+def test_kills_at_chosen_and_random_moments_leave_no_trace(tmp_path):
+    """`python -m benchmarks.kills --kills=30` is the same with more of them."""
+    done, _ = kills.suffer(kills.Ordeal(tmp_path, kimg=6.4, seed=1), 6)
+    assert len(done) == 6
+
+
+def test_an_evaluation_that_is_cut_short_is_made_up_for(bare, recipe, tmp_path, monkeypatch):
+    recipe["evaluate"] |= {"metrics": "pixel_mse", "keep_best": "pixel_mse", "every_kimg": 0.064}
+    real, run, whole = train.Evaluator.__call__, tmp_path / "run", []
+
+    def evaluate(*arguments):
+        if not whole.pop(0):
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("the evaluation went on")
+        return real(*arguments)
+
+    monkeypatch.setattr(train.Evaluator, "__call__", evaluate)
+    for stopped_at, plan in ((4, [False]), (8, [True, False])):
+        whole[:] = plan
+        with pytest.raises(Interrupted, match=f"stopped in an evaluation, saved at step {stopped_at}; run the same"):
+            train.train_and_evaluate(recipe, run)
+        assert [line["step"] for line in read_metrics(run, EVALUATIONS)] == [4][: len(plan) - 1]
+        assert Checkpoints(run, read_only=True).steps()[-1] == stopped_at
+    whole[:] = [True]
+    train.train_and_evaluate(recipe, run)
+    assert [line["step"] for line in read_metrics(run, EVALUATIONS)] == [4, 8]
+    assert all(integrity.read(run, step).cost is not None for step in (4, 8))
+
+
+@pytest.mark.slow  # real processes, which compile
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_does_not_wait_for_compilation_or_evaluation(tmp_path, recipe, number):
+    recipe["train"]["total_kimg"] = 64.0
+    recipe["evaluate"] |= {"metrics": "ms_ssim", "every_kimg": 0.064, "num_images": 20_000}
+    arguments = ("train", f"--config={write_recipe(tmp_path, recipe)}", f"--workdir={tmp_path / 'run'}", "--nocache")
+    moments = {
+        "stopped before": lambda: (tmp_path / "run" / "config.json").exists(),
+        "stopped in an evaluation, saved at step 4": lambda: (tmp_path / "run" / "integrity" / "4.json").exists(),
+    }
+    for told, moment in moments.items():
+        process = start(*arguments)
+        wait_for(process, moment)
+        process.send_signal(number)
+        began = time.monotonic()
+        code, _, error = finished(process)
+        assert code == 75 and told in error and "run the same command again" in error, error
+        assert "Traceback" not in error and time.monotonic() - began < 30
+    assert read_metrics(tmp_path / "run", EVALUATIONS) == []
+
+
+def trained_on(devices: int, parallelism: str, workdir: Path, recipe: dict) -> tuple[list[dict], np.ndarray, int]:
+    """(scalars of ten steps from the checkpoint of a run, images of its averaged generator, the step it began at)."""
+    algorithm, mesh = build(recipe, SPEC), make_mesh(jax.devices()[:devices])
+    shapes = jax.eval_shape(lambda: train_state.create(algorithm, SPEC, jax.random.key(0)))
+    checkpoints = Checkpoints(workdir, read_only=True)
+    state = checkpoints.restore(checkpoints.chosen(None), shapes, replicated(mesh))
+    checkpoints.close()
+    began, labels = int(state.step), np.arange(10, dtype=np.int32)
+    images = np.asarray(make_sampler(algorithm.generator)(state.average, np.uint32(3), labels, labels * 0))
+    dataset = train.load_dataset(recipe)
+    real = replicate(data.on_host(dataset.images, dataset.labels), mesh)
+    call, losses = distribute(functools.partial(train_steps, algorithm, 1), mesh, parallelism), []
+    for _ in range(10):
+        state, scalars = call(state, real)
+        losses.append(jax.device_get(scalars))
+    return losses, images, began
+
+
+def assert_same_course(one, other) -> None:
+    """The same step and images, and losses of ten steps within 1e-3."""
+    for ours, theirs in zip(one[0], other[0], strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-3, err_msg=name)
+    # A pixel may fall on the other side of a rounding.
+    assert np.max(np.abs(one[1].astype(int) - other[1].astype(int))) <= 1
+    assert one[2] == other[2]
+
+
+@pytest.mark.slow  # five programs to compile
+def test_a_run_goes_on_on_any_number_of_devices_and_by_pmap_as_on_one(bare, recipe, tmp_path):
+    recipe["discriminator"]["dropout"] = 0.3
+    train.train_and_evaluate(recipe, tmp_path / "run")
+    one = trained_on(1, "shard_map", tmp_path / "run", recipe)
+    assert one[2] == 8 and len({losses["g_loss"].item() for losses in one[0]}) == 10
+    for devices, parallelism in ((8, "shard_map"), (8, "pmap"), (4, "pmap"), (2, "shard_map")):
+        assert_same_course(trained_on(devices, parallelism, tmp_path / "run", recipe), one)
+
+
+OTHER_PYTHON = """
+import json, pickle, sys
+from pathlib import Path
+from tests.resume_test import trained_on
+recipe, workdir, target = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+target.write_bytes(pickle.dumps(trained_on(1, "shard_map", workdir, recipe)))
+"""
+
+
+@pytest.mark.slow  # another Python starts jax and compiles
+def test_a_run_goes_on_under_another_python_and_jax_as_under_this_one(bare, recipe, tmp_path):
+    other = os.environ.get("CGAN_OTHER_PYTHON")
+    if not other:
+        pytest.skip("CGAN_OTHER_PYTHON names no second Python with the project's requirements")
+    train.train_and_evaluate(recipe, tmp_path / "run")
+    target = tmp_path / "course"
+    command = [other, "-c", OTHER_PYTHON, json.dumps(recipe), str(tmp_path / "run"), str(target)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    theirs = pickle.loads(target.read_bytes())
+    assert_same_course(theirs, trained_on(1, "shard_map", tmp_path / "run", recipe))

@@ -1,5 +1,6 @@
 """A run that stands still is noticed, and one that only takes its time is not."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -115,11 +116,11 @@ def test_a_single_host_waits_for_nobody():
 
 
 @pytest.mark.slow  # two processes, each of which starts jax
-def test_real_hosts_name_the_one_that_stands_still(tmp_path):
+def test_real_hosts_name_the_one_that_stands_still():
     program = """
-import os, socket, sys, time
+import sys, time
 import jax
-index, port, rank_folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+index, port = int(sys.argv[1]), sys.argv[2]
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)
 from cgan_jax.watchdog import Watchdog
 with Watchdog(1 / 60, exits=True) as dog:
@@ -129,14 +130,12 @@ with Watchdog(1 / 60, exits=True) as dog:
     print("still", flush=True)
     time.sleep(30)
 """
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program, str(index), str(port), str(tmp_path)],
+            [sys.executable, "-c", program, str(index), str(port)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,0 +1,179 @@
+"""Kills a run with SIGKILL again and again, at random moments and at chosen ones, and compares its end with a twin's.
+
+    python -m benchmarks.kills --kills=30 --folder=/tmp/kills
+
+The twin is never disturbed. Each row is a kill: what it was aimed at, what the files and the output say the run was
+doing, and where the next process went on. Where a run ends before all kills are used up, the next is begun. At the end
+every array of the last checkpoint must have the twin's bits: parameters, optimizers, averages, statistics, key.
+"""
+
+import argparse
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from cgan_jax import train_state, workdir
+from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.sharding import make_mesh, replicated
+
+AIMS = ("compilation", "save", "evaluation", "training", "any moment")
+_SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
+_RECIPE = Path(__file__).parents[1] / "configs" / "digits.py"
+_SMALL = {
+    "dataset.image_size": 8,
+    "generator.latent_dim": 4,
+    "generator.width": 4,
+    "generator.embedding_dim": 3,
+    "discriminator.width": 4,
+    "discriminator.embedding_dim": 3,
+    "train.batch_size": 16,
+    "train.g_batch_size": 16,
+    "train.log_kimg": 0.16,
+    "train.sample_kimg": 0.64,
+    "checkpoint.every_kimg": 0.32,
+    "evaluate.metrics": "pixel_mse,ms_ssim",
+    "evaluate.keep_best": "pixel_mse",
+    "evaluate.every_kimg": 0.32,
+    "evaluate.num_images": 200,
+}
+_WITHIN = {"compilation": 3.0, "evaluation": 0.03}  # seconds
+
+
+class Kill(NamedTuple):
+    """One row of the table."""
+
+    aim: str
+    hit: str
+    seconds: float
+    step: int
+    """The newest checkpoint at that moment."""
+
+
+class Ordeal:
+    """A folder in which a twin is trained undisturbed, and runs that are killed."""
+
+    def __init__(self, folder: Path, kimg: float, seed: int):
+        self.folder, self.kimg, self.random = folder, kimg, random.Random(seed)
+        self.environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "CGAN_CACHE_DIR": str(folder / "cache")}
+        began = time.monotonic()
+        process = self.start("twin")
+        self.startup = self._until(process, "first call done") - began
+        assert process.wait() == 0
+
+    def start(self, name: str, *flags: str) -> subprocess.Popen:
+        """The same command for each run, whether it begins or goes on."""
+        overrides = [f"--config.{key}={value}" for key, value in {**_SMALL, "train.total_kimg": self.kimg}.items()]
+        arguments = [f"--config={_RECIPE}", f"--workdir={self.folder / name}", *overrides, *flags]
+        log = open(self.folder / f"{name}.log", "a")  # noqa: SIM115 (the process writes to it)
+        command = [sys.executable, "-m", "cgan_jax", "train", *arguments]
+        return subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def kill(self, name: str, aim: str) -> Kill | None:
+        """Starts or continues a run and kills it; None where it came to its end first."""
+        log = self.folder / f"{name}.log"
+        self.seen = len(log.read_text()) if log.exists() else 0
+        process, began = self.start(name, *(["--nocache"] if aim == "compilation" else [])), time.monotonic()
+        moment = began + self.random.uniform(0, 2 * self.startup)
+        passes = self.random.randint(0, 2) if aim in ("save", "evaluation") else 0
+        while process.poll() is None:
+            doing = self.doing(name)
+            if time.monotonic() >= moment if aim == "any moment" else doing == aim:
+                if passes:
+                    passes -= 1
+                    self._wait_until_past(process, name, aim)
+                    continue
+                time.sleep(self.random.uniform(0, _WITHIN.get(aim, 0.0)))
+                hit = self.doing(name)
+                process.kill()
+                if process.wait() == -signal.SIGKILL:
+                    return Kill(aim, hit, time.monotonic() - began, max(steps_in(self.folder / name), default=0))
+            time.sleep(0.001)
+        assert process.returncode == 0, log.read_text()[-2000:]
+        return None
+
+    def _wait_until_past(self, process: subprocess.Popen, name: str, aim: str) -> None:
+        while process.poll() is None and self.doing(name) == aim:
+            time.sleep(0.001)
+
+    def doing(self, name: str) -> str:
+        """What a run is at, by what it has said since it was started and by its files."""
+        run, log = self.folder / name, self.folder / f"{name}.log"
+        said = log.read_text()[self.seen :]
+        if "first call done" not in said:
+            return "compilation" if "step 0 of" in said or "resuming at" in said else "start"
+        steps = steps_in(run)
+        sealed = {int(path.stem) for path in (run / "integrity").glob("[0-9]*.json")}
+        if list((run / "checkpoints").glob("*tmp*")) or max(steps, default=0) not in {*sealed, 0}:
+            return "save"
+        evaluated = [int(line["step"]) for line in workdir.read_metrics(run, workdir.EVALUATIONS)]
+        return "evaluation" if steps and max(steps) > max(evaluated, default=0) else "training"
+
+    def bits(self, name: str) -> dict[str, bytes]:
+        """Every array of a run's last checkpoint."""
+        recipe = workdir.read_info(self.folder / name).recipe
+        algorithm = build(recipe, _SPEC)
+        shapes = jax.eval_shape(lambda: train_state.create(algorithm, _SPEC, jax.random.key(0)))
+        checkpoints = Checkpoints(self.folder / name, read_only=True)
+        state = checkpoints.restore(checkpoints.chosen(None), shapes, replicated(make_mesh(jax.devices()[:1])))
+        checkpoints.close()
+        leaves = jax.tree_util.tree_leaves_with_path(state.replace(key=jax.random.key_data(state.key)))
+        return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+
+    def _until(self, process: subprocess.Popen, text: str) -> float:
+        while text not in (self.folder / "twin.log").read_text():
+            assert process.poll() is None, (self.folder / "twin.log").read_text()
+            time.sleep(0.05)
+        return time.monotonic()
+
+
+def steps_in(run: Path) -> list[int]:
+    """The steps that orbax has committed."""
+    return [int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdecimal()]
+
+
+def suffer(ordeal: Ordeal, kills: int) -> tuple[list[Kill], list[str]]:
+    """(the kills, the runs that they were spread over, each at its end and compared with the twin)."""
+    aims, done, runs = itertools.cycle(AIMS), [], []
+    twin = ordeal.bits("twin")
+    while len(done) < kills:
+        name = f"killed{len(runs)}"
+        runs.append(name)
+        while len(done) < kills and (kill := ordeal.kill(name, next(aims))):
+            done.append(kill)
+            print(f"{len(done)} {name}: {kill}", flush=True)
+        assert ordeal.start(name).wait() == 0, (ordeal.folder / f"{name}.log").read_text()[-2000:]
+        differing = [key for key, value in ordeal.bits(name).items() if value != twin[key]]
+        assert not differing, f"{name} does not end where the twin does: {differing}"
+        log = (ordeal.folder / f"{name}.log").read_text()
+        assert "Traceback" not in log and "damaged" not in log, log
+    return done, runs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--kimg", type=float, default=32.0)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True)
+    ordeal = Ordeal(given.folder, given.kimg, given.seed)
+    kills, runs = suffer(ordeal, given.kills)
+    print("\n| kill | aimed at | hit | seconds after the start | newest checkpoint |\n|---|---|---|---|---|")
+    for number, kill in enumerate(kills, 1):
+        print(f"| {number} | {kill.aim} | {kill.hit} | {kill.seconds:.2f} | {kill.step} |")
+    print(f"\n{len(kills)} kills of {len(runs)} runs; every run ended with the twin's bits")
+
+
+if __name__ == "__main__":
+    main()
