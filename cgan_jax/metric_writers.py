@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from cgan_jax.processes import is_first
+
 
 class MetricWriter(Protocol):
     """The part of clu.metric_writers.MetricWriter that training uses."""
@@ -39,7 +41,9 @@ def has_tensorflow() -> bool:
 
 
 def make_writer(workdir: Path) -> MetricWriter:
-    """The writer of a run's event files."""
+    """The writer of a run's event files, or of none where another process writes them."""
+    if not is_first():
+        return NoWriter()
     if not has_tensorflow():
         return EventFileWriter(workdir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -62,6 +66,28 @@ def make_hooks(writer: MetricWriter, workdir: Path, total_steps: int, profile: b
     if profile:
         hooks.append(periodic_actions.Profile(logdir=str(workdir), num_profile_steps=5, profile_duration_ms=0))
     return hooks
+
+
+class NoWriter:
+    """Writes nothing."""
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        pass
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        pass
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        pass
+
+    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class EventFileWriter:

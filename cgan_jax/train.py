@@ -4,6 +4,7 @@ The host dispatches call n and then reads the numbers of call n-1, so the device
 checkpoints and evaluations are maintenance: their time is kept apart from training time.
 """
 
+import contextlib
 import functools
 import math
 import time
@@ -15,18 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, pictures, replica, throughput
+from cgan_jax import datasets, feeding, pictures, processes, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
 from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.data import on_host
+from cgan_jax.data import Data
 from cgan_jax.errors import GuardError, Interrupted
 from cgan_jax.evaluation import Evaluator
 from cgan_jax.metric_writers import make_hooks, make_writer
 from cgan_jax.progress import Clock, TrainingProgress, duration
 from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
-from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
+from cgan_jax.sharding import distribute, make_mesh, on_one_device, replicate, replicated
 from cgan_jax.signals import StopRequest
 from cgan_jax.train_state import TrainState, create
 from cgan_jax.train_step import train_steps
@@ -42,17 +43,21 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a number is not
     finite; Interrupted, with the state saved, after SIGINT or SIGTERM.
     """
-    recipes.check(recipe)
-    recipes.check_devices(recipe, jax.device_count())
-    dataset = load_dataset(recipe)
-    spec, algorithm, evaluator, shapes = prepare(recipe, dataset)
+    with processes.together():
+        recipes.check(recipe)
+        recipes.check_devices(recipe, jax.device_count())
+        dataset = load_dataset(recipe)
+        spec, algorithm, evaluator, shapes = prepare(recipe, dataset)
     info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
-    with workdirs.locked(workdir), StopRequest() as stop:
-        if (workdir / workdirs.CONFIG).exists():
-            started = workdirs.read_info(workdir)
-            recipes.check_same_run(started.recipe, recipe, str(workdir))
-            workdirs.check_same_dataset(started, info, workdir)
-            recipes.warn_of_schedules(started.recipe, recipe)
+    with contextlib.ExitStack() as held, StopRequest() as stop:
+        with processes.together():
+            if processes.is_first():
+                held.enter_context(workdirs.locked(workdir))
+            if (workdir / workdirs.CONFIG).exists():
+                started = workdirs.read_info(workdir)
+                recipes.check_same_run(started.recipe, recipe, str(workdir))
+                workdirs.check_same_dataset(started, info, workdir)
+                recipes.warn_of_schedules(started.recipe, recipe)
         run = _Run(info, workdir, dataset, algorithm, evaluator, spec, shapes)
         try:
             run.train(stop, profile)
@@ -109,19 +114,31 @@ class _Run:
         else:
             self.state = replicate(create_quickly(algorithm, spec, self.recipe["seed"]), mesh)
         self.step = steps[-1] if steps else 0
-        self.data = replicate(on_host(dataset.images, dataset.labels), mesh)
+        self.feed = feeding.feed(
+            self.recipe["dataset"]["placement"],
+            Data(dataset.images, dataset.labels),
+            mesh,
+            algorithm,
+            self.state.key,
+            steps_per_call(self.recipe),
+            self.step,
+        )
         self.sampler = make_sampler(algorithm.generator)
-        workdirs.write_info(workdir, info)
-        self.history = workdirs.forget_metrics_after(workdir, self.step)
-        workdirs.forget_metrics_after(workdir, self.step, workdirs.EVALUATIONS)
-        self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)
+        self.writes, self.history = processes.is_first(), []
+        if self.writes:
+            workdirs.write_info(workdir, info)
+            self.history = workdirs.forget_metrics_after(workdir, self.step)
+            workdirs.forget_metrics_after(workdir, self.step, workdirs.EVALUATIONS)
+        self.progress = TrainingProgress(
+            self.kimg, self.total_steps * self.kimg_per_step, info.num_images, shown=self.writes
+        )
         self.progress.say(
             f"{'resuming at' if steps else 'starting from'} step {self.step} of {self.total_steps},"
             f" {self.kimg:.1f} kimg,"
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
         self.writer = make_writer(workdir)
-        if not steps:
+        if not steps and self.writes:
             self._describe(spec, shapes)
         self.clock = Clock(self.history, self.kimg)
         self.began, self.mesh = False, mesh
@@ -134,22 +151,27 @@ class _Run:
     def train(self, stop: StopRequest, profile: bool) -> None:
         """The loop."""
         train, per_call = self.recipe["train"], steps_per_call(self.recipe)
-        call = distribute(functools.partial(train_steps, self.algorithm, per_call), self.mesh, train["parallelism"])
+        spec = feeding.SPECS[self.recipe["dataset"]["placement"]]
+        steps = functools.partial(train_steps, self.algorithm, per_call)
+        call = distribute(steps, self.mesh, train["parallelism"], spec)
         hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
-        pending: list[Callable[[], None]] = []
+        any_process, pending = processes.AnyProcess(self.mesh), []
         if self.step < self.total_steps:
-            rate = throughput.calls_per_sec_at_ceiling(call, self.state, self.data, self.mesh)
+            data = next(self.feed)
+            rate = throughput.calls_per_sec_at_ceiling(call, self.state, data, self.mesh)
             self.fastest = rate * per_call * images_per_step(self.recipe)
         while self.step < self.total_steps:
             before = self.kimg
-            self.state, scalars = call(self.state, self.data)
+            self.state, scalars = call(self.state, data)
+            data = next(self.feed)
             self.step += per_call
             _drain(pending)
             self._after_first(scalars)
             pending.append(functools.partial(self._record, self.step, before, scalars))
             for hook in hooks:
                 hook(self.step)
-            stopping = stop.requested  # read once: a request during maintenance is granted after the next call
+            # Asked once: a request during maintenance is granted after the next call.
+            stopping = any_process(stop.requested)
             ends = stopping or self.step >= self.total_steps
             intervals = [self.recipe["checkpoint"]["every_kimg"], train["sample_kimg"]]
             if self.evaluator.metrics:
@@ -166,6 +188,7 @@ class _Run:
     def close(self) -> None:
         """Waits for what is being written."""
         self.progress.close()
+        self.feed.close()
         self.checkpoints.close()
         self.writer.close()
 
@@ -207,7 +230,8 @@ class _Run:
         if speed := means.get("time/images_per_sec"):
             means["time/share_of_ceiling"] = speed / self.fastest
         line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
-        workdirs.append_metrics(self.workdir, line)
+        if self.writes:
+            workdirs.append_metrics(self.workdir, line)
         self.history.append(line)
         self.writer.write_scalars(step, means)
         self.progress.report(step, kimg, means)
@@ -229,16 +253,18 @@ class _Run:
             # The losses of a call were computed before its updates and cannot vouch for what they led to.
             if (saves or evaluates) and not is_finite(self.state):
                 raise self._guard("a parameter or statistic is not finite", self.step)
-            cost = self._evaluate() if evaluates else None
+            cost = self._evaluate() if evaluates and self.writes else None
+            if evaluates:
+                cost = processes.of_first(cost)
             if saves or cost is not None:
                 self.checkpoints.save(self.state, cost)
-            if ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"]):
+            if self.writes and (ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"])):
                 self._draw_samples()
                 pictures.save_curves(self.history, self.workdir / "curves.png")
 
     def _evaluate(self) -> float | None:
         """Logs the scores; returns what the best checkpoint has least of, where the recipe wants that kept."""
-        scores, protocol = self.evaluator(self.sampler, self.state.average)
+        scores, protocol = self.evaluator(self.sampler, on_one_device(self.state.average))
         scalars = {f"eval/{name}": value for name, value in scores.items()}
         line = {"step": self.step, "kimg": self.kimg, "seconds": round(self.clock.seconds, 3), **scalars}
         workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
@@ -249,7 +275,8 @@ class _Run:
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]
-        drawn = rows_of_samples(self.sampler, self.state.average, seed, self.dataset.class_names, conditional)
+        average = on_one_device(self.state.average)
+        drawn = rows_of_samples(self.sampler, average, seed, self.dataset.class_names, conditional)
         picture = pictures.grid(*drawn)
         whole = self.recipe["train"]["sample_kimg"] >= 1
         name = f"kimg_{self.kimg:06.0f}.png" if whole else f"kimg_{self.kimg:010.3f}.png"

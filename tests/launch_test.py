@@ -75,7 +75,7 @@ def test_a_dry_run_prints_the_very_lines_and_runs_none(tmp_path):
     *lines, last = done.stdout.splitlines()
     assert "\n".join([*lines, ""]) == DRY
     *words, command, zone, project = shlex.split(last)
-    assert words == "gcloud compute tpus tpu-vm ssh gan --worker=all".split() and (zone, project) == tuple(
+    assert words == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "gan", "--worker=all"] and (zone, project) == tuple(
         WHERE.split()
     )
     # What the worker's shell makes of it is what was typed here.
