@@ -34,6 +34,8 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None or not flags.workdir:
         raise UsageError("both --config=FILE and --workdir=FOLDER are needed (see cgan train --help)")
+    if "://" in flags.workdir:
+        raise UsageError(f"--workdir={flags.workdir} must be a folder; mount the bucket and give where it is mounted")
     recipe = recipe_flags.given(flags)
     from cgan_jax import compilation_cache, processes
     from cgan_jax.train import train_and_evaluate
