@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from cgan_jax import datasets, replica, throughput
+from cgan_jax import datasets, feeding, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step
 from cgan_jax.data import Data, draw, on_host
@@ -42,8 +42,11 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm, mesh, per_call = build(recipe, spec), make_mesh(), steps_per_call(recipe)
     state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
-    data = replicate(on_host(dataset.images, dataset.labels), mesh)
-    over_devices = functools.partial(distribute, mesh=mesh, parallelism=recipe["train"]["parallelism"])
+    placement = "replicated" if recipe["dataset"]["placement"] == "stream" else recipe["dataset"]["placement"]
+    data = feeding.place(placement, on_host(dataset.images, dataset.labels), mesh)
+    over_devices = functools.partial(
+        distribute, mesh=mesh, parallelism=recipe["train"]["parallelism"], data_spec=feeding.SPECS[placement]
+    )
 
     call = over_devices(functools.partial(train_steps, algorithm, per_call))
     images = per_call * images_per_step(recipe)
@@ -51,7 +54,7 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
     sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
     seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls)
     return {
-        "data": source,
+        "data": f"{source}, {placement}",
         **_machine(),
         "parallelism": recipe["train"]["parallelism"],
         "steps_per_call": per_call,

@@ -17,6 +17,7 @@ from jax.sharding import Sharding
 
 from cgan_jax import integrity
 from cgan_jax.errors import UsageError
+from cgan_jax.processes import is_first
 from cgan_jax.progress import say
 from cgan_jax.train_state import TrainState, Tree
 
@@ -48,7 +49,7 @@ class Checkpoints:
                 read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
             )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
-        if not read_only and _is_first():
+        if not read_only and is_first():
             for path in self._folder.glob(f"*{_DISCARDED}"):
                 shutil.rmtree(path)
 
@@ -78,7 +79,7 @@ class Checkpoints:
         """Notes what the checkpoint at `step` costs; that of the least cost is kept besides the latest."""
         self.wait()
         manifest = integrity.read(self._workdir, step)
-        if manifest is not None and _is_first():
+        if manifest is not None and is_first():
             integrity.write(self._workdir, step, manifest._replace(cost=float(cost)))
         self._discard_older()
 
@@ -120,7 +121,7 @@ class Checkpoints:
         """Moves steps and their manifests to `set_aside/`: orbax saves nothing at or below a step that it sees."""
         if not steps:
             return
-        if _is_first():
+        if is_first():
             (self._workdir / ASIDE).mkdir(exist_ok=True)
             for step in steps:
                 target = self._workdir / ASIDE / str(step)
@@ -190,7 +191,7 @@ class Checkpoints:
     def _seal(self, step: int) -> None:
         """In a thread of its own: writes the manifest of a step once its files are there."""
         self._manager.wait_until_finished()
-        if _is_first():
+        if is_first():
             integrity.write(self._workdir, step, integrity.Manifest(integrity.measure(self._folder / str(step))))
 
     def _discard_older(self) -> None:
@@ -202,7 +203,7 @@ class Checkpoints:
         if len(sealed) <= self._max_to_keep:
             return
         gone = [step for step in steps if step < sealed[-self._max_to_keep] and step != best]
-        if gone and _is_first():
+        if gone and is_first():
             for step in gone:
                 # Renamed first, so that a kill leaves no part of a step that looks like a damaged one.
                 path = self._folder / f"{step}{_DISCARDED}"
@@ -286,11 +287,6 @@ def join(average: dict[str, Tree], rest: TrainState) -> TrainState:
 
 def _laid_out(shapes: Any, sharding: Sharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-
-
-def _is_first() -> bool:
-    """Whether this process is the one that moves, deletes and writes manifests."""
-    return jax.process_index() == 0
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:

@@ -2,6 +2,9 @@
 
 Sample s of the endless stream is image number shuffled(s mod N) of epoch s div N. The shuffle is a keyed bijection
 computed for single indices: no permutation is stored or has to be restored, and every image comes once an epoch.
+
+The images of these numbers may lie whole on every device (Data), split over the devices (Share), or on the host, which
+then sends those that the next call draws (Window). All three give the same batches.
 """
 
 from typing import NamedTuple
@@ -17,9 +20,29 @@ _ROUNDS = 6
 
 
 class Data(NamedTuple):
-    """A labelled dataset as arrays: images uint8 [N, H, W, C], labels int32 [N]."""
+    """A whole labelled dataset as arrays: images uint8 [N, H, W, C], labels int32 [N]."""
 
     images: jax.Array
+    labels: jax.Array
+
+
+class Share(NamedTuple):
+    """A dataset split over the replicas, of which each holds n consecutive images: the last one some of the first ones
+    again where they do not come out even. uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; all labels int32 [N].
+    """
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class Window(NamedTuple):
+    """The m images that a replica draws in one call, sorted by their row in the dataset, where one may come twice.
+
+    images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; all labels of the dataset int32 [N].
+    """
+
+    images: jax.Array
+    rows: jax.Array
     labels: jax.Array
 
 
@@ -72,11 +95,41 @@ def to_uint8(images: jax.Array) -> jax.Array:
     return jnp.clip(jnp.round(images.astype(jnp.float32) * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
 
 
-def draw(data: Data, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
+def fetched(data: Data | Share | Window, wanted: jax.Array) -> jax.Array:
+    """The images of the dataset's rows `wanted` int32 [n], wherever they lie, float32 [n, H, W, C] in [-1, 1]."""
+    if isinstance(data, Data):
+        return normalized(data.images[wanted])
+    images = data.images.reshape(-1, *data.images.shape[-3:])
+    if isinstance(data, Share):
+        return normalized(_exchanged(images, wanted))
+    held = data.rows.reshape(-1)
+    places = jnp.searchsorted(held, wanted)
+    # Rather than another image NaN, which ends the run.
+    return jnp.where((held[places] == wanted)[:, None, None, None], normalized(images[places]), jnp.nan)
+
+
+def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Every replica's `wanted` rows of a dataset of which it holds `images` [n, ...]; uint8.
+
+    Every replica puts the images that it holds of the whole batch into their places, zeros into the others, and the sum
+    is scattered: what a batch has in bytes is sent about once, as uint8, beside gradients of four bytes a parameter.
+    """
+    everyones = replica.gathered(wanted)
+    holder, place = everyones // images.shape[0], everyones % images.shape[0]
+    is_here = (holder == replica.index())[:, None, None, None]
+    return replica.own_part_of_sum(jnp.where(is_here, images[place], jnp.uint8(0)))
+
+
+def order_key(key: jax.Array) -> jax.Array:
+    """Of the key that `draw` is given the part that orders the images."""
+    return jax.random.split(key)[0]
+
+
+def draw(data: Data | Share | Window, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
     """This replica's share of global batch `batch_index`, images in [-1, 1]; `flip` mirrors half of them."""
-    order_key, flip_key = jax.random.split(key)
-    chosen = rows(order_key, batch_index, batch_size, data.labels.shape[0])
-    images = normalized(data.images[chosen])
+    flip_key = jax.random.split(key)[1]
+    chosen = rows(order_key(key), batch_index, batch_size, data.labels.shape[0])
+    images = fetched(data, chosen)
     if flip:
         keys = replica.sample_keys(jax.random.fold_in(flip_key, batch_index), images.shape[0])
         mirrored = jax.vmap(jax.random.bernoulli)(keys)
@@ -84,7 +137,7 @@ def draw(data: Data, key: jax.Array, batch_index: jax.Array, batch_size: int, fl
     return Batch(images, data.labels[chosen])
 
 
-def draw_labels(data: Data, keys: jax.Array) -> jax.Array:
+def draw_labels(data: Data | Share | Window, keys: jax.Array) -> jax.Array:
     """One label per key, as frequent as in the dataset, int32 [N]."""
     n = data.labels.shape[0]
     return data.labels[jax.vmap(lambda key: jax.random.randint(key, (), 0, n))(keys)]

@@ -231,8 +231,8 @@ def verdicts_of(sampler: Sampler, images: np.ndarray, labels: np.ndarray) -> np.
 
 
 def in_batches(function: Callable, variables: Tree, arrays: tuple[np.ndarray, ...], what: str) -> list[np.ndarray]:
-    """`function(variables, *arrays)`, a sequence of arrays [N, ...], in batches by all devices, each row once."""
-    mesh, total = make_mesh(), len(arrays[0])
+    """`function(variables, *arrays)`, a sequence of arrays [N, ...], in batches by this process's devices."""
+    mesh, total = make_mesh(jax.local_devices()), len(arrays[0])
     mapped = per_sample(lambda variables, parts: function(variables, *parts), mesh)
     size = min(_BATCH_PER_DEVICE, -(-total // mesh.size)) * mesh.size
     variables, found = jax.device_put(variables, replicated(mesh)), []

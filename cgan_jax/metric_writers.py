@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from cgan_jax.processes import is_first
+
 
 class MetricWriter(Protocol):
     """The part of clu.metric_writers.MetricWriter that training uses."""
@@ -39,8 +41,11 @@ def has_tensorflow() -> bool:
 
 
 def make_writer(workdir: Path) -> MetricWriter:
-    """The writer of a run's event files, which are created once there is something to write."""
-    return Deferred(lambda: _make_writer(workdir))
+    """The writer of a run's event files, which are created once there is something to write.
+
+    Of several processes the first writes them, the others none.
+    """
+    return Deferred(lambda: _make_writer(workdir)) if is_first() else NoWriter()
 
 
 class Deferred:
@@ -83,6 +88,28 @@ def make_hooks(writer: MetricWriter, workdir: Path, total_steps: int, profile: b
     if profile:
         hooks.append(periodic_actions.Profile(logdir=str(workdir), num_profile_steps=5, profile_duration_ms=0))
     return hooks
+
+
+class NoWriter:
+    """Writes nothing."""
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        pass
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        pass
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        pass
+
+    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class EventFileWriter:

@@ -41,12 +41,13 @@ def counted(batches: Iterable[Sized], total: int, what: str) -> Iterator[Sized]:
 class TrainingProgress:
     """Shows how far a run is, how fast it goes, what its losses are, and how long it will take."""
 
-    def __init__(self, done_kimg: float, total_kimg: float, images_per_epoch: int):
+    def __init__(self, done_kimg: float, total_kimg: float, images_per_epoch: int, shown: bool = True):
+        """Without `shown` there is no bar: another process has it."""
         self._total_kimg = total_kimg
         self._images_per_epoch = images_per_epoch
         layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} kimg{postfix}"
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and shown:
             self._bar = tqdm(total=total_kimg, initial=done_kimg, bar_format=layout, dynamic_ncols=True)
 
     def advance(self, step: int, kimg: float) -> None:

@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "image_size": _COUNT,
         "conditional": Value(bool),
         "flip": Value(bool),
+        "placement": Value(str, choices=("replicated", "sharded", "stream"), may_change=True),
     },
     "g_optimizer": _OPTIMIZER,
     "d_optimizer": _OPTIMIZER,

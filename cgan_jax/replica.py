@@ -45,6 +45,16 @@ def mean(tree: Tree) -> Tree:
     )
 
 
+def gathered(x: jax.Array) -> jax.Array:
+    """The arrays [n, ...] of all replicas one after the other, [replicas * n, ...], the same on each."""
+    return lax.all_gather(x, AXIS, tiled=True) if is_mapped() else x
+
+
+def own_part_of_sum(x: jax.Array) -> jax.Array:
+    """Of the sum over all replicas of arrays [replicas * n, ...] the n rows that are this one's, [n, ...]."""
+    return lax.psum_scatter(x, AXIS, scatter_dimension=0, tiled=True) if is_mapped() else x
+
+
 def varying(tree: Tree) -> Tree:
     """Marks replicated arrays as each replica's own, to be differentiated by its own loss.
 

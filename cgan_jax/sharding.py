@@ -9,6 +9,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from cgan_jax.replica import AXIS
 
 PARALLELISMS = ("shard_map", "pmap")
+WHOLE, PARTS = PartitionSpec(), PartitionSpec(AXIS)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -20,7 +21,7 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device of the mesh holds the whole array."""
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(mesh, WHOLE)
 
 
 def replicate(tree, mesh: Mesh):
@@ -28,26 +29,69 @@ def replicate(tree, mesh: Mesh):
     return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
 
 
-def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map") -> Callable:
-    """The compiled step over a mesh: (state, data) -> (state, scalars), all of them replicated, the state donated.
+def over_all(tree, mesh: Mesh):
+    """Arrays that this process has whole on each of its devices, and every other process too, as ones of the mesh."""
+    if mesh.local_mesh.size == mesh.size or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree)):
+        return tree
+    sharding = replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_single_device_arrays(
+            x.shape, sharding, [shard.data for shard in x.addressable_shards]
+        ),
+        tree,
+    )
 
-    `step` describes one replica and returns values that are the same on every one.
+
+def on_one_device(tree):
+    """A replicated tree as this process's first device has it: to be read there without the other processes."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def in_parts(shape: tuple[int, ...], part: Callable[[slice], np.ndarray], mesh: Mesh) -> jax.Array:
+    """An array of which every device has its share of the first axis; `part` makes those of this process."""
+    return jax.make_array_from_callback(shape, NamedSharding(mesh, PARTS), lambda place: part(place[0]))
+
+
+def own_parts(tree, spec, mesh: Mesh):
+    """Of arrays over the mesh what this process has, as pmap takes it: what is in parts, without the other parts."""
+    if mesh.local_mesh.size == mesh.size:
+        return tree
+    local = NamedSharding(mesh.local_mesh, PARTS)
+
+    def own(spec: PartitionSpec, x: jax.Array) -> jax.Array:
+        if spec == WHOLE or isinstance(x, jax.core.Tracer):
+            return x
+        shards = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays((len(shards), *x.shape[1:]), local, shards)
+
+    return jax.tree.map(lambda spec, x: jax.tree.map(lambda leaf: own(spec, leaf), x), spec, tree, is_leaf=_is_spec)
+
+
+def _is_spec(x) -> bool:
+    return isinstance(x, PartitionSpec)
+
+
+def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map", data_spec=WHOLE) -> Callable:
+    """The compiled step over a mesh: (state, data) -> (state, scalars), replicated, the state donated.
+
+    `step` describes one replica and returns values that are the same on every one. The data are replicated too, but
+    for what `data_spec`, a tree above them, has in PARTS: of that a replica sees its share of the first axis.
     """
     if parallelism == "pmap":
         devices = list(mesh.devices.flat)
+        axes = jax.tree.map(lambda spec: None if spec == WHOLE else 0, data_spec, is_leaf=_is_spec)
         mapped = jax.pmap(
             lambda state, data, _: step(state, data),
             AXIS,
-            in_axes=(None, None, 0),
+            in_axes=(None, axes, 0),
             out_axes=(None, None),
             devices=devices,
             donate_argnums=0,
         )
         # pmap insists on one argument with a part for each local device.
         places = np.arange(mesh.local_mesh.size)
-        return lambda state, data: mapped(state, data, places)
-    spec = PartitionSpec()
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(spec, spec), out_specs=(spec, spec))
+        return lambda state, data: over_all(mapped(state, own_parts(data, data_spec, mesh), places), mesh)
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=(WHOLE, data_spec), out_specs=(WHOLE, WHOLE))
     return jax.jit(mapped, donate_argnums=0)
 
 
@@ -56,5 +100,4 @@ def per_sample(function: Callable, mesh: Mesh) -> Callable:
 
     For functions in which samples do not meet. N must be a multiple of the number of devices.
     """
-    share = PartitionSpec(AXIS)
-    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(PartitionSpec(), share), out_specs=share))
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(WHOLE, PARTS), out_specs=PARTS))

@@ -84,11 +84,12 @@ def ceiling(mesh: Mesh) -> float:
     """FLOP/s of a large float32 matrix product on all devices of the mesh at once, the best of several.
 
     Takes well under a second. The product has the precision that layers have, which on accelerators is not always the
-    full one: what is reached is compared with what could be.
+    full one: what is reached is compared with what could be. Of several processes each measures its own devices, since
+    they need not settle on one size.
     """
     size = _SMALLEST
     while True:
-        seconds = min(_product_seconds(mesh, size))
+        seconds = min(_product_seconds(mesh.local_mesh, size))
         if seconds >= _LONG_ENOUGH or size >= _LARGEST:
             return 2 * size**3 * mesh.size / seconds
         size *= 2

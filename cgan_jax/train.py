@@ -16,18 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, guards, pictures, replica, throughput
+from cgan_jax import datasets, feeding, guards, pictures, processes, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
 from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.data import on_host
+from cgan_jax.data import Data
 from cgan_jax.errors import GuardError, Interrupted
 from cgan_jax.evaluation import Evaluator
 from cgan_jax.metric_writers import make_hooks, make_writer
 from cgan_jax.progress import Clock, TrainingProgress, duration
 from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
-from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
+from cgan_jax.sharding import distribute, make_mesh, on_one_device, replicate, replicated
 from cgan_jax.signals import StopRequest
 from cgan_jax.train_state import TrainState, create
 from cgan_jax.train_step import train_steps
@@ -44,20 +44,21 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a guard of the recipe
     stops the run; Interrupted, with the state saved, after SIGINT or SIGTERM.
     """
-    recipes.check(recipe)
-    recipes.check_devices(recipe, jax.device_count())
     with StopRequest() as stop, contextlib.ExitStack() as held:
-        with stop.at_once("stopped before training began; run the same command again"):
-            dataset = load_dataset(recipe)
-            prepared = prepare(recipe, dataset)
-            spec = prepared.spec
-            info = workdirs.RunInfo(recipe, spec.channels, list(dataset.class_names), len(dataset.labels))
-            held.enter_context(workdirs.locked(workdir))
-            if (workdir / workdirs.CONFIG).exists():
-                started = workdirs.read_info(workdir)
-                recipes.check_same_run(started.recipe, recipe, str(workdir))
-                workdirs.check_same_dataset(started, info, workdir)
-                recipes.warn_of_schedules(started.recipe, recipe)
+        with _at_once(stop, "stopped before training began; run the same command again"):
+            with processes.together():
+                recipes.check(recipe)
+                recipes.check_devices(recipe, jax.device_count())
+                dataset = load_dataset(recipe)
+                prepared = prepare(recipe, dataset)
+                info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
+                if processes.is_first():
+                    held.enter_context(workdirs.locked(workdir))
+                if (workdir / workdirs.CONFIG).exists():
+                    started = workdirs.read_info(workdir)
+                    recipes.check_same_run(started.recipe, recipe, str(workdir))
+                    workdirs.check_same_dataset(started, info, workdir)
+                    recipes.warn_of_schedules(started.recipe, recipe)
             run = _Run(info, workdir, dataset, prepared)
             held.callback(run.close)
         run.train(stop, profile)
@@ -97,20 +98,24 @@ class _Run:
         self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
         self.mesh = make_mesh()
         self.checkpoints = Checkpoints(workdir, self.recipe["checkpoint"]["max_to_keep"])
+        self.writes, self.rollbacks = processes.is_first(), guards.rollbacks(workdir)
         self._restore()
-        self.data = replicate(on_host(dataset.images, dataset.labels), self.mesh)
         self.sampler = make_sampler(self.algorithm.generator)
-        workdirs.write_info(workdir, info)
-        self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)
+        if self.writes:
+            workdirs.write_info(workdir, info)
+        self.progress = TrainingProgress(
+            self.kimg, self.total_steps * self.kimg_per_step, info.num_images, shown=self.writes
+        )
         self.progress.say(
             f"{'resuming at' if self.step else 'starting from'} step {self.step} of {self.total_steps},"
             f" {self.kimg:.1f} kimg,"
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
         self.writer = make_writer(workdir)
-        if not self.step:
+        if not self.step and self.writes:
             self._describe()
-        self.began = False
+        self.began, self.fastest = False, 0.0
+        self.feed, self.any_process = (_ for _ in ()), processes.AnyProcess(self.mesh)
 
     @property
     def kimg(self) -> float:
@@ -120,11 +125,9 @@ class _Run:
     def train(self, stop: StopRequest, profile: bool) -> None:
         """To the end, by way of as many rollbacks as the recipe allows."""
         per_call, parallelism = steps_per_call(self.recipe), self.recipe["train"]["parallelism"]
-        call = distribute(functools.partial(train_steps, self.algorithm, per_call), self.mesh, parallelism)
+        steps = functools.partial(train_steps, self.algorithm, per_call)
+        call = distribute(steps, self.mesh, parallelism, feeding.SPECS[self.recipe["dataset"]["placement"]])
         hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
-        if self.step < self.total_steps:
-            rate = throughput.calls_per_sec_at_ceiling(call, self.state, self.data, self.mesh)
-            self.fastest = rate * per_call * images_per_step(self.recipe)
         guard = self.recipe["guard"]
         with Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"]) as self.watchdog:
             while True:
@@ -141,11 +144,18 @@ class _Run:
     def _go_on(self, call: Callable, per_call: int, hooks: list[Callable[[int], None]], stop: StopRequest) -> None:
         """The loop. Raises Interrupted, with the state saved, and GuardError."""
         pending: list[Callable[[], None]] = []
-        if self._lacks_evaluation(per_call):
+        if processes.of_first(float(self._lacks_evaluation(per_call))):
             self._evaluate(stop)
+        if self.step >= self.total_steps:
+            return
+        data = self._feed_from_here(per_call)
+        if not self.fastest:
+            rate = throughput.calls_per_sec_at_ceiling(call, self.state, data, self.mesh)
+            self.fastest = rate * per_call * images_per_step(self.recipe)
         while self.step < self.total_steps:
             before = self.kimg
-            self.state, scalars = call(self.state, self.data) if self.began else self._first(call, stop)
+            self.state, scalars = call(self.state, data) if self.began else self._first(call, data, stop)
+            data = next(self.feed)
             self.step += per_call
             _drain(pending)
             self.watchdog.beat(self.step - per_call)
@@ -153,7 +163,8 @@ class _Run:
             pending.append(functools.partial(self._record, self.step, before, scalars))
             for hook in hooks:
                 hook(self.step)
-            stopping = stop.requested  # read once: a request during maintenance is granted after the next call
+            # Asked once: a request during maintenance is granted after the next call.
+            stopping = self.any_process(stop.requested)
             ends = stopping or self.step >= self.total_steps
             train, checkpoint = self.recipe["train"], self.recipe["checkpoint"]
             if (
@@ -169,20 +180,29 @@ class _Run:
     def close(self) -> None:
         """Waits for what is being written."""
         self.progress.close()
+        self.feed.close()
         self.writer.close()
         self.checkpoints.close()
+
+    def _feed_from_here(self, per_call: int) -> Any:
+        """Begins the data of the calls from this step on, and returns those of the first."""
+        self.feed.close()
+        data, placement = Data(self.dataset.images, self.dataset.labels), self.recipe["dataset"]["placement"]
+        self.feed = feeding.feed(placement, data, self.mesh, self.algorithm, self.state.key, per_call, self.step)
+        return next(self.feed)
 
     def _restore(self) -> None:
         """The state of the newest checkpoint that is what was saved, or the first one; and the logs up to it."""
         state = self.checkpoints.restore_newest(self.shapes, replicated(self.mesh))
         if state is None:
             state = replicate(create_quickly(self.algorithm, self.spec, self.recipe["seed"]), self.mesh)
-        self.step, self.rollbacks = int(state.step), guards.rollbacks(self.workdir)
+        self.step = int(state.step)
         if fold := guards.folds(self.rollbacks, self.step):
             state = state.replace(key=jax.random.fold_in(state.key, fold))
         self.state = state
-        self.history = workdirs.forget_metrics_after(self.workdir, self.step)
-        self.evaluations = workdirs.forget_metrics_after(self.workdir, self.step, workdirs.EVALUATIONS)
+        lines_until = workdirs.forget_metrics_after if self.writes else workdirs.read_metrics_until
+        self.history = lines_until(self.workdir, self.step)
+        self.evaluations = lines_until(self.workdir, self.step, workdirs.EVALUATIONS)
         self.clock = Clock(self.history, self.kimg)
 
     def _roll_back(self, error: GuardError) -> None:
@@ -195,7 +215,10 @@ class _Run:
         good = [step for step in steps if error.good_until is None or step <= error.good_until] or steps[:1] or [0]
         # Set aside before it is noted: a kill in between leaves a run that comes to the same trouble again.
         self.checkpoints.set_aside([step for step in steps if step > good[-1]])
-        guards.remember_rollback(self.workdir, self.step, self.kimg, good[-1], str(error))
+        went_back = {"step": self.step, "kimg": self.kimg, "to": good[-1], "why": str(error)}
+        if self.writes:
+            guards.remember_rollback(self.workdir, **went_back)
+        self.rollbacks.append(went_back)
         self.progress.say(
             f"guard: {error}; rollback {count + 1} of at most {guard['max_rollbacks']}"
             f" to step {good[-1]}, with a new key"
@@ -215,10 +238,10 @@ class _Run:
         pictures.save(real, self.workdir / "samples" / "real.png")
         self._draw_samples()
 
-    def _first(self, call: Callable, stop: StopRequest) -> tuple[TrainState, dict[str, jax.Array]]:
+    def _first(self, call: Callable, data: Any, stop: StopRequest) -> tuple[TrainState, dict[str, jax.Array]]:
         """The first call, most of which is compilation; once it is done, the clock starts."""
-        with stop.at_once(f"stopped before a step was taken from {self.step}; run the same command again to go on"):
-            state, scalars = jax.block_until_ready(call(self.state, self.data))
+        with _at_once(stop, f"stopped before a step was taken from {self.step}; run the same command again to go on"):
+            state, scalars = jax.block_until_ready(call(self.state, data))
         self.began = True
         self.progress.say(f"first call done {time.perf_counter() - _STARTED:.1f} s after the start")
         self.clock.start(round(int(state.step) * self.kimg_per_step, 6))
@@ -244,7 +267,8 @@ class _Run:
         if self.rollbacks:
             means["guard/rollbacks"] = len(self.rollbacks)
         line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
-        workdirs.append_metrics(self.workdir, line)
+        if self.writes:
+            workdirs.append_metrics(self.workdir, line)
         self.history.append(line)
         self.writer.write_scalars(step, means)
         self.progress.report(step, kimg, means)
@@ -272,7 +296,7 @@ class _Run:
                 if not is_finite(self.state):
                     raise self._guard("a parameter or statistic is not finite", self.step)
                 self.checkpoints.save(self.state)
-            if ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"]):
+            if self.writes and (ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"])):
                 self._draw_samples()
                 pictures.save_curves(self.history, self.workdir / "curves.png")
             if evaluates:
@@ -290,12 +314,27 @@ class _Run:
         return self.step > 0 and self._evaluates(before) and not evaluated
 
     def _evaluate(self, stop: StopRequest) -> None:
-        """Logs the scores, and notes what the checkpoint is worth where the recipe wants the best one kept."""
-        with stop.at_once(f"stopped in an evaluation, saved at step {self.step}; run the same command again to go on"):
-            scores, protocol = self.evaluator(self.sampler, self.state.average)
-        cost = self.evaluator.cost(scores)
+        """Notes what the checkpoint is worth where the recipe wants the best one kept; GuardError for a collapse."""
+        cost, trouble = None, None
+        if self.writes:
+            cost = self._score(stop)
+            try:
+                guards.check_evaluations(self.evaluations, self.recipe["guard"]["collapse"], self.spec.num_classes)
+            except GuardError as error:
+                trouble = error
+        cost = processes.of_first(cost)
         if cost is not None:
             self.checkpoints.rate(self.step, cost)
+        good_until = processes.of_first(None if trouble is None else float(trouble.good_until))
+        if good_until is not None:
+            raise trouble or GuardError("the first process found a collapse", good_until=int(good_until))
+
+    def _score(self, stop: StopRequest) -> float | None:
+        """Logs the scores; returns what the best checkpoint has least of, where the recipe wants that kept."""
+        with _at_once(
+            stop, f"stopped in an evaluation, saved at step {self.step}; run the same command again to go on"
+        ):
+            scores, protocol = self.evaluator(self.sampler, on_one_device(self.state.average))
         scalars = {f"eval/{name}": value for name, value in scores.items()}
         line = {"step": self.step, "kimg": self.kimg, "seconds": round(self.clock.seconds, 3), **scalars}
         workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
@@ -303,17 +342,22 @@ class _Run:
         self.writer.write_scalars(self.step, scalars)
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
         self.progress.say(f"evaluated at {self.kimg:.1f} kimg: {told}")
-        share, classes = self.recipe["guard"]["collapse"], self.spec.num_classes
-        guards.check_evaluations(self.evaluations, share, classes)
+        return self.evaluator.cost(scores)
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]
-        drawn = rows_of_samples(self.sampler, self.state.average, seed, self.dataset.class_names, conditional)
+        average = on_one_device(self.state.average)
+        drawn = rows_of_samples(self.sampler, average, seed, self.dataset.class_names, conditional)
         picture = pictures.grid(*drawn)
         whole = self.recipe["train"]["sample_kimg"] >= 1
         name = f"kimg_{self.kimg:06.0f}.png" if whole else f"kimg_{self.kimg:010.3f}.png"
         pictures.save(picture, self.workdir / "samples" / name)
         self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
+
+
+def _at_once(stop: StopRequest, farewell: str) -> contextlib.AbstractContextManager:
+    """`stop.at_once`, where there is one process: one of several that left would be waited for in vain."""
+    return stop.at_once(farewell) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
 def steps_per_call(recipe: dict[str, Any]) -> int:

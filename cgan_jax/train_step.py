@@ -85,7 +85,7 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple
     local_size = algorithm.g_batch_size // replica.count()
     dropout, key = _key(state, Purpose.G_DROPOUT, state.step), _key(state, Purpose.G_TERMS, state.step)
     batches = {}
-    if any("real" in listed.term.reads + listed.term.images for listed in algorithm.g_terms):
+    if g_draws_real(algorithm):
         batches["real"] = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
         labels = batches["real"].labels
     else:
@@ -117,6 +117,11 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple
         memory={**state.memory, "g": memory},
     )
     return state, scalars
+
+
+def g_draws_real(algorithm: Algorithm) -> bool:
+    """Whether the generator's update draws a real batch: where one of its terms reads it."""
+    return any("real" in listed.term.reads + listed.term.images for listed in algorithm.g_terms)
 
 
 def train_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:

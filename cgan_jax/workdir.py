@@ -99,9 +99,14 @@ def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
     return lines
 
 
+def read_metrics_until(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
+    """As `read_metrics`, the lines up to a step."""
+    return [line for line in read_metrics(workdir, log) if line["step"] <= step]
+
+
 def forget_metrics_after(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
     """Drops the lines that a resumed run is about to write again, and returns the others."""
-    kept = [line for line in read_metrics(workdir, log) if line["step"] <= step]
+    kept = read_metrics_until(workdir, step, log)
     if (workdir / log).exists():
         write_whole(workdir / log, "".join(json.dumps(line) + "\n" for line in kept))
     return kept

@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
                 "image_size": 32,
                 "conditional": True,
                 "flip": True,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 100, "width": 128, "embedding_dim": 50, "output_kernel_size": 8},
             "discriminator": {"width": 128, "embedding_dim": 50, "dropout": 0.4},

@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
                 "image_size": 32,
                 "conditional": True,
                 "flip": False,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 100, "width": 64, "embedding_dim": 50, "kernel_size": 7, "skips": False},
             "discriminator": {"width": 64, "embedding_dim": 50, "kernel_size": 5, "dropout": 0.4, "skips": False},

@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
                 "image_size": 32,
                 "conditional": False,
                 "flip": False,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 128, "width": 128, "embedding_dim": 50, "output_kernel_size": 8},
             "discriminator": {"width": 128, "embedding_dim": 50, "dropout": 0.0},

@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
                 "image_size": 32,
                 "conditional": True,
                 "flip": False,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 32, "width": 32, "embedding_dim": 16, "output_kernel_size": 4},
             "discriminator": {"width": 32, "embedding_dim": 16, "dropout": 0.3},

@@ -70,6 +70,7 @@ def small_recipe() -> dict:
                 "image_size": 8,
                 "conditional": True,
                 "flip": False,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 4, "width": 4, "embedding_dim": 3, "output_kernel_size": 4},
             "discriminator": {"width": 4, "embedding_dim": 3, "dropout": 0.3},

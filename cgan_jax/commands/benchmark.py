@@ -7,6 +7,7 @@ Times the very call that training makes, on the recipe's data (on made-up images
 prepared, which it says), after a warm-up: medians and quartiles. Nothing is written. Operations are counted twice:
 those that the layers ask for, and those that XLA counts in the program it made (loops once, nothing of what it hands to
 libraries). The ceiling is a large float32 matrix product in the same run. Compilation takes nothing from the cache.
+Images that the recipe streams are replicated for it.
 The parts of a step are compiled apart, each player's with its own data, and need not sum to the whole.
 """
 

@@ -5,7 +5,8 @@
 
 Every value of the recipe can be overridden by --config.section.field=value; a loss that it does not list is added
 whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". The same command again resumes the run exactly. Ctrl-C
-saves and ends with exit code 75.
+saves and ends with exit code 75. On several hosts every one runs the same command, in a workdir that all of them see;
+on TPU slices and under Slurm they find each other, elsewhere the last three flags say how (see launch/README.md).
 """
 
 from pathlib import Path
@@ -23,15 +24,23 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
     )
     absl_flags.DEFINE_bool("profile", False, "Write a profile of a few steps for TensorBoard.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT at which process 0 is found by the others.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer("num_processes", None, "Processes in all; 1 looks for no others.", flag_values=flags)
+    absl_flags.DEFINE_integer("process_id", None, "This process's number, from 0.", flag_values=flags)
 
 
 def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None or not flags.workdir:
         raise UsageError("both --config=FILE and --workdir=FOLDER are needed (see cgan train --help)")
+    if "://" in flags.workdir:
+        raise UsageError(f"--workdir={flags.workdir} must be a folder; mount the bucket and give where it is mounted")
     recipe = recipe_flags.given(flags)
-    from cgan_jax import compilation_cache
+    from cgan_jax import compilation_cache, processes
     from cgan_jax.train import train_and_evaluate
 
-    if flags.cache:
-        compilation_cache.enable()
-    train_and_evaluate(recipe, Path(flags.workdir), profile=flags.profile)
+    with processes.joined(flags.coordinator_address, flags.num_processes, flags.process_id):
+        if flags.cache:
+            compilation_cache.enable()
+        train_and_evaluate(recipe, Path(flags.workdir), profile=flags.profile)

@@ -1,0 +1,253 @@
+"""What a step costs on more devices: measured on simulated ones, and predicted on paper for machines nobody here has.
+
+    python -m benchmarks.scaling measure [--config=configs/digits.py] [--calls=20] [override ...]
+    python -m benchmarks.scaling predict
+
+`measure` runs a process for each number of simulated devices (1, 2, 4, 8), and a pair of processes of two devices, all
+on the same cores: no device is faster for there being more, so what grows is the cost of being many. The share of the
+collectives is the time of a mean over the replicas of what one step averages, run alone, against the whole step.
+
+`predict` counts a step's arithmetic and what it averages over the replicas in the traced program of each recipe.
+"""
+
+import argparse
+import functools
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICES = (1, 2, 4, 8)
+FLOATS = 4  # bytes
+SHARE_OF_PEAK = 0.3  # of a chip's peak that these layers are taken to reach, at the recipe's own batch
+LEAST_BATCH = 8  # images a chip, below which a smaller batch is taken to save no time
+
+
+class Machine(NamedTuple):
+    """Published numbers of one kind of chip, and how many of them."""
+
+    chips: int
+    peak: float
+    """FLOP/s in bfloat16, in which these chips multiply float32 too unless told otherwise."""
+    link: float
+    """Bytes/s out of a chip: half of what is published as both directions together."""
+    hops: int
+    """Steps from chip to chip and back around that an all-reduce takes one after the other."""
+    hop: float
+    """Seconds of one, assumed."""
+
+
+# v5litepod-8 is 2x4 chips, -64 8x8; v5p-256 has 256 cores in 128 chips, 4x4x8. Around a ring of n an all-reduce takes
+# 2 (n - 1) steps, ring after ring; NCCL's start-up is one step of tens of microseconds.
+MACHINES = {
+    "v5e-8": Machine(8, 197e12, 200e9, 2 * (1 + 3), 1e-6),
+    "v5e-64": Machine(64, 197e12, 200e9, 2 * (7 + 7), 1e-6),
+    "v5p-256": Machine(128, 459e12, 300e9, 2 * (3 + 3 + 7), 1e-6),
+    "8xH200": Machine(8, 494e12, 450e9, 1, 20e-6),  # multiplied as TF32, dense
+}
+
+
+class Cost(NamedTuple):
+    """One train step over all devices."""
+
+    flop: int
+    batch: int
+    """The smaller of the two players' batches."""
+    bytes: int
+    """What a replica averages with the others."""
+    rounds: int
+    """Averages that must follow one another, however they are fused."""
+
+
+def loaded(path: str, overrides: list[str] = ()) -> dict[str, Any]:
+    from absl import flags as absl_flags
+
+    from cgan_jax import recipe_flags
+
+    flags = absl_flags.FlagValues()
+    argv = [f"--config={path}", *overrides]
+    recipe_flags.define(flags, argv)
+    flags(["scaling", *argv])
+    return recipe_flags.given(flags)
+
+
+def cost_of(recipe: dict[str, Any]) -> Cost:
+    """Counted in the program of two replicas, which is traced in shapes alone."""
+    import jax
+    import numpy as np
+
+    from cgan_jax import train_state
+    from cgan_jax.algorithm import ImageSpec, build
+    from cgan_jax.data import Data
+    from cgan_jax.sharding import distribute, make_mesh
+    from cgan_jax.throughput import layer_flop
+    from cgan_jax.train_step import train_steps
+
+    channels = 1 if recipe["dataset"]["name"] in ("digits", "fashion_mnist") else 3
+    spec = ImageSpec(recipe["dataset"]["image_size"], channels, 10)
+    algorithm = build(recipe, spec)
+    state = jax.eval_shape(lambda: train_state.create(algorithm, spec, jax.random.key(0)))
+    size = recipe["dataset"]["image_size"]
+    shape = jax.ShapeDtypeStruct((50_000, size, size, channels), np.uint8)
+    data = Data(shape, jax.ShapeDtypeStruct((50_000,), np.int32))
+    call = distribute(functools.partial(train_steps, algorithm, 1), make_mesh(jax.devices()[:2]))
+    sent, rounds = averages(jax.make_jaxpr(call)(state, data).jaxpr)
+    batch = min(algorithm.batch_size, algorithm.g_batch_size)
+    return Cost(layer_flop(call, state, data), batch, sent, rounds)
+
+
+def averages(jaxpr) -> tuple[int, int]:
+    """(bytes, rounds) of the sums over replicas in a program."""
+    sent, depths = _walked(jaxpr, [0] * len(jaxpr.invars))
+    return sent, max(depths, default=0)
+
+
+def _walked(jaxpr, depths: list[int]) -> tuple[int, list[int]]:
+    """(bytes summed over replicas, how many such sums each output waits for, given how many each input waits for)."""
+    from jax.extend.core import Literal, jaxprs_in_params
+
+    known, sent = dict(zip(jaxpr.invars, depths, strict=True)), 0
+    for equation in jaxpr.eqns:
+        waits = [0 if isinstance(variable, Literal) else known.get(variable, 0) for variable in equation.invars]
+        deepest, inner = max(waits, default=0), list(jaxprs_in_params(equation.params))
+        if equation.primitive.name.startswith(("psum", "all_gather", "reduce_scatter", "pmax")):
+            sent += sum(variable.aval.size * variable.aval.dtype.itemsize for variable in equation.invars)
+            outs = [deepest + 1] * len(equation.outvars)
+        elif len(inner) == 1 and len(inner[0].invars) == len(waits):
+            more, outs = _walked(inner[0], waits)
+            sent += more * equation.params.get("length", 1)
+            added = max(outs, default=0) - deepest
+            outs = [out + max(0, added) * (equation.params.get("length", 1) - 1) for out in outs]
+        else:
+            walked = [_walked(one, [deepest] * len(one.invars)) for one in inner]
+            sent += max((more for more, _ in walked), default=0)
+            outs = [max((max(depth, default=0) for _, depth in walked), default=deepest)] * len(equation.outvars)
+        known.update(zip(equation.outvars, outs, strict=True))
+    return sent, [0 if isinstance(variable, Literal) else known.get(variable, 0) for variable in jaxpr.outvars]
+
+
+def seconds_on(cost: Cost, machine: Machine, batch_per_chip: float) -> tuple[float, float]:
+    """(arithmetic, collectives) of a step in which every chip has `batch_per_chip` images."""
+    images = max(batch_per_chip, LEAST_BATCH)
+    arithmetic = cost.flop / cost.batch * images / (machine.peak * SHARE_OF_PEAK)
+    around = 2 * (machine.chips - 1) / machine.chips * cost.bytes / machine.link
+    return arithmetic, around + cost.rounds * machine.hops * machine.hop
+
+
+def predict() -> None:
+    """Prints what was counted, and the efficiency with the recipe's batch in all and with as much on each chip."""
+    costs = {path.stem: cost_of(loaded(str(path))) for path in sorted((ROOT / "configs").glob("*.py"))}
+    print("| recipe | GFLOP a step | batch | averaged MB a step | rounds |\n|---|---|---|---|---|")
+    for name, cost in costs.items():
+        print(f"| `{name}` | {cost.flop / 1e9:.3g} | {cost.batch} | {cost.bytes / 1e6:.3g} | {cost.rounds} |")
+    heads = " | ".join(MACHINES)
+    print(f"\n| recipe | {heads} |\n|---|{'---|' * len(MACHINES)}")
+    for name, cost in costs.items():
+        cells = []
+        for machine in MACHINES.values():
+            whole, shared = (seconds_on(cost, machine, batch) for batch in (cost.batch, cost.batch / machine.chips))
+            fixed, growing = whole[0] / (machine.chips * sum(shared)), whole[0] / sum(whole)
+            cells.append(f"{100 * fixed:.0f} %, {100 * growing:.0f} %")
+        print(f"| `{name}` | {' | '.join(cells)} |")
+
+
+def work(options: argparse.Namespace) -> None:
+    """One process of a measurement: prints {devices, step, collectives} in seconds, if it is the first."""
+    from cgan_jax import processes
+
+    with processes.joined(options.coordinator_address, options.num_processes, options.process_id):
+        numbers = timed(loaded(options.config, options.overrides), options.calls)
+        if processes.is_first():
+            print("NUMBERS " + json.dumps(numbers), flush=True)
+
+
+def timed(recipe: dict[str, Any], calls: int) -> dict[str, float]:
+    """Medians over `calls` calls of one step, and of one mean over all replicas of what both players average."""
+    import jax
+    import numpy as np
+
+    from cgan_jax import feeding, replica
+    from cgan_jax.algorithm import ImageSpec, build
+    from cgan_jax.data import Data
+    from cgan_jax.sharding import WHOLE, distribute, make_mesh, replicate
+    from cgan_jax.train import create_quickly, load_dataset
+    from cgan_jax.train_step import train_steps
+
+    dataset, mesh = load_dataset(recipe), make_mesh()
+    spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
+    algorithm, placement = build(recipe, spec), recipe["dataset"]["placement"]
+    state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
+    feed = feeding.feed(placement, Data(dataset.images, dataset.labels), mesh, algorithm, state.key, 1, 0)
+    steps = functools.partial(train_steps, algorithm, 1)
+    call = distribute(steps, mesh, recipe["train"]["parallelism"], feeding.SPECS[placement])
+    gradients = replicate((state.d_params, state.g_params), mesh)
+
+    @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=WHOLE, out_specs=WHOLE)
+    def averaged(tree):
+        return replica.mean(replica.varying(tree))
+
+    measured = {"step": [], "collectives": [], "waited": []}
+    for number in range(calls + 2):
+        began = time.perf_counter()
+        data = next(feed)
+        waited = time.perf_counter() - began
+        state, scalars = jax.block_until_ready(call(state, data))
+        middle = time.perf_counter()
+        jax.block_until_ready(averaged(gradients))
+        if number >= 2:
+            measured["step"].append(middle - began)
+            measured["waited"].append(waited)
+            measured["collectives"].append(time.perf_counter() - middle)
+    feed.close()
+    assert all(np.isfinite(jax.device_get(scalar)) for scalar in scalars.values())
+    return {"devices": jax.device_count(), **{name: statistics.median(times) for name, times in measured.items()}}
+
+
+def run(options: argparse.Namespace, processes: int, devices: int) -> dict[str, float]:
+    """What the first of `processes` processes of `devices` devices found."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    line = [sys.executable, "-m", "benchmarks.scaling", "work", f"--config={options.config}"]
+    lines = [[*line, f"--calls={options.calls}", *options.overrides] for _ in range(processes)]
+    if processes > 1:
+        place = [f"--coordinator_address={address}", f"--num_processes={processes}"]
+        lines = [[*line, *place, f"--process_id={number}"] for number, line in enumerate(lines)]
+    running = [subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for line in lines]
+    outputs = [process.communicate()[0] for process in running]
+    (found,) = [line for line in outputs[0].splitlines() if line.startswith("NUMBERS ")]
+    return json.loads(found.removeprefix("NUMBERS "))
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Prints the table."""
+    print("| processes x devices | step | of it collectives | waited for data |\n|---|---|---|---|")
+    for processes, devices in [(1, count) for count in DEVICES] + [(2, 2)]:
+        found = run(options, processes, devices)
+        share = 100 * found["collectives"] / found["step"] if found["devices"] > 1 else 0.0
+        times = f"{1000 * found['step']:.4g} ms | {share:.1f} % | {1000 * found['waited']:.2g} ms"
+        print(f"| {processes} x {devices} | {times} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("measure", "predict", "work"))
+    parser.add_argument("--config", default="configs/digits.py")
+    parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--coordinator_address")
+    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--process_id", type=int)
+    options, options.overrides = parser.parse_known_args()
+    {"measure": lambda: measure(options), "predict": predict, "work": lambda: work(options)}[options.command]()
+
+
+if __name__ == "__main__":
+    main()

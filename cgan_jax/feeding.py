@@ -1,0 +1,111 @@
+"""The data of every call, on the devices: whole on each, split over them, or streamed while the call before is running.
+
+Which images a step draws is a function of the run's key and the step, so a stream has no state that would have to be
+saved: the host computes the same function ahead of the devices. For that reason it is no library's pipeline. Those
+keep an order of their own, which would be another for every number of processes, and have to be saved with the run.
+"""
+
+import collections
+import concurrent.futures
+import functools
+import itertools
+from collections.abc import Callable, Generator, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from cgan_jax import replica
+from cgan_jax.algorithm import Algorithm
+from cgan_jax.data import Data, Share, Window, on_host, order_key, rows
+from cgan_jax.sharding import PARTS, WHOLE, in_parts, replicate
+from cgan_jax.train_step import Purpose, g_draws_real
+
+SPECS = {"replicated": WHOLE, "sharded": Share(PARTS, WHOLE), "stream": Window(PARTS, PARTS, WHOLE)}
+"""How `distribute` hands each placement's data to the replicas."""
+_AHEAD = 2  # calls
+
+
+def place(placement: str, data: Data, mesh: Mesh) -> Data | Share:
+    """A dataset, in host memory, on the devices of the mesh: "replicated" or "sharded"."""
+    if placement == "replicated":
+        return replicate(data, mesh)
+    size = len(data.labels)
+    share = -(-size // mesh.size)
+    blocks = np.arange(mesh.size * share, dtype=np.int32).reshape(mesh.size, share) % size
+    shape = (*blocks.shape, *data.images.shape[1:])
+    return Share(in_parts(shape, lambda part: data.images[blocks[part]], mesh), replicate(data.labels, mesh))
+
+
+def feed(
+    placement: str, data: Data, mesh: Mesh, algorithm: Algorithm, key: jax.Array, steps_per_call: int, step: int
+) -> Generator[Data | Share | Window, None, None]:
+    """What each call takes, from the one that begins at `step`; `key` is the run's, `data` are in host memory."""
+    data = on_host(*data)
+    if placement != "stream":
+        yield from itertools.repeat(place(placement, data, mesh))
+    labels = replicate(data.labels, mesh)
+    drawn = _on_processor(functools.partial(drawn_rows, algorithm, steps_per_call, len(data.labels)), key)
+
+    def window(step: int) -> Window:
+        wanted = sorted_shares(*drawn(step), mesh.size)
+        shape = (*wanted.shape, *data.images.shape[1:])
+        images = in_parts(shape, lambda part: data.images[wanted[part]], mesh)
+        return Window(images, in_parts(wanted.shape, lambda part: wanted[part], mesh), labels)
+
+    yield from ahead(window, itertools.count(step, steps_per_call))
+
+
+def drawn_rows(
+    algorithm: Algorithm, steps: int, size: int, key: jax.Array, step: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The rows of a dataset of `size` images that the train steps from `step` on draw.
+
+    For the discriminator int32 [steps * d_steps_per_g_step, batch_size], for the generator [steps, g_batch_size], or
+    [0, g_batch_size] where it draws none.
+    """
+
+    def batches(purpose: Purpose, first: jax.Array, count: int, batch_size: int) -> jax.Array:
+        own = order_key(jax.random.fold_in(key, purpose))
+        indices = first + jnp.arange(count, dtype=jnp.int32)
+        return jax.vmap(lambda index: rows(own, index, batch_size, size))(indices)
+
+    n = algorithm.d_steps_per_g_step
+    d_rows = batches(Purpose.D_DATA, step * n, steps * n, algorithm.batch_size)
+    g_steps = steps if g_draws_real(algorithm) else 0
+    return d_rows, batches(Purpose.G_DATA, step, g_steps, algorithm.g_batch_size)
+
+
+def sorted_shares(d_rows: np.ndarray, g_rows: np.ndarray, replicas: int) -> np.ndarray:
+    """The rows [batches, batch_size] of both players by the replica that draws them, sorted, int32 [replicas, m]."""
+    shares = [np.stack(np.split(part, replicas, axis=1)).reshape(replicas, -1) for part in (d_rows, g_rows)]
+    return np.sort(np.concatenate(shares, axis=1), axis=1)
+
+
+def ahead(make: Callable[[int], Window], steps: Iterator[int]) -> Generator[Window, None, None]:
+    """make(step) for each step, made by a thread of its own while those before are used."""
+    worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="stream")
+    try:
+        coming = collections.deque(worker.submit(make, step) for step in itertools.islice(steps, _AHEAD))
+        while True:
+            ready = coming.popleft().result()
+            coming.append(worker.submit(make, next(steps)))
+            yield ready
+    finally:
+        worker.shutdown(cancel_futures=True)
+
+
+def _on_processor(function: Callable, key: jax.Array) -> Callable[[int], tuple[np.ndarray, ...]]:
+    """step -> function(key, step), by this host's processor where jax has it: devices would finish their call first."""
+    data = jax.device_get(jax.random.key_data(key))
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # as with JAX_PLATFORMS=cuda
+        device = jax.local_devices()[0]
+    compiled = jax.jit(lambda data, step: function(jax.random.wrap_key_data(data, impl=replica.PRNG), step))
+
+    def call(step: int) -> tuple[np.ndarray, ...]:
+        return jax.device_get(compiled(*jax.device_put((data, np.int32(step)), device)))
+
+    return call

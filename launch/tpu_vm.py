@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""A TPU slice through Google's queued resources: create, wait, sync, run on all workers, start again, fetch, delete.
+
+    launch/tpu_vm.py train --name=gan --zone=us-central1-a --accelerator=v5litepod-8 --spot \\
+        -- --config=configs/cifar10_cgan.py --workdir=runs/cifar
+    launch/tpu_vm.py fetch --name=gan --zone=us-central1-a --from=cgan_jax/runs/cifar --to=runs
+    launch/tpu_vm.py delete --name=gan --zone=us-central1-a
+
+`train` does all of it but fetch and delete, as often as the slice is preempted: what it finds, it uses. create, wait,
+sync and run are its parts, each by itself. What stands behind -- goes to `cgan train` as it is. --dry_run prints the
+gcloud lines that a first, undisturbed attempt would run, and runs none.
+
+Only this checkout's last commit travels (git archive). Only a resource that carries the label of this script is ever
+deleted. A slice of several hosts needs a workdir that all of them see. Needs Python 3.11 and gcloud, nothing else.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LABEL = ("launched-by", "cgan-jax")
+INTERRUPTED, LOST = 75, 255  # LOST is ssh's own: the connection broke, as it does when a slice is preempted
+ARCHIVE, CHECKOUT = "cgan_jax.tar.gz", "cgan_jax"
+# The firewall rule of a project's default network opens this port between workers, and not the one jax would choose.
+COORDINATOR_PORT = 8476
+RUNTIMES = {"v4": "tpu-ubuntu2204-base", "v5litepod": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5"}
+RUNTIMES |= {"v6e": "v2-alpha-tpuv6e"}
+COMING = ("CREATING", "ACCEPTED", "PROVISIONING", "WAITING_FOR_RESOURCES")
+GONE = ("FAILED", "SUSPENDING", "SUSPENDED")
+
+
+class Failure(Exception):
+    """Ends the script with one line."""
+
+    def __init__(self, text: str, code: int = 1):
+        super().__init__(text)
+        self.code = code
+
+
+class Slice:
+    """One queued resource, its node of the same name, and the gcloud commands about it."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self._where = [f"--zone={options.zone}"] + ([f"--project={options.project}"] if options.project else [])
+
+    def gcloud(self, *words: str) -> int:
+        """Runs `gcloud compute tpus ...` with its output shown; the exit code."""
+        line = ["gcloud", "compute", "tpus", *words, *self._where]
+        print(shlex.join(line) if self.options.dry_run else f"+ {shlex.join(line)}", flush=True)
+        return 0 if self.options.dry_run else subprocess.run(line, check=False).returncode
+
+    def must(self, *words: str) -> None:
+        """Runs `gcloud compute tpus ...`, which must succeed."""
+        if code := self.gcloud(*words):
+            raise Failure(f"gcloud compute tpus {words[0]} {words[1]} ended with exit code {code}", code)
+
+    def describe(self) -> dict[str, Any] | None:
+        """What Google says of the resource, None where there is none of this name."""
+        line = ["gcloud", "compute", "tpus", "queued-resources", "describe", self.options.name, "--format=json"]
+        line += self._where
+        if self.options.dry_run:
+            print(shlex.join(line))
+            return None
+        done = subprocess.run(line, check=False, capture_output=True, text=True)
+        if done.returncode:
+            if "NOT_FOUND" in done.stderr:
+                return None
+            raise Failure(f"cannot ask for {self.options.name}: {' '.join(done.stderr.split())}")
+        return json.loads(done.stdout)
+
+    def state(self) -> str:
+        """ACTIVE, one of COMING and GONE, DELETING, or "" where there is no such resource."""
+        found = self.describe()
+        return "" if found is None else found.get("state", {}).get("state", "CREATING")
+
+    def create(self) -> None:
+        """Asks for the slice where it has not been asked for yet."""
+        state = self.state()
+        if state and not self.options.dry_run:
+            print(f"{self.options.name} is there: {state}", flush=True)
+            return
+        runtime = self.options.runtime or runtime_of(self.options.accelerator)
+        tier = ["--spot"] if self.options.spot else []
+        self.must(
+            "queued-resources",
+            "create",
+            self.options.name,
+            f"--node-id={self.options.name}",
+            f"--accelerator-type={self.options.accelerator}",
+            f"--runtime-version={runtime}",
+            f"--labels={LABEL[0]}={LABEL[1]}",
+            *tier,
+        )
+
+    def wait(self) -> None:
+        """Returns once the slice is there. Raises Failure where it will not come, or not within --wait_hours."""
+        deadline = time.monotonic() + 3600 * self.options.wait_hours
+        told = ""
+        while (state := self.state()) != "ACTIVE" and not self.options.dry_run:
+            if state not in COMING:
+                raise Failure(f"{self.options.name} will not come: {state or 'there is no such resource'}")
+            if time.monotonic() > deadline:
+                raise Failure(f"{self.options.name} is still {state} after {self.options.wait_hours:g} hours")
+            if state != told:
+                print(f"waiting for {self.options.name}: {state}", flush=True)
+                told = state
+            time.sleep(self.options.poll_seconds)
+
+    def sync(self) -> None:
+        """Brings the last commit of this checkout to every worker and installs it there."""
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path("/tmp") / ARCHIVE if self.options.dry_run else Path(folder) / ARCHIVE
+            line = ["git", "-C", str(ROOT), "archive", "--format=tar.gz", f"--output={archive}", "HEAD"]
+            print(shlex.join(line) if self.options.dry_run else f"+ {shlex.join(line)}", flush=True)
+            if not self.options.dry_run:
+                subprocess.run(line, check=True)
+            self.must("tpu-vm", "scp", str(archive), f"{self.options.name}:{ARCHIVE}", "--worker=all")
+        # Runs are not part of the checkout and stay where they are.
+        clear = f"mkdir -p {CHECKOUT} && find {CHECKOUT} -mindepth 1 -maxdepth 1 ! -name runs -exec rm -rf {{}} +"
+        unpack = f"tar -xzf {ARCHIVE} -C {CHECKOUT} && bash {CHECKOUT}/launch/tpu_setup.sh"
+        self.must(*self._on_all(f"{clear} && {unpack}"))
+
+    def run(self) -> int:
+        """`cgan train` on every worker at once, in the checkout; the exit code."""
+        command = shlex.join(["../cgan_venv/bin/cgan", "train", *self.options.arguments])
+        return self.gcloud(
+            *self._on_all(f"cd {CHECKOUT} && exec env JAX_COORDINATOR_PORT={COORDINATOR_PORT} {command}")
+        )
+
+    def fetch(self) -> None:
+        """Copies a folder of the first worker to this machine."""
+        source = f"{self.options.name}:{self.options.source}"
+        self.must("tpu-vm", "scp", "--recurse", source, self.options.to, "--worker=0")
+
+    def delete(self) -> None:
+        """Deletes the resource and its node, if they are this script's."""
+        found = self.describe()
+        if found is None and not self.options.dry_run:
+            print(f"{self.options.name} is not there", flush=True)
+            return
+        if found is not None and not carries_label(found):
+            raise Failure(f"{self.options.name} does not carry the label {'='.join(LABEL)} and is left alone", 2)
+        self.must("queued-resources", "delete", self.options.name, "--force", "--quiet")
+
+    def train(self) -> None:
+        """Everything until `cgan train` has finished, again from the start after each preemption."""
+        for attempt in range(1, self.options.attempts + 1):
+            if self.state() in (*GONE, "DELETING"):
+                self._replace()
+            self.create()
+            failure = self._attempt()
+            if failure is None:
+                return
+            state = self.state()
+            if state not in GONE and failure.code not in (INTERRUPTED, LOST):
+                raise failure
+            where = f"the slice is {state or 'not there'}"
+            print(f"attempt {attempt} of {self.options.attempts}: {failure}; {where}", flush=True)
+            time.sleep(self.options.poll_seconds)
+        raise Failure(f"interrupted {self.options.attempts} times; the same command goes on", INTERRUPTED)
+
+    def _attempt(self) -> Failure | None:
+        """Trains on the slice that was asked for; what kept it from finishing, or None."""
+        try:
+            self.wait()
+            self.sync()
+        except Failure as failure:
+            return failure
+        code = self.run()
+        return Failure(f"cgan train ended with exit code {code}", code) if code else None
+
+    def _replace(self) -> None:
+        """Deletes what is left of a preempted slice and waits until its name is free."""
+        self.delete()
+        while self.state():
+            time.sleep(self.options.poll_seconds)
+
+    def _on_all(self, command: str) -> list[str]:
+        return ["tpu-vm", "ssh", self.options.name, "--worker=all", f"--command={command}"]
+
+
+def carries_label(found: dict[str, Any]) -> bool:
+    """Whether every node of a queued resource has this script's label."""
+    nodes = [spec.get("node", {}) for spec in found.get("tpu", {}).get("nodeSpec", [])]
+    return bool(nodes) and all(node.get("labels", {}).get(LABEL[0]) == LABEL[1] for node in nodes)
+
+
+def runtime_of(accelerator: str) -> str:
+    """The image of TPU VMs for a kind of slice. Raises Failure for one that is not known here."""
+    kind = accelerator.partition("-")[0]
+    if kind not in RUNTIMES:
+        known = ", ".join(RUNTIMES)
+        raise Failure(f"--accelerator={accelerator}: give its --runtime too; those of {known} are known", 2)
+    return RUNTIMES[kind]
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line; what follows -- is `arguments`."""
+    own, arguments = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    summary, _, rest = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("command", choices=("train", "create", "wait", "sync", "run", "fetch", "delete"))
+    parser.add_argument("--name", required=True, help="of the queued resource and its node")
+    parser.add_argument("--zone", required=True)
+    parser.add_argument("--project", default="", help="gcloud's own default where it is not given")
+    parser.add_argument("--accelerator", default="v5litepod-8", help="such as v4-8, v5litepod-8, v5p-8, v6e-8")
+    parser.add_argument("--runtime", default="", help="the image of the VM; known for the accelerators above")
+    parser.add_argument("--spot", action="store_true", help="a slice that may be preempted")
+    parser.add_argument("--attempts", type=int, default=20, help="of train, a preemption each")
+    parser.add_argument("--wait_hours", type=float, default=24.0, help="for a slice to come")
+    parser.add_argument("--poll_seconds", type=float, default=30.0)
+    parser.add_argument("--from", dest="source", default="", help="of fetch: a folder on the first worker")
+    parser.add_argument("--to", default=".", help="of fetch: a folder on this machine")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands and run none")
+    options = parser.parse_args(own)
+    for name in ("name", "zone"):
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", getattr(options, name)):
+            parser.error(f"--{name} is made of a-z, 0-9 and -, given {getattr(options, name)!r}")
+    if options.command == "fetch" and not options.source:
+        parser.error("fetch needs --from=FOLDER")
+    if options.command in ("train", "run") and not arguments:
+        parser.error(f"{options.command} needs the arguments of cgan train behind --")
+    options.arguments = arguments
+    return options
+
+
+def main(argv: list[str]) -> int:
+    """The exit code of a command line."""
+    options = parse(argv)
+    tpu = Slice(options)
+    try:
+        if options.command == "run":
+            return tpu.run()
+        getattr(tpu, options.command)()
+    except Failure as failure:
+        print(f"tpu_vm: {failure}", file=sys.stderr)
+        return failure.code
+    except FileNotFoundError as error:
+        print(f"tpu_vm: {error.filename} is not installed", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""Two processes train as one does, and resume exactly, together."""
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cgan_jax import train_state
+from cgan_jax.algorithm import build
+from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.sharding import make_mesh, replicated
+from tests.command_line import start, write_recipe
+from tests.resume_test import SPEC, final_bits, last_step, metrics, wait_for
+
+STEPS = 24
+B1 = 0.5
+
+
+@pytest.fixture
+def every_step(recipe) -> dict:
+    """Every step has its line and its checkpoint."""
+    kimg = recipe["train"]["batch_size"] / 1000
+    recipe["train"] |= {"total_kimg": STEPS * kimg, "log_kimg": kimg, "sample_kimg": STEPS * kimg}
+    recipe["checkpoint"] = {"every_kimg": kimg, "max_to_keep": STEPS}
+    return recipe
+
+
+def start_pair(*argv: object, **environment: str) -> list:
+    """The same command as two processes of two devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    where = [f"--coordinator_address={address}", "--num_processes=2"]
+    return [start(*argv, *where, f"--process_id={number}", devices=2, **environment) for number in (0, 1)]
+
+
+def ended(pair: list) -> list[tuple[int, str, str]]:
+    outputs = [process.communicate(timeout=600) for process in pair]
+    return [(process.returncode, *output) for process, output in zip(pair, outputs, strict=True)]
+
+
+def first_gradients(workdir: Path, recipe: dict) -> dict[str, np.ndarray]:
+    """Adam's first moments after one step are (1 - b1) times the gradients (Kingma & Ba 2015, algorithm 1)."""
+    algorithm = build(recipe, SPEC)
+    shapes = jax.eval_shape(lambda: train_state.create(algorithm, SPEC, jax.random.key(0)))
+    checkpoints = Checkpoints(workdir, read_only=True)
+    state = checkpoints.restore(1, shapes, replicated(make_mesh(jax.devices()[:1])))
+    checkpoints.close()
+    moments = {"g": state.g_opt_state[0].mu, "d": state.d_opt_state[0].mu}
+    leaves = jax.tree_util.tree_leaves_with_path(moments)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) / (1 - B1) for path, leaf in leaves}
+
+
+@pytest.mark.slow  # nine processes, each of which starts jax and compiles
+@pytest.mark.parametrize("parallelism", ["shard_map", "pmap"])
+def test_two_processes_train_as_one_does_and_resume_exactly(tmp_path, every_step, parallelism):
+    every_step["train"]["parallelism"] = parallelism
+    config, cache = write_recipe(tmp_path, every_step), str(tmp_path / "cache")
+    one, twin, disturbed = tmp_path / "one", tmp_path / "twin", tmp_path / "disturbed"
+
+    alone = start("train", f"--config={config}", f"--workdir={one}", devices=4, CGAN_CACHE_DIR=cache)
+    _, error = alone.communicate(timeout=600)
+    assert alone.returncode == 0, error
+    for code, _, error in ended(start_pair("train", f"--config={config}", f"--workdir={twin}", CGAN_CACHE_DIR=cache)):
+        assert code == 0, error
+    ours, theirs = first_gradients(twin, every_step), first_gradients(one, every_step)
+    for name, gradient in ours.items():
+        np.testing.assert_allclose(gradient, theirs[name], rtol=0, atol=1e-5 * np.abs(theirs[name]).max(), err_msg=name)
+    losses = [[[line["train/d_loss"], line["train/g_loss"]] for line in metrics(run)[:10]] for run in (twin, one)]
+    np.testing.assert_allclose(*losses, rtol=0, atol=1e-3)
+
+    command = ("train", f"--config={config}", f"--workdir={disturbed}")
+    pair = start_pair(*command, CGAN_CACHE_DIR=cache)
+    wait_for(pair[0], lambda: last_step(disturbed) >= 4)
+    for process in pair:
+        process.kill()
+    assert [code for code, _, _ in ended(pair)] == [-signal.SIGKILL] * 2
+    assert last_step(disturbed) < STEPS, "it finished before it could be killed"
+
+    pair, killed_at = start_pair(*command, CGAN_CACHE_DIR=cache), last_step(disturbed)
+    wait_for(pair[0], lambda: last_step(disturbed) > killed_at)
+    pair[1].send_signal(signal.SIGTERM)
+    for code, _, error in ended(pair):
+        assert code == 75 and f"stopped and saved at step {last_step(disturbed)};" in error, error
+    assert last_step(disturbed) < STEPS, "it finished before it could be stopped"
+
+    first, second = ended(start_pair(*command, CGAN_CACHE_DIR=cache))
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "resuming at step" in first[1] and "resuming at step" not in second[1]
+    assert final_bits(disturbed, every_step) == final_bits(twin, every_step)
+    assert metrics(disturbed) == metrics(twin)
+    assert [json.loads(line)["step"] for line in (twin / "metrics.jsonl").read_text().splitlines()] == [
+        *range(1, STEPS + 1)
+    ]
