@@ -45,6 +45,7 @@ _SMALL = {
     "evaluate.keep_best": "pixel_mse",
     "evaluate.every_kimg": 0.32,
     "evaluate.num_images": 200,
+    "guard.collapse": 0.0,
 }
 _WITHIN = {"compilation": 3.0, "evaluation": 0.03}  # seconds
 

@@ -4,8 +4,10 @@ A step counts once its manifest (integrity.py) is there: written after the step,
 """
 
 import contextlib
+import functools
 import logging
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +45,7 @@ class Checkpoints:
         self._saving: _Thread | None = None
         self._damage: dict[int, str] = {}
         self._manager = None
-        logging.getLogger("absl").addFilter(_is_not_of_orbax)
+        _silence_orbax()
         if not read_only or self._folder.is_dir():
             options = ocp.CheckpointManagerOptions(
                 read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
@@ -289,6 +291,15 @@ def _laid_out(shapes: Any, sharding: Sharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
-def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-    """Keeps orbax's remarks about its own workings, and its copies of errors that are raised too, out of the log."""
-    return "orbax" not in record.pathname
+@functools.cache
+def _silence_orbax() -> None:
+    """Keeps its remarks about its own workings, and copies of errors that are raised anyway, off the terminal."""
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    told = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        # After an error tensorstore reports the rest of its reads to a loop that orbax has left behind.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            told(unraisable)
+
+    sys.unraisablehook = hook

@@ -44,6 +44,20 @@ CASES = {
     "unknown number of a loss": (["train", "--config.loss.g_terms.bce.slope=1.0"], "slope"),
     "no loss at all": (["train", "--config.loss.g_terms.bce.weight=0.0"], "at least one loss"),
     "unknown parallelism": (["train", "--config.train.parallelism=pjit"], "must be one of shard_map, pmap"),
+    "a single checkpoint to keep": (["train", "--config.checkpoint.max_to_keep=1"], "max_to_keep must be at least 2"),
+    "unknown guard": (["train", "--config.guard.action=panic"], "guard.action must be one of raise, rollback"),
+    "more collapse than all": (
+        ["train", "--config.guard.collapse=1.5"],
+        "guard.collapse must be at least 0 and at most 1",
+    ),
+    "a watchdog of the past": (
+        ["train", "--config.guard.watchdog_minutes=-1.0"],
+        "watchdog_minutes must be at least 0",
+    ),
+    "rollbacks without end": (
+        ["train", "--config.guard.max_rollbacks=-1"],
+        "max_rollbacks must be at least 0, given -1",
+    ),
     "unknown optimizer": (
         ["train", "--config.d_optimizer.name=adm"],
         "unknown optimizer 'adm'; there are: adam, keras_adam",
@@ -109,6 +123,8 @@ PROCESS_CASES = {
     ),
 }
 
+REAL = ["unknown command", "unknown key", "missing data", "zero batch", "unknown loss", "unknown guard", "no images"]
+
 
 def _filled(argument: str, **values: object) -> str:
     for name, value in values.items():
@@ -151,7 +167,7 @@ def test_wrong_use_is_one_line_and_leaves_nothing(case, recipe, tmp_path, capsys
 
 
 @pytest.mark.slow  # real processes
-@pytest.mark.parametrize("case", [*PROCESS_CASES, "unknown command", "unknown key", "missing data"])
+@pytest.mark.parametrize("case", [*PROCESS_CASES, *REAL])
 def test_wrong_use_of_a_real_process(case, recipe, tmp_path):
     argv, expected = (PROCESS_CASES | CASES)[case]
     process = start(*completed(argv, tmp_path, recipe), devices=8)

@@ -1,5 +1,10 @@
 """Checkpoints give back every bit, on any number of devices, and say what there is."""
 
+import contextlib
+import resource
+import shutil
+import subprocess
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ from cgan_jax.algorithm import ImageSpec, build
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.errors import UsageError
 from cgan_jax.sharding import make_mesh, replicate, replicated
+from tests.command_line import cgan, write_recipe
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 
@@ -78,3 +84,77 @@ def test_the_latest_is_chosen_unless_another_is_asked_for(tmp_path, state):
 def test_a_folder_without_checkpoints_is_said_to_be_one(tmp_path):
     with pytest.raises(UsageError, match="holds no checkpoint yet"):
         Checkpoints(tmp_path).chosen(None)
+
+
+@pytest.fixture
+def small_files():
+    """Inside, no file may grow beyond a few kilobytes: writing fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextlib.contextmanager
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_older_ones_are_as_they_were(
+    tmp_path, state, small_files, capfd
+):
+    checkpoints = saved(tmp_path, state)
+    with small_files(), pytest.raises(UsageError, match=r"step 6 could not be written to .*; older ones .*: 5$"):
+        checkpoints.save(state.replace(step=state.step + 1))
+        checkpoints.wait()
+    checkpoints.close()
+    assert "Traceback" not in capfd.readouterr().err
+    again = Checkpoints(tmp_path, max_to_keep=2)
+    shapes = jax.eval_shape(lambda: state)
+    assert bits(again.restore_newest(shapes, replicated(make_mesh(jax.devices()[:1])))) == bits(state)
+    again.save(state.replace(step=state.step + 1))
+    again.close()
+    assert Checkpoints(tmp_path, read_only=True).steps() == [5, 6]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 1 MiB, where this machine lets one be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("only root can mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow  # a run, and a file system
+def test_a_run_on_a_full_disk_ends_with_a_line_and_goes_on_where_there_is_room(bare, tiny_disk, recipe, capfd):
+    recipe["train"]["total_kimg"] = 0.192
+    run, config = tiny_disk / "run", write_recipe(tiny_disk, recipe)
+    command = ("train", f"--config={config}", f"--workdir={run}", "--nocache")
+    assert cgan(*command, "--config.train.total_kimg=0.064") == 0
+    filler = tiny_disk / "filler"
+    left = shutil.disk_usage(tiny_disk).free
+    filler.write_bytes(bytes(max(0, left - 40_000)))
+    assert cgan(*command) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("cgan: error: ") and error.count("\n") == 1, error
+    filler.unlink()
+    assert Checkpoints(run, read_only=True).steps() == [4]
+    assert cgan(*command) == 0
+    assert "resuming at step 4 of 12" in capfd.readouterr().out
+
+
+@pytest.mark.slow  # a run, and a file system
+def test_a_folder_that_becomes_read_only_ends_a_command_with_a_line(bare, tiny_disk, recipe, capfd):
+    config = write_recipe(tiny_disk, recipe)
+    command = ("train", f"--config={config}", f"--workdir={tiny_disk / 'run'}", "--nocache")
+    assert cgan(*command) == 0
+    subprocess.run(["mount", "-o", "remount,ro", tiny_disk], check=True)
+    assert cgan(*command, "--config.train.total_kimg=1.0") == 2
+    error = capfd.readouterr().err
+    assert error == f"cgan: error: --workdir={tiny_disk / 'run'} cannot be written: Read-only file system\n"
+    assert cgan("sample", f"--workdir={tiny_disk / 'run'}", f"--out={tiny_disk.parent / 'a.png'}", "--nocache") == 0

@@ -14,6 +14,7 @@ from cgan_jax import train
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.train import train_and_evaluate
+from tests.command_line import start, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +61,12 @@ def test_grids_have_a_row_per_class(finished):
 
 
 def test_a_finished_run_started_again_changes_nothing(finished, recipe):
-    before = (finished / "metrics.jsonl").read_text()
+    def written():
+        return {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+
+    before = written()
     train_and_evaluate(recipe, finished)
-    assert (finished / "metrics.jsonl").read_text() == before
+    assert written() == before
 
 
 def test_a_finished_run_goes_on_when_asked_for_more(finished, recipe, tmp_path):
@@ -189,3 +193,16 @@ def test_a_step_folder_that_is_not_whole_is_no_checkpoint(finished, recipe, tmp_
     (workdir / "checkpoints" / "16").mkdir()
     shutil.rmtree(workdir / "checkpoints" / "8" / "ema")
     assert Checkpoints(workdir, read_only=True).steps() == [4]
+
+
+@pytest.mark.slow  # a real process, which starts jax
+def test_a_wish_of_other_programs_for_64_bits_changes_nothing(recipe, tmp_path):
+    recipe["train"]["total_kimg"] = 0.016
+    for x64 in ("0", "1"):
+        process = start(
+            "train", f"--config={write_recipe(tmp_path, recipe)}", f"--workdir={tmp_path / x64}", JAX_ENABLE_X64=x64
+        )
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+    losses = [json.loads((tmp_path / x64 / "metrics.jsonl").read_text())["train/d_loss"] for x64 in ("0", "1")]
+    assert losses[0] == losses[1]
