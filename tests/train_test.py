@@ -117,8 +117,8 @@ def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once
         traces.append(1)
         return real_steps(*arguments)
 
-    def guarded(step, mesh, parallelism):
-        inner = real_distribute(step, mesh, parallelism)
+    def guarded(step, mesh, parallelism, spec):
+        inner = real_distribute(step, mesh, parallelism, spec)
 
         def call(state, data):
             if not isinstance(state.step, jax.core.Tracer):  # it is traced once more to count its arithmetic
