@@ -3,6 +3,7 @@
 Every process runs the same command. Under a single one, everything here is free and asks nobody.
 """
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -41,8 +42,11 @@ def joined(address: str | None, count: int | None, number: int | None) -> Iterat
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     try:
         yield
-    except (GuardError, Interrupted, UsageError):  # which end all processes at the same point
+    except (GuardError, Interrupted):  # which end all processes at the same point
         jax.distributed.shutdown()
+        raise
+    except BaseException as error:
+        _leave_at_once(error)
         raise
     jax.distributed.shutdown()
 
@@ -109,6 +113,16 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _leave_at_once(error: BaseException) -> None:
+    """Once the error is told: at its exit jax would wait minutes for others that know nothing of it."""
+
+    def leave() -> None:
+        sys.stderr.flush()
+        os._exit(getattr(error, "exit_code", UsageError.exit_code if isinstance(error, OSError) else 1))
+
+    atexit.register(leave)
+
+
 def is_first() -> bool:
     """Whether this is the process that writes logs and pictures."""
     return jax.process_index() == 0
@@ -123,6 +137,8 @@ def together() -> Iterator[None]:
     except UsageError as error:
         problem = error
     failed = _gathered(problem is not None)
+    if failed.any() and len(failed) > 1:
+        jax.distributed.shutdown()  # while everybody is here
     if problem is not None:
         raise problem
     if failed.any():

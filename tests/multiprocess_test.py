@@ -39,7 +39,7 @@ def start_pair(*argv: object, **environment: str) -> list:
 
 
 def ended(pair: list) -> list[tuple[int, str, str]]:
-    outputs = [process.communicate(timeout=600) for process in pair]
+    outputs = [process.communicate(timeout=1200) for process in pair]
     return [(process.returncode, *output) for process, output in zip(pair, outputs, strict=True)]
 
 
@@ -63,7 +63,7 @@ def test_two_processes_train_as_one_does_and_resume_exactly(tmp_path, every_step
     one, twin, disturbed = tmp_path / "one", tmp_path / "twin", tmp_path / "disturbed"
 
     alone = start("train", f"--config={config}", f"--workdir={one}", devices=4, CGAN_CACHE_DIR=cache)
-    _, error = alone.communicate(timeout=600)
+    _, error = alone.communicate(timeout=1200)
     assert alone.returncode == 0, error
     for code, _, error in ended(start_pair("train", f"--config={config}", f"--workdir={twin}", CGAN_CACHE_DIR=cache)):
         assert code == 0, error
@@ -75,14 +75,14 @@ def test_two_processes_train_as_one_does_and_resume_exactly(tmp_path, every_step
 
     command = ("train", f"--config={config}", f"--workdir={disturbed}")
     pair = start_pair(*command, CGAN_CACHE_DIR=cache)
-    wait_for(pair[0], lambda: last_step(disturbed) >= 4)
+    wait_for(pair[0], lambda: last_step(disturbed) >= 4, seconds=900)
     for process in pair:
         process.kill()
     assert [code for code, _, _ in ended(pair)] == [-signal.SIGKILL] * 2
     assert last_step(disturbed) < STEPS, "it finished before it could be killed"
 
     pair, killed_at = start_pair(*command, CGAN_CACHE_DIR=cache), last_step(disturbed)
-    wait_for(pair[0], lambda: last_step(disturbed) > killed_at)
+    wait_for(pair[0], lambda: last_step(disturbed) > killed_at, seconds=900)
     pair[1].send_signal(signal.SIGTERM)
     for code, _, error in ended(pair):
         assert code == 75 and f"stopped and saved at step {last_step(disturbed)};" in error, error
