@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, pictures, replica, throughput
+from cgan_jax import datasets, environment, pictures, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -112,6 +112,7 @@ class _Run:
         self.data = replicate(on_host(dataset.images, dataset.labels), mesh)
         self.sampler = make_sampler(algorithm.generator)
         workdirs.write_info(workdir, info)
+        workdirs.append_environment(workdir, environment.describe())
         self.history = workdirs.forget_metrics_after(workdir, self.step)
         workdirs.forget_metrics_after(workdir, self.step, workdirs.EVALUATIONS)
         self.progress = TrainingProgress(self.kimg, self.total_steps * self.kimg_per_step, info.num_images)

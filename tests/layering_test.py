@@ -15,7 +15,7 @@ ROOT = Path(cgan_jax.__file__).parent
 FLOORS = [
     ["__main__"],
     ["commands"],
-    ["benchmark"],
+    ["benchmark", "report"],
     ["train"],
     ["evaluation"],
     ["sampling", "train_step"],
@@ -26,6 +26,7 @@ FLOORS = [
     [
         "compilation_cache",
         "data",
+        "environment",
         "metric_writers",
         "optimizers",
         "pictures",
