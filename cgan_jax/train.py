@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import datasets, feeding, guards, pictures, processes, replica, throughput
+from cgan_jax import datasets, environment, feeding, guards, pictures, processes, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -103,6 +103,7 @@ class _Run:
         self.sampler = make_sampler(self.algorithm.generator)
         if self.writes:
             workdirs.write_info(workdir, info)
+            workdirs.append_environment(workdir, environment.describe())
         self.progress = TrainingProgress(
             self.kimg, self.total_steps * self.kimg_per_step, info.num_images, shown=self.writes
         )

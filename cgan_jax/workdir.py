@@ -1,4 +1,4 @@
-"""The files of a run besides its checkpoints: config.json, its two logs, and the lock against a second process."""
+"""The files of a run besides its checkpoints: config.json, its logs, and the lock against a second process."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 
-CONFIG, METRICS, EVALUATIONS, LOCK = "config.json", "metrics.jsonl", "evaluations.jsonl", ".lock"
+CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, LOCK = (
+    "config.json",
+    "metrics.jsonl",
+    "evaluations.jsonl",
+    "environments.jsonl",
+    ".lock",
+)
 
 
 class RunInfo(NamedTuple):
@@ -102,6 +108,17 @@ def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
 def read_metrics_until(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
     """As `read_metrics`, the lines up to a step."""
     return [line for line in read_metrics(workdir, log) if line["step"] <= step]
+
+
+def append_environment(workdir: Path, environment: Mapping[str, Any]) -> None:
+    """Adds what this start of the run is made with to environments.jsonl, unless that is what the last one said."""
+    if read_metrics(workdir, ENVIRONMENTS)[-1:] != [environment]:
+        append_metrics(workdir, environment, ENVIRONMENTS)
+
+
+def read_environments(workdir: Path) -> list[dict[str, Any]]:
+    """What the starts of a run were made with, oldest first; none for a run that did not say."""
+    return read_metrics(workdir, ENVIRONMENTS)
 
 
 def forget_metrics_after(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:

@@ -15,8 +15,9 @@ ROOT = Path(cgan_jax.__file__).parent
 FLOORS = [
     ["__main__"],
     ["commands"],
-    ["benchmark"],
-    ["train"],
+    ["benchmark", "report"],
+    ["web", "web_page"],
+    ["serving", "train"],
     ["evaluation", "feeding"],
     ["sampling", "train_step"],
     ["checkpoint", "image_readers"],
@@ -26,6 +27,7 @@ FLOORS = [
     [
         "compilation_cache",
         "data",
+        "environment",
         "metric_writers",
         "optimizers",
         "pictures",

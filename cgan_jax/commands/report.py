@@ -1,0 +1,40 @@
+"""Write what there is to know of a run, or of several side by side, as one HTML file for a browser.
+
+    cgan report --workdir=runs/cifar
+    cgan report --workdir=runs/a,runs/b --out=comparison.html
+
+Curves that answer to the pointer, a slider through the pictures of training, the scores by class, the recipe, the
+environment and the command. The file holds all of it and asks nothing of any network. A run that still trains, or that
+crashed, has a report too. Without --out the file is report.html in the (first) run's folder, which each call renews.
+"""
+
+from pathlib import Path
+
+from absl import flags as absl_flags
+
+from cgan_jax.errors import UsageError
+
+
+def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    absl_flags.DEFINE_list("workdir", [], "The folder of a run, or several, separated by commas.", flag_values=flags)
+    absl_flags.DEFINE_string("out", None, "FILE.html; left out: report.html in the first run.", flag_values=flags)
+    absl_flags.DEFINE_bool("force", False, "Replace the file that --out names.", flag_values=flags)
+
+
+def main(flags: absl_flags.FlagValues) -> None:
+    workdirs = [Path(name) for name in dict.fromkeys(flags.workdir)]
+    if not workdirs or not all(flags.workdir):
+        raise UsageError("--workdir=FOLDER[,FOLDER...] is needed (see cgan report --help)")
+    out = Path(flags.out or workdirs[0] / "report.html")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out={out}: the name of a report ends in .html")
+    if flags.out and out.exists() and not flags.force:
+        raise UsageError(f"{out} exists; --force replaces it")
+
+    from cgan_jax import report
+    from cgan_jax.workdir import write_whole
+
+    text = report.page(workdirs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, text)
+    print(f"wrote {out}, {len(text) / 1e6:.1f} MB")

@@ -1,0 +1,139 @@
+"""What there is to tell of one run or several, as one HTML page that asks nothing of any network.
+
+`collect` reads the files of a run and nothing else, so that a run which still trains, or which crashed, has its report
+too. `page` puts what was collected into report_page.html, whose script draws it.
+"""
+
+import base64
+import datetime
+import fcntl
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cgan_jax import __version__, workdir
+from cgan_jax import recipe as recipes
+
+_POINTS = 500  # of a curve: more than a screen's pixels can show
+_PICTURES = 40  # of a run
+_PICTURE_BYTES = 3_000_000  # of all runs together
+_PLACE = "@REPORT@"
+_KIMG = re.compile(r"kimg_([0-9.]+)\.png")
+
+
+def page(workdirs: Sequence[Path]) -> str:
+    """The report of the runs in `workdirs`. Raises UsageError where one holds no run."""
+    share = _PICTURE_BYTES // len(workdirs)
+    report = {
+        "version": __version__,
+        "written": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
+        "runs": [collect(path, name, share) for path, name in zip(workdirs, _names(workdirs), strict=True)],
+    }
+    # "<" begins tags: as an escape it is the same JSON and ends no script.
+    text = json.dumps(report, allow_nan=False).replace("<", "\\u003c")
+    return resources.files("cgan_jax").joinpath("report_page.html").read_text().replace(_PLACE, text)
+
+
+def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
+    """All that the page shows of one run, as JSON without NaN. Raises UsageError where `path` holds no run."""
+    info = workdir.read_info(path)
+    history, evaluations = workdir.read_metrics(path), workdir.read_metrics(path, workdir.EVALUATIONS)
+    last = (history or [{"step": 0, "kimg": 0.0, "seconds": 0.0}])[-1]
+    total_kimg = info.recipe["train"]["total_kimg"]
+    return {
+        "name": name,
+        "status": _status(path, last["kimg"], total_kimg),
+        "step": last["step"],
+        "kimg": last["kimg"],
+        "total_kimg": total_kimg,
+        "seconds": last["seconds"],
+        "num_images": info.num_images,
+        "class_names": info.class_names,
+        "curves": {**curves(history, "train/"), **curves(history, "time/"), **curves(evaluations, "eval/")},
+        "protocol": _leaves((evaluations or [{}])[-1].get("protocol", {})),
+        "recipe": {key: _leaf(value) for key, value in recipes.flattened(info.recipe)},
+        "environment": workdir.read_environments(path)[-1:],
+        "real": _encoded(path / "samples" / "real.png"),
+        "pictures": pictures(path / "samples", picture_bytes),
+    }
+
+
+def curves(lines: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list[list[float]]]:
+    """{scalar: [[kimg, value], ...]} of the scalars whose names begin with `prefix`, at most 500 points each.
+
+    Where there are more, each point is the mean of its neighbours; numbers that are not finite are left out.
+    """
+    found: dict[str, list[list[float]]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name.startswith(prefix) and isinstance(value, int | float) and np.isfinite(value):
+                found.setdefault(name, []).append([line["kimg"], value])
+    return {name: _thinned(points) for name, points in found.items()}
+
+
+def _thinned(points: list[list[float]]) -> list[list[float]]:
+    if len(points) <= _POINTS:
+        return points
+    parts = np.array_split(np.asarray(points), _POINTS)
+    return [[float(f"{number:.6g}") for number in part.mean(axis=0)] for part in parts]
+
+
+def pictures(folder: Path, most_bytes: int) -> list[dict[str, Any]]:
+    """[{kimg, src}] of the grids drawn during training: evenly chosen, the first and last among them, fewer where they
+    would be more than `most_bytes` together."""
+    found = sorted((float(match[1]), path) for path in folder.glob("*.png") if (match := _KIMG.fullmatch(path.name)))
+    number = min(len(found), _PICTURES)
+    while number:
+        places = np.unique(np.linspace(0, len(found) - 1, number).round().astype(int))
+        chosen = [{"kimg": found[i][0], "src": _encoded(found[i][1])} for i in places]
+        if number == 1 or sum(len(picture["src"]) for picture in chosen) <= most_bytes:
+            return [picture for picture in chosen if picture["src"]]
+        number = max(1, number // 2)
+    return []
+
+
+def _encoded(path: Path) -> str:
+    """A picture as a data URL, "" where there is none that can be read (a killed run's, or one being written)."""
+    buffer = io.BytesIO()
+    try:
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(buffer, format="WEBP", quality=80)
+    except OSError:
+        return ""
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _status(path: Path, kimg: float, total_kimg: float) -> str:
+    try:
+        with open(path / workdir.LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return "training"
+    return "finished" if kimg >= total_kimg else "stopped"
+
+
+def _leaf(value: Any) -> Any:
+    return value if isinstance(value, str | bool | int | float) else json.dumps(value)
+
+
+def _leaves(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _leaf(value) for key, value in section.items()}
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths by which they differ."""
+    parts = [path.resolve().parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]

@@ -1,0 +1,193 @@
+"""A model that answers requests: what a web page and a JSON interface ask for, checked, queued and drawn.
+
+Nothing here knows of HTTP. A request is a mapping of JSON values from anybody; what is wrong with it is said in one
+line, and at most `_WAITING` requests wait for the device at a time.
+"""
+
+import base64
+import contextlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from cgan_jax import pictures
+from cgan_jax.errors import UsageError
+from cgan_jax.image_writers import folder_names
+from cgan_jax.sampling import parse_labels, spread
+
+MOST_IMAGES = 256
+_BATCH = 16  # images: what a page asks for at first, so that its program serves most requests
+_WAITING = 64
+_COLUMNS, _UNCONDITIONAL_COLUMNS = 16, 8
+
+
+class Busy(Exception):
+    """More requests wait than there is room for."""
+
+
+class Request(NamedTuple):
+    """Images that were asked for, checked."""
+
+    labels: np.ndarray
+    indices: np.ndarray
+    seed: int
+    truncation: float
+    """Latents beyond it are drawn again; 0 for none."""
+
+
+class Drawing(NamedTuple):
+    """What came of it: images uint8 [N, H, W, C] and labels [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Model(Protocol):
+    """What draws: a run's generator or an exported one."""
+
+    class_names: Sequence[str]
+    conditional: bool
+
+    def images(self, seed: int, labels: np.ndarray, indices: np.ndarray, truncation: float) -> np.ndarray:
+        """Images uint8 [N, H, W, C] for labels and indices int32 [N]."""
+
+    def between(self, start: tuple[int, int], end: tuple[int, int], share: float) -> np.ndarray:
+        """The image uint8 [H, W, C] that is `share` of the way from one (label, seed) to another."""
+
+
+class Studio:
+    """A model and its queue."""
+
+    def __init__(self, model: Model, about: Mapping[str, Any]):
+        """`about` is told to whoever asks what is served. What compiles is compiled here, by a first drawing."""
+        self.conditional, self.about = model.conditional, dict(about)
+        self.class_names = list(model.class_names) if model.conditional else ["image"]
+        self._model = model
+        self._device, self._room = threading.Lock(), threading.BoundedSemaphore(_WAITING)
+        self.draw(self.request({}))
+        self.morph(({}, {}), 0.5)
+
+    def request(self, given: Mapping[str, Any]) -> Request:
+        """{classes, count, seed, truncation}, each of which may be left out. Raises UsageError for a wrong one."""
+        unknown = set(given) - {"classes", "count", "seed", "truncation"}
+        if unknown:
+            raise UsageError(f"unknown field {sorted(unknown)[0]!r}; there are: classes, count, seed, truncation")
+        count = _whole(given, "count", _BATCH, 1, MOST_IMAGES)
+        labels, indices = spread(count, self._classes(given.get("classes", "all")))
+        truncation = given.get("truncation", 0.0)
+        if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation <= 10:
+            raise UsageError(f"truncation must be a number from 0 (none) to 10, given {_short(truncation)}")
+        return Request(labels, indices, _whole(given, "seed", 0, 0, 2**32 - 1), float(truncation))
+
+    def draw(self, request: Request) -> Drawing:
+        """Raises Busy where too many wait already."""
+        with self._turn():
+            batches = [self._batch(request, start) for start in range(0, len(request.labels), _BATCH)]
+        return Drawing(np.concatenate(batches), request.labels)
+
+    def morph(self, ends: tuple[Mapping[str, Any], Mapping[str, Any]], share: Any) -> np.ndarray:
+        """The image `share` of the way from one {class, seed} to another. Raises UsageError for a wrong one, Busy."""
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise UsageError(f"share must be a number from 0 to 1, given {_short(share)}")
+        start, end = (
+            (self._classes([one.get("class", self.class_names[0])])[0], _whole(one, "seed", 0, 0, 2**32 - 1))
+            for one in ends
+        )
+        with self._turn():
+            return np.asarray(self._model.between(start, end, float(share)))
+
+    def _batch(self, request: Request, start: int) -> np.ndarray:
+        """Images `start` to `start` + 16: batches of one size alone, so that one program serves all requests."""
+        labels, indices = (x[start : start + _BATCH] for x in (request.labels, request.indices))
+        fill = (0, _BATCH - len(labels))
+        images = self._model.images(request.seed, np.pad(labels, fill), np.pad(indices, fill), request.truncation)
+        return np.asarray(images)[: len(labels)]
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._room.acquire(blocking=False):
+            raise Busy(f"{_WAITING} requests are waiting already; try again in a moment")
+        try:
+            with self._device:
+                yield
+        finally:
+            self._room.release()
+
+    def _classes(self, given: Any) -> list[int]:
+        """Class ids of "all", "cat,3", or a list of names and numbers."""
+        if not self.conditional:
+            if given not in ("all", [], ["image"]):
+                raise UsageError("this model is unconditional: it has no classes to ask for")
+            return [0]
+        if isinstance(given, str):
+            return parse_labels(given[:10_000], self.class_names)
+        if not isinstance(given, list) or not given or len(given) > len(self.class_names):
+            raise UsageError(f'classes must be "all" or a list of names and numbers, given {_short(given)}')
+        return parse_labels(",".join(str(self._number(one)) for one in given), self.class_names)
+
+    def _number(self, one: Any) -> int | str:
+        """The number of a class given by its name or number: names may hold commas."""
+        if isinstance(one, str) and self.class_names.count(one) == 1:
+            return self.class_names.index(one)
+        if isinstance(one, int) and not isinstance(one, bool):
+            return one
+        if isinstance(one, str) and "," not in one:
+            return one
+        raise UsageError(f"a class is given by its name or number, given {_short(one)}")
+
+
+def _whole(given: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    value = given.get(name, default)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{name} must be a whole number from {least} to {most}, given {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def grid_png(studio: Studio, drawing: Drawing) -> bytes:
+    """The drawing as one picture, a row or more per class, each named."""
+    rows, names = [], []
+    columns = _COLUMNS if studio.conditional else _UNCONDITIONAL_COLUMNS
+    for label in dict.fromkeys(drawing.labels.tolist()):
+        of_class = drawing.images[drawing.labels == label]
+        for start in range(0, len(of_class), columns):
+            rows.append(of_class[start : start + columns])
+            names.append(studio.class_names[label] if start == 0 else "")
+    return _png(pictures.grid(rows, names if studio.conditional else ()))
+
+
+def images_zip(studio: Studio, drawing: Drawing) -> bytes:
+    """CLASS/000000.png and so on, as an archive without dates: the same request gives the same bytes."""
+    names, counts = folder_names(studio.class_names), [0] * len(studio.class_names)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for image, label in zip(drawing.images, drawing.labels.tolist(), strict=True):
+            archive.writestr(zipfile.ZipInfo(f"{names[label]}/{counts[label]:06d}.png"), image_png(image))
+            counts[label] += 1
+    return buffer.getvalue()
+
+
+def image_png(image: np.ndarray) -> bytes:
+    """uint8 [H, W, C] as a PNG."""
+    return _png(pictures.to_pillow(image))
+
+
+def _png(picture) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def data_url(png: bytes) -> str:
+    """A PNG as the source of an <img>."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

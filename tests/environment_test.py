@@ -1,0 +1,19 @@
+"""What a run says it was made with."""
+
+import jax
+import numpy as np
+
+from cgan_jax import environment, workdir
+
+
+def test_the_environment_names_versions_devices_and_a_command_that_a_shell_reads_back():
+    found = environment.describe(["/somewhere/cgan", "train", "--workdir=my runs/a"])
+    assert found["command"] == "cgan train '--workdir=my runs/a'"
+    assert (found["jax"], found["numpy"]) == (jax.__version__, np.__version__)
+    assert (found["backend"], found["devices"], found["processes"]) == ("cpu", 8, 1)
+
+
+def test_a_start_is_written_down_once_however_often_it_is_repeated(tmp_path):
+    for command in ("a", "a", "b"):
+        workdir.append_environment(tmp_path, {"command": command})
+    assert [start["command"] for start in workdir.read_environments(tmp_path)] == ["a", "b"]
