@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import optax
 
-from cgan_jax import losses, optimizers, regularizers, terms
+from cgan_jax import consistency, losses, optimizers, regularizers, terms
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
 
-DISCRIMINATOR_TERMS = losses.DISCRIMINATOR | regularizers.DISCRIMINATOR
-GENERATOR_TERMS = losses.GENERATOR | regularizers.GENERATOR
+DISCRIMINATOR_TERMS = losses.DISCRIMINATOR | regularizers.DISCRIMINATOR | consistency.DISCRIMINATOR
+GENERATOR_TERMS = losses.GENERATOR | regularizers.GENERATOR | consistency.GENERATOR
 
 
 class Algorithm(NamedTuple):

@@ -38,7 +38,7 @@ FLOORS = [
     ["metrics"],
     ["classifier_training"],
     ["architectures", "datasets", "features"],
-    ["heads", "losses", "regularizers"],
+    ["consistency", "heads", "losses", "regularizers"],
     ["layers"],
     ["convolution", "recipe", "recipe_flags", "terms"],
     ["archives", "cache", "download", "lookup", "replica"],
