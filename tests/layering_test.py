@@ -38,10 +38,10 @@ FLOORS = [
     ["metrics"],
     ["classifier_training"],
     ["architectures", "datasets", "features"],
-    ["consistency", "heads", "losses", "regularizers"],
+    ["augment", "consistency", "heads", "losses", "regularizers"],
     ["layers"],
     ["convolution", "recipe", "recipe_flags", "terms"],
-    ["archives", "cache", "download", "lookup", "replica"],
+    ["annealing", "archives", "cache", "download", "lookup", "replica"],
     ["errors"],
     ["__init__"],
 ]
