@@ -38,10 +38,10 @@ FLOORS = [
     ["metrics"],
     ["classifier_training"],
     ["architectures", "datasets", "features"],
-    ["attention", "heads", "losses", "regularizers", "residual"],
+    ["attention", "augment", "consistency", "heads", "losses", "regularizers", "residual"],
     ["layers"],
     ["convolution", "recipe", "recipe_flags", "spectral_norm", "terms"],
-    ["archives", "cache", "download", "lookup", "replica"],
+    ["annealing", "archives", "cache", "download", "lookup", "replica"],
     ["errors"],
     ["__init__"],
 ]
