@@ -1,13 +1,18 @@
 """Spectral norm against PyTorch's own module, a singular value decomposition, and what must move it."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import layers, replica
+from cgan_jax import heads, layers, replica, train_state, train_step
+from cgan_jax.algorithm import build
 from cgan_jax.spectral_norm import SpectralNorm
 from tests.replicas import on_replicas
+from tests.train_step_test import SPEC, assert_close, keep_gradients, make_data, run
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 5, 7)).astype(np.float32)
 LAYER = SpectralNorm(1e-12)
@@ -35,9 +40,7 @@ def test_four_turns_and_the_gradient_are_those_of_pytorchs_module():
     with torch.no_grad():
         module.weight_orig.copy_(torch.from_numpy(KERNEL.transpose(3, 2, 0, 1).copy()))
         module.weight_u.copy_(torch.from_numpy(np.array(variables["spectral"]["u"])))
-    gradient = jax.jit(
-        jax.grad(lambda k, v: jnp.sum(weights * LAYER.apply(v, k, mutable=["spectral"])[0])), static_argnums=()
-    )
+    gradient = jax.jit(jax.grad(lambda k, v: jnp.sum(weights * LAYER.apply(v, k, mutable=["spectral"])[0])))
     for _ in range(4):
         ours = gradient(KERNEL, variables)
         normalized, variables = turn(variables)
@@ -119,3 +122,39 @@ def test_the_vector_is_float32_and_so_is_what_a_layer_of_bfloat16_divides():
     y, moved = layer.apply(variables, x, mutable=["spectral"])
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, moved))} == {jnp.dtype("float32")}
+
+
+class Discriminator(nn.Module):
+    """The least one whose kernels are of spectral norm 1."""
+
+    couples_samples = False
+
+    @nn.compact
+    def __call__(self, images, labels, train):
+        x = nn.relu(layers.Conv(3, 3, 2, spectral_epsilon=1e-6)(images))
+        return heads.Projection(10, spectral_epsilon=1e-6)(x.reshape(x.shape[0], -1), labels)
+
+
+@pytest.fixture
+def algorithm(recipe):
+    recipe["train"]["d_steps_per_g_step"] = 2
+    return build(recipe, SPEC)._replace(discriminator=Discriminator())
+
+
+def test_the_vectors_move_in_the_discriminators_step_alone_once_each(algorithm):
+    state = train_state.create(algorithm, SPEC, jax.random.key(0))
+    after_g, _ = jax.jit(functools.partial(train_step.generator_step, algorithm))(state, make_data())
+    jax.tree.map(np.testing.assert_array_equal, after_g.d_stats, state.d_stats)
+    after_d, _ = jax.jit(functools.partial(train_step.discriminator_step, algorithm))(state, make_data(), jnp.int32(0))
+    matrix = np.float64(state.d_params["Conv_0"]["kernel"]).reshape(-1, 3)
+    u = state.d_stats["spectral"]["Conv_0"]["SpectralNorm_0"]["u"]
+    moved = after_d.d_stats["spectral"]["Conv_0"]["SpectralNorm_0"]["u"]
+    np.testing.assert_allclose(moved, unit(matrix.T @ matrix @ u), rtol=1e-5)
+    assert len(jax.tree.leaves(after_d.d_stats)) == 3
+
+
+def test_eight_devices_see_the_gradients_and_vectors_of_one(algorithm):
+    bound = algorithm._replace(g_optimizer=keep_gradients(), d_optimizer=keep_gradients())
+    (expected, _), (actual, _) = run(bound, 1), run(bound, 8)
+    for one, eight in ((expected.d_opt_state, actual.d_opt_state), (expected.d_stats, actual.d_stats)):
+        assert_close(eight, one, 1e-5)
