@@ -1,19 +1,23 @@
 """A recipe turned into what a training step is bound to: two networks, two optimizers, terms and plain numbers."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import optax
 
-from cgan_jax import losses, optimizers, regularizers, terms
+from cgan_jax import augment, consistency, losses, optimizers, regularizers, terms
+from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
 
-DISCRIMINATOR_TERMS = losses.DISCRIMINATOR | regularizers.DISCRIMINATOR
-GENERATOR_TERMS = losses.GENERATOR | regularizers.GENERATOR
+DISCRIMINATOR_TERMS = losses.DISCRIMINATOR | regularizers.DISCRIMINATOR | consistency.DISCRIMINATOR
+GENERATOR_TERMS = losses.GENERATOR | regularizers.GENERATOR | consistency.GENERATOR
 
 
 class Algorithm(NamedTuple):
@@ -30,10 +34,15 @@ class Algorithm(NamedTuple):
     g_batch_size: int
     d_steps_per_g_step: int
     flip: bool
-    ema_decay: float
-    """Share of the averaged generator that stays, per generator step."""
+    augment: augment.Augment
+    """What the discriminator sees of an image in training."""
+    ema_decay: Callable[[jax.Array | float], jax.Array | float]
+    """How far annealing is -> the share of the averaged generator that stays, per generator step."""
     ema_start_step: int
     """Up to this step the averaged generator is the generator."""
+    total_steps: int
+    anneal_steps: float
+    """Generator steps after which annealing is done; 0 where nothing is annealed."""
 
 
 class ImageSpec(NamedTuple):
@@ -77,6 +86,8 @@ def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Modul
 
 def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
     """The algorithm of a checked recipe for images of `spec`. Raises UsageError for names that do not exist."""
+    anneal = config["anneal"]
+    config = moving(config, anneal["to"])
     d_updates = {
         name: terms.from_recipe(section, DISCRIMINATOR_TERMS) for name, section in config["loss"]["d_updates"].items()
     }
@@ -99,6 +110,17 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         g_batch_size=train["g_batch_size"],
         d_steps_per_g_step=train["d_steps_per_g_step"],
         flip=config["dataset"]["flip"],
-        ema_decay=0.5 ** (kimg_per_step / ema["halflife_kimg"]) if ema["halflife_kimg"] else 0.0,
+        augment=augment.from_recipe(config["augment"]),
+        ema_decay=functools.partial(_decay, ema["halflife_kimg"], kimg_per_step),
         ema_start_step=steps_for(config, ema["start_kimg"]),
+        total_steps=total_steps,
+        anneal_steps=anneal["kimg"] / kimg_per_step if anneal["to"] else 0.0,
     )
+
+
+def _decay(halflife_kimg: Number, kimg: float, annealed: jax.Array | float) -> jax.Array | float:
+    """The share of an average that stays while `kimg` are shown, half of it in a half-life; 0 where that is 0."""
+    halflife = at(halflife_kimg, annealed)
+    if isinstance(halflife, float):
+        return 0.5 ** (kimg / halflife) if halflife else 0.0
+    return jnp.exp2(-kimg / jnp.maximum(halflife, 1e-3 * kimg))

@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cgan_jax.annealing import at, half_cosine
 from cgan_jax.lookup import entry_named
 
-SCHEDULES: dict[str, Callable[[float, float], Callable]] = {
-    "constant": lambda start, total: lambda done: start,
-    "linear": lambda start, total: optax.linear_schedule(start, 0.0, total),
-    "cosine": lambda start, total: optax.cosine_decay_schedule(start, total),
+SCHEDULES: dict[str, Callable[[jax.Array], jax.Array | float]] = {
+    "constant": lambda share: 1.0,
+    "linear": lambda share: 1 - jnp.clip(share, 0, 1),
+    "cosine": lambda share: 1 - half_cosine(share),
 }
+"""The learning rate's factor after a share of the run."""
 
 
 def scale_by_keras_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
@@ -40,11 +42,26 @@ OPTIMIZERS = {
 }
 
 
-def make(section: Mapping[str, object], total_updates: int) -> optax.GradientTransformation:
-    """The optimizer of a recipe's section {name, learning_rate, b1, b2, eps, schedule}.
+def make(section: Mapping[str, object], total_updates: int) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of a recipe's section {name, learning_rate, b1, b2, eps, schedule}, whose numbers may be annealed.
 
     "linear" and "cosine" bring the learning rate to 0 over `total_updates`; Adam is Kingma & Ba (2015), algorithm 1.
+    Its `update` takes besides how far annealing is, `annealed`, and the `time_share` of a run whose minutes are
+    limited, which may be further than its updates are.
     """
     schedule = entry_named(SCHEDULES, section["schedule"], "learning rate schedule")
     optimizer = entry_named(OPTIMIZERS, section["name"], "optimizer")
-    return optimizer(schedule(section["learning_rate"], max(1, total_updates)), section)
+
+    def at_rate(factor, annealed):
+        numbers = {name: at(value, annealed) for name, value in section.items()}
+        return optimizer(factor * numbers["learning_rate"], numbers)
+
+    def init(params):
+        return at_rate(1.0, 0.0).init(params)
+
+    def update(gradients, state, params=None, *, annealed=0.0, time_share=0.0):
+        count = state[0].count  # both optimizers begin with Adam's moments
+        share = jnp.maximum(count / max(1, total_updates), time_share)
+        return at_rate(schedule(share), annealed).update(gradients, state, params)
+
+    return optax.GradientTransformationExtraArgs(init, update)

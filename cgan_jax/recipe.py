@@ -23,6 +23,8 @@ class Value(NamedTuple):
     """Whether 0 is refused too."""
     may_change: bool = False
     """Whether a resumed run may differ here from what it was started with."""
+    may_move: bool = False
+    """Whether the number may be annealed."""
 
 
 _RATE = Value(float, low=0.0, high=1.0)
@@ -31,15 +33,18 @@ _INTERVAL = Value(float, low=1e-6, may_change=True)
 _COUNT = Value(int, low=1)
 _OPTIMIZER = {
     "name": Value(str),
-    "learning_rate": Value(float, low=0.0, positive=True),
+    "learning_rate": Value(float, low=0.0, positive=True, may_move=True),
     "b1": _RATE,
-    "b2": _RATE,
+    "b2": _RATE._replace(may_move=True),
     "eps": Value(float, low=0.0),
     "schedule": Value(str),
 }
 
-# "generator" and "discriminator" belong to the architecture, "loss" to the terms: those check what stands in them.
-FREE = ("generator", "discriminator", "loss")
+# "generator" and "discriminator" belong to the architecture, "loss" to the terms: those check what stands in them. What
+# "anneal" moves stands in the other sections.
+FREE = ("generator", "discriminator", "loss", "anneal")
+# Of no use but in training, so that a run from before there were such sections can still be drawn from.
+LATER = ("augment", "anneal", "guard")
 SECTIONS: dict[str, dict[str, Value]] = {
     "dataset": {
         "source": Value(str),
@@ -53,9 +58,11 @@ SECTIONS: dict[str, dict[str, Value]] = {
     },
     "g_optimizer": _OPTIMIZER,
     "d_optimizer": _OPTIMIZER,
-    "ema": {"halflife_kimg": _KIMG, "start_kimg": _KIMG},
+    "ema": {"halflife_kimg": _KIMG._replace(may_move=True), "start_kimg": _KIMG},
+    "augment": {"policy": Value(str), "probability": _RATE._replace(may_move=True)},
     "train": {
         "total_kimg": Value(float, low=0.001, high=2**32 / 1000, may_change=True),
+        "max_minutes": Value(float, low=0.0, may_change=True),
         "batch_size": _COUNT,
         "g_batch_size": _COUNT,
         "d_steps_per_g_step": _COUNT,
@@ -90,17 +97,16 @@ TOP = {"architecture": Value(str), "seed": Value(int, low=0, high=2**31 - 1)}
 def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
     """Raises UsageError for the first key that is unknown or missing, and the first value of a wrong type or size.
 
-    One that was `stored` with a run may lack what may change on resuming: an earlier version may not have known it.
+    One that was `stored` with a run may lack what may change on resuming, and LATER sections: an earlier version may
+    not have known them.
     """
-    sections = {
-        name: fields
-        for name, fields in SECTIONS.items()
-        if name in recipe or not (stored and all(value.may_change for value in fields.values()))
-    }
-    _check_keys("", recipe, (*TOP, *sections, *FREE))
+    absent = [name for name in LATER if stored and name not in recipe]
+    _check_keys("", recipe, [name for name in (*TOP, *SECTIONS, *FREE) if name not in absent])
     for name, value in TOP.items():
         _check_value(name, recipe[name], value)
-    for section, fields in sections.items():
+    for section, fields in SECTIONS.items():
+        if section in absent:
+            continue
         _check_section(section, recipe[section])
         there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and v.may_change)}
         _check_keys(section + ".", recipe[section], there)
@@ -113,6 +119,8 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
                 raise UsageError(f"{player}.{name} must be a number, a text or a truth value, given {number!r}")
             _check_value(f"{player}.{name}", number, Value(type(number), low=1 if type(number) is int else 0.0))
     _check_losses(recipe["loss"])
+    if "anneal" not in absent:
+        _check_annealed(recipe)
 
 
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
@@ -150,13 +158,14 @@ def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: 
 
 def warn_of_schedules(started: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Says so where another length bends the learning rates of a run that goes on."""
-    before, after = started["train"]["total_kimg"], given["train"]["total_kimg"]
-    for name in ("g_optimizer", "d_optimizer"):
-        if before != after and given[name]["schedule"] != "constant":
-            print(
-                f"note: {name} has a {given[name]['schedule']} schedule over the whole run; with train.total_kimg"
-                f" {before:g} -> {after:g} its learning rate changes at once"
-            )
+    for field in ("total_kimg", "max_minutes"):
+        before, after = started["train"].get(field, 0.0), given["train"][field]
+        for name in ("g_optimizer", "d_optimizer"):
+            if before != after and given[name]["schedule"] != "constant":
+                print(
+                    f"note: {name} has a {given[name]['schedule']} schedule over the whole run; with train.{field}"
+                    f" {before:g} -> {after:g} its learning rate changes at once"
+                )
 
 
 def _may_change(key: str) -> bool:
@@ -209,3 +218,27 @@ def _check_losses(loss: Any) -> None:
             for field, number in entry.items():
                 kind = int if field == "every" else float
                 _check_value(f"{name}.{term}.{field}", number, Value(kind, low=1 if kind is int else -math.inf))
+
+
+def _check_annealed(recipe: Mapping[str, Any]) -> None:
+    _check_section("anneal", recipe["anneal"])
+    _check_keys("anneal.", recipe["anneal"], ("kimg", "to"))
+    _check_value("anneal.kimg", recipe["anneal"]["kimg"], _KIMG)
+    _check_section("anneal.to", recipe["anneal"]["to"])
+    numbers = {key: _moves(key) for key, _ in flattened(recipe) if _moves(key)}
+    ends = dict(flattened(recipe["anneal"]["to"]))
+    for key, end in ends.items():
+        if key not in numbers:
+            raise UsageError(f"anneal.to.{key} cannot be annealed; there are: {', '.join(sorted(numbers))}")
+        _check_value(f"anneal.to.{key}", end, numbers[key])
+    if ends and recipe["anneal"]["kimg"] == 0.0:
+        raise UsageError("anneal.kimg must be more than 0 where anneal.to lists numbers, given 0.0")
+
+
+def _moves(key: str) -> Value | None:
+    """What an annealed number of that name may be, None where none may move."""
+    if key.startswith("loss.") and key.endswith(".weight"):
+        return Value(float)
+    section, _, name = key.partition(".")
+    value = SECTIONS.get(section, {}).get(name)
+    return value if value is not None and value.may_move else None

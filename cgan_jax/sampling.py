@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from cgan_jax import recipe as recipes
 from cgan_jax import replica
 from cgan_jax.algorithm import ImageSpec, build, network
 from cgan_jax.checkpoint import Checkpoints
@@ -75,6 +76,7 @@ class Sampler:
 
     def discriminator(self) -> tuple[nn.Module, Tree]:
         """The run's discriminator and its variables at the same step."""
+        recipes.check(self.info.recipe)  # drawing needs less of it
         algorithm = build(self.info.recipe, self._spec)
         shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=replica.PRNG)))
         checkpoints = Checkpoints(self._workdir, read_only=True)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cgan_jax import replica
+from cgan_jax.annealing import Number, at
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import entry_named
 
@@ -48,6 +49,8 @@ class Pass(NamedTuple):
     """What the term kept at its last evaluation."""
     key: jax.Array
     step: jax.Array
+    annealed: jax.Array | float = 0.0
+    """How far the run's annealing is, 0 to 1."""
 
 
 Views = Callable[[jax.Array, Mapping[str, Batch], Callable], dict[str, Batch]]
@@ -76,7 +79,7 @@ class Weighted(NamedTuple):
     """A term as the recipe lists it."""
 
     name: str
-    weight: float
+    weight: Number
     term: Term
 
 
@@ -110,7 +113,7 @@ def every(term: Term, k: int) -> Term:
 
 
 def from_recipe(
-    section: Mapping[str, Mapping[str, float]], table: Mapping[str, Callable[..., Term]]
+    section: Mapping[str, Mapping[str, Number]], table: Mapping[str, Callable[..., Term]]
 ) -> tuple[Weighted, ...]:
     """{name: {"weight": w, "every": k, **hyperparameters}} -> the terms to sum; those of weight 0 are left out.
 
@@ -163,7 +166,7 @@ def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dic
         if values.ndim != 1:
             raise ValueError(f"the term {name} gave values of shape {values.shape}, not one per sample")
         means[name] = jnp.mean(values)
-        total += weight * means[name]
+        total += at(weight, passed.annealed) * means[name]
     return total, memory, means
 
 

@@ -28,6 +28,8 @@ class TrainState:
     ema_stats: Tree
     memory: Tree
     """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}."""
+    time_share: jax.Array
+    """The share of `train.max_minutes` that is used; 0 where minutes are not limited."""
 
     @property
     def average(self) -> dict[str, Tree]:
@@ -67,4 +69,5 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
             },
             "g": {listed.name: listed.term.init_memory for listed in algorithm.g_terms},
         },
+        time_share=jnp.zeros(()),
     )

@@ -13,6 +13,7 @@ of the global batch, never to a device: fold_in(fold_in(fold_in(run key, purpose
 
 import enum
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ import optax
 
 from cgan_jax import replica
 from cgan_jax.algorithm import Algorithm
+from cgan_jax.annealing import half_cosine
 from cgan_jax.data import Data, draw, draw_labels
 from cgan_jax.terms import Batch, Output, Pass, batches_read, objective, with_views
 from cgan_jax.train_state import TrainState, Tree
@@ -39,6 +41,16 @@ class Purpose(enum.IntEnum):
     G_LABELS = 6
     G_DROPOUT = 7
     G_TERMS = 8
+    D_AUGMENT = 9
+    G_AUGMENT = 10
+
+
+class Look(NamedTuple):
+    """What one look of the discriminator at images draws, and how far annealing is by then."""
+
+    dropout: jax.Array
+    augment: jax.Array
+    annealed: jax.Array | float
 
 
 def discriminator_step(
@@ -52,24 +64,27 @@ def discriminator_step(
         return algorithm.generator.apply({"params": state.g_params, **state.g_stats}, latents, labels, train=True)
 
     batches = {"real": real, "fake": Batch(generate(latents, real.labels), real.labels, latents)}
-    scalars = {"d_loss": jnp.zeros(())}
+    scalars, annealed = {"d_loss": jnp.zeros(())}, _annealed(algorithm, state, index / algorithm.d_steps_per_g_step)
     for number, (name, terms) in enumerate(algorithm.d_updates.items()):
-        dropout = jax.random.fold_in(_key(state, Purpose.D_DROPOUT, index), number)
-        key = jax.random.fold_in(_key(state, Purpose.D_TERMS, index), number)
+        purposes = Purpose.D_DROPOUT, Purpose.D_AUGMENT, Purpose.D_TERMS
+        *draws, key = (jax.random.fold_in(_key(state, purpose, index), number) for purpose in purposes)
+        look = Look(*draws, annealed)
 
-        def loss(params, terms=terms, name=name, dropout=dropout, key=key, state=state):
+        def loss(params, terms=terms, name=name, look=look, key=key, state=state):
             seen = with_views(terms, key, batches, generate)
             read = batches_read(terms, seen)
-            outputs, stats = _outputs(algorithm, params, state.d_stats, read, dropout, moving=True)
-            discriminate = _discriminate(algorithm, params, state.d_stats, dropout)
-            passed = Pass(seen, outputs, discriminate, generate, state.memory["d"][name], key, index)
+            outputs, stats = _outputs(algorithm, params, state.d_stats, read, look, moving=True)
+            discriminate = _discriminate(algorithm, params, state.d_stats, look)
+            passed = Pass(seen, outputs, discriminate, generate, state.memory["d"][name], key, index, annealed)
             total, memory, means = objective(terms, passed)
             means = {"d_loss": total, **_prefixed("d_", means), **_accuracies(outputs)}
             return total, (stats, memory, means)
 
         gradients, aux = jax.grad(loss, has_aux=True)(replica.varying(state.d_params))
         gradients, (stats, memory, means) = replica.mean((gradients, aux))
-        updates, opt_state = algorithm.d_optimizer.update(gradients, state.d_opt_state, state.d_params)
+        updates, opt_state = _updates(
+            algorithm.d_optimizer, gradients, state.d_opt_state, state.d_params, state, annealed
+        )
         state = state.replace(
             d_params=optax.apply_updates(state.d_params, updates),
             d_stats=stats,
@@ -83,7 +98,10 @@ def discriminator_step(
 def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
     """One update of the generator, and its scalars. Fakes share the labels of a real batch where a term reads one."""
     local_size = algorithm.g_batch_size // replica.count()
-    dropout, key = _key(state, Purpose.G_DROPOUT, state.step), _key(state, Purpose.G_TERMS, state.step)
+    annealed = _annealed(algorithm, state, state.step)
+    purposes = Purpose.G_DROPOUT, Purpose.G_AUGMENT, Purpose.G_TERMS
+    *draws, key = (_key(state, purpose, state.step) for purpose in purposes)
+    look = Look(*draws, annealed)
     batches = {}
     if g_draws_real(algorithm):
         batches["real"] = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
@@ -101,15 +119,15 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple
         )
         seen = with_views(algorithm.g_terms, key, {**batches, "fake": Batch(images, labels, latents)}, generate)
         read = batches_read(algorithm.g_terms, seen)
-        outputs, _ = _outputs(algorithm, state.d_params, state.d_stats, read, dropout, moving=False)
-        discriminate = _discriminate(algorithm, state.d_params, state.d_stats, dropout)
-        passed = Pass(seen, outputs, discriminate, generate, state.memory["g"], key, state.step)
+        outputs, _ = _outputs(algorithm, state.d_params, state.d_stats, read, look, moving=False)
+        discriminate = _discriminate(algorithm, state.d_params, state.d_stats, look)
+        passed = Pass(seen, outputs, discriminate, generate, state.memory["g"], key, state.step, annealed)
         total, memory, means = objective(algorithm.g_terms, passed)
         return total, (dict(stats), memory, {"g_loss": total, **_prefixed("g_", means)})
 
     gradients, aux = jax.grad(loss, has_aux=True)(replica.varying(state.g_params))
     gradients, (stats, memory, scalars) = replica.mean((gradients, aux))
-    updates, opt_state = algorithm.g_optimizer.update(gradients, state.g_opt_state, state.g_params)
+    updates, opt_state = _updates(algorithm.g_optimizer, gradients, state.g_opt_state, state.g_params, state, annealed)
     state = state.replace(
         g_params=optax.apply_updates(state.g_params, updates),
         g_stats=stats,
@@ -152,7 +170,8 @@ def repeated(body: Callable, state: TrainState, times: int) -> tuple[TrainState,
 def averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
     """The state one step on, its averaged generator (statistics too) moved towards the generator."""
     step = state.step + 1
-    decay = jnp.where(step > algorithm.ema_start_step, algorithm.ema_decay, 0.0)
+    decay = algorithm.ema_decay(_annealed(algorithm, state, state.step))
+    decay = jnp.where(step > algorithm.ema_start_step, decay, 0.0)
     moved = jax.tree.map(
         lambda average, now: now + decay.astype(now.dtype) * (average - now),
         (state.ema_params, state.ema_stats),
@@ -168,13 +187,25 @@ def _key(state: TrainState, purpose: Purpose, index: jax.Array | None = None) ->
     return key if index is None else jax.random.fold_in(key, index)
 
 
+def _annealed(algorithm: Algorithm, state: TrainState, done: jax.Array) -> jax.Array | float:
+    """How far annealing is after so many generator steps, or after the share of its minutes that a run has used."""
+    if not algorithm.anneal_steps:
+        return 0.0
+    return half_cosine(jnp.maximum(done, state.time_share * algorithm.total_steps) / algorithm.anneal_steps)
+
+
+def _updates(optimizer, gradients, opt_state, params, state: TrainState, annealed) -> tuple[Tree, Tree]:
+    optimizer = optax.with_extra_args_support(optimizer)
+    return optimizer.update(gradients, opt_state, params, annealed=annealed, time_share=state.time_share)
+
+
 def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Array:
     keys = replica.sample_keys(key, labels.shape[0])
     return jax.vmap(lambda key: jax.random.normal(key, (algorithm.generator.latent_dim,)))(keys)
 
 
 def _outputs(
-    algorithm: Algorithm, params: Tree, stats: Tree, batches: Mapping[str, Batch], dropout: jax.Array, moving: bool
+    algorithm: Algorithm, params: Tree, stats: Tree, batches: Mapping[str, Batch], look: Look, moving: bool
 ) -> tuple[dict[str, Output], Tree]:
     """The discriminator's output on each batch, and its statistics, which change only if `moving`.
 
@@ -184,12 +215,12 @@ def _outputs(
         return {}, stats
     if not algorithm.discriminator.couples_samples:
         names, listed = list(batches), list(batches.values())
-        output, stats = _apply(algorithm, params, stats, *_interleaved(listed), dropout, moving)
+        output, stats = _apply(algorithm, params, stats, *_interleaved(listed), look, moving)
         return {name: jax.tree.map(lambda x, i=i: x[i :: len(names)], output) for i, name in enumerate(names)}, stats
     outputs = {}
     for number, (name, batch) in enumerate(batches.items()):
-        key = jax.random.fold_in(dropout, number)
-        outputs[name], stats = _apply(algorithm, params, stats, batch.images, batch.labels, key, moving)
+        its = look._replace(**{use: jax.random.fold_in(getattr(look, use), number) for use in ("dropout", "augment")})
+        outputs[name], stats = _apply(algorithm, params, stats, batch.images, batch.labels, its, moving)
     return outputs, stats
 
 
@@ -204,17 +235,18 @@ def _interleaved(batches: list[Batch]) -> tuple[jax.Array, jax.Array]:
     return images.reshape(-1, *images.shape[2:]), labels.reshape(-1)
 
 
-def _apply(algorithm, params, stats, images, labels, dropout, moving) -> tuple[Output, Tree]:
+def _apply(algorithm, params, stats, images, labels, look, moving) -> tuple[Output, Tree]:
     mutable = list(stats) if moving else []
+    images = algorithm.augment(look.augment, images, look.annealed)
     output, moved = algorithm.discriminator.apply(
-        {"params": params, **stats}, images, labels, train=True, rngs={"dropout": dropout}, mutable=mutable
+        {"params": params, **stats}, images, labels, train=True, rngs={"dropout": look.dropout}, mutable=mutable
     )
     return output, dict(moved) if moving else stats
 
 
-def _discriminate(algorithm: Algorithm, params: Tree, stats: Tree, dropout: jax.Array) -> Callable[..., Output]:
+def _discriminate(algorithm: Algorithm, params: Tree, stats: Tree, look: Look) -> Callable[..., Output]:
     def discriminate(images: jax.Array, labels: jax.Array) -> Output:
-        return _apply(algorithm, params, stats, images, labels, dropout, moving=False)[0]
+        return _apply(algorithm, params, stats, images, labels, look, moving=False)[0]
 
     return discriminate
 

@@ -47,8 +47,11 @@ def get_config() -> ConfigDict:
             "g_optimizer": {**optimizer},
             "d_optimizer": {**optimizer},
             "ema": {"halflife_kimg": 0.0, "start_kimg": 0.0},
+            "augment": {"policy": "", "probability": 1.0},
+            "anneal": {"kimg": 0.0, "to": {}},
             "train": {
                 "total_kimg": 49.92,
+                "max_minutes": 0.0,
                 "batch_size": 64,
                 "g_batch_size": 128,
                 "d_steps_per_g_step": 1,

@@ -35,8 +35,11 @@ def get_config() -> ConfigDict:
             "g_optimizer": {**optimizer, "learning_rate": 1e-3},
             "d_optimizer": {**optimizer, "learning_rate": 5e-4},
             "ema": {"halflife_kimg": 5.0, "start_kimg": 5.0},
+            "augment": {"policy": "", "probability": 1.0},
+            "anneal": {"kimg": 0.0, "to": {}},
             "train": {
                 "total_kimg": 60.0,
+                "max_minutes": 0.0,
                 "batch_size": 64,
                 "g_batch_size": 64,
                 "d_steps_per_g_step": 1,

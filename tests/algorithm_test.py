@@ -71,9 +71,9 @@ def test_the_average_keeps_half_of_itself_over_its_halflife(recipe):
     config = changed(recipe, ema={"halflife_kimg": 0.8, "start_kimg": 0.1})
     built = algorithm.build(config, SPEC)
     # 16 images a step, so 50 steps are 800 images.
-    assert built.ema_decay**50 == pytest.approx(0.5, rel=1e-12)
+    assert built.ema_decay(0.0) ** 50 == pytest.approx(0.5, rel=1e-12)
     assert built.ema_start_step == 7
-    assert algorithm.build(changed(recipe, ema={"halflife_kimg": 0.0}), SPEC).ema_decay == 0.0
+    assert algorithm.build(changed(recipe, ema={"halflife_kimg": 0.0}), SPEC).ema_decay(0.0) == 0.0
 
 
 def test_the_schedules_end_with_the_run(recipe):
@@ -142,5 +142,5 @@ def test_a_player_without_a_loss_is_one_line(recipe, player):
 
 def test_an_unknown_loss_is_one_line(recipe):
     recipe["loss"]["g_terms"] = {"bce_real": {"weight": 1.0}}
-    with pytest.raises(UsageError, match=r"^unknown loss 'bce_real'; there are: bce, .*, l2, ssim$"):
+    with pytest.raises(UsageError, match=r"^unknown loss 'bce_real'; there are: bce, .*, l2, ssim, latent_diversity$"):
         algorithm.build(recipe, SPEC)

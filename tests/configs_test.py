@@ -18,6 +18,14 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 # (channels, parameters of the generator, of the discriminator). A change here changes what old checkpoints mean: make
 # sure that it is meant, say so in the commit, and write the new numbers down.
 PARAMETERS = {
+    # As cifar10_biggan, with 90 classes more: 90*128 in the generator, 90*192 against it
+    "cifar100_biggan_cr": (3, 9_427_716, 2_432_450),
+    # tests/architectures/biggan_test.py and sngan_test.py have them by hand
+    "cifar10_biggan": (3, 9_416_196, 2_415_170),
+    "cifar10_biggan_cr": (3, 9_416_196, 2_415_170),
+    "cifar10_biggan_cr_short": (3, 9_416_196, 2_415_170),
+    "cifar10_biggan_diffaug": (3, 9_416_196, 2_415_170),
+    "cifar10_sngan": (3, 4_304_387, 1_055_105),
     # As cifar10_cgan_embedding.
     "cifar10_cgan": (3, 1_382_327, 213_237),
     # dense 101*4096, 7x7 convolutions 49*257*128+128, 49*128*64+64, 49*64*64+64, 49*64*3+3, map 10*50 + 51*16;
@@ -33,10 +41,20 @@ PARAMETERS = {
     # as cifar10_dcgan, with dense 129*8192
     "cifar10_wgan_gp": (3, 1_605_891, 159_361),
     "digits": (1, 102_689, 29_473),
+    # dense 33*512; three blocks of 4*10*32 scales and biases, 2*(9*32*32+32) and 32*32+32; 64; 9*32+1
+    # against it 9*16+16 + 9*16*16+16 + 16+16, 2*(9*16*16+16) + 16*16+16, 4*(9*16*16+16); dense 17, 10*16
+    "digits_sngan": (1, 79_745, 16_881),
     # dense 101*6272, 16*129*128+128, 16*128*128+128, 49*128+1, map 10*50 + 51*49;
     # 9*2*128+128, 9*128*128+128, dense 6273, map 10*50 + 51*784
     "fashion_mnist_cgan_embedding": (1, 1_169_336, 196_773),
+    # dense 21*20480; 1000*128; blocks of 1280, 640, 320, 160, 80 channels, from each I to the next O: scales and biases
+    # 2*148*(I+O), 3x3 of 9*I*O+O and 9*O*O+O, 1x1 of I*O+O; attention 160*120 + 80*160 + 1; 160; 9*80*3+3;
+    # against it such blocks back from 3 to 80 to 1280 without the first, and 1280 to 1280 from 640; attention
+    # 80*60 + 40*80 + 1; dense 1281, 1000*1280
+    "imagenet64_biggan": (3, 17_437_604, 31_820_722),
 }
+# Where there are not ten.
+CLASSES = {"cifar100_biggan_cr": 100, "imagenet64_biggan": 1000}
 
 
 def load(path: Path):
@@ -60,7 +78,7 @@ def test_a_recipe_is_complete_and_its_networks_have_the_known_size(name):
     recipe = module.get_config().to_dict()
     recipes.check(recipe)
     channels, in_generator, in_discriminator = PARAMETERS[name]
-    spec = ImageSpec(recipe["dataset"]["image_size"], channels, 10)
+    spec = ImageSpec(recipe["dataset"]["image_size"], channels, CLASSES.get(name, 10))
     algorithm = build(recipe, spec)
     state = jax.eval_shape(lambda: train_state.create(algorithm, spec, jax.random.key(0)))
     assert (count(state.g_params), count(state.d_params)) == (in_generator, in_discriminator)
@@ -74,7 +92,7 @@ def test_a_recipe_trains_one_step(name):
     channels = PARAMETERS[name][0]
     recipe["dataset"].update(source="synthetic", name=f"classes10_images16_channels{channels}", split="train")
     for player in ("generator", "discriminator"):
-        recipe[player].update(width=2, embedding_dim=2)
+        recipe[player].update({name: 2 for name in ("width", "embedding_dim") if name in recipe[player]})
     recipe["train"].update(batch_size=4, g_batch_size=4)
     size = recipe["dataset"]["image_size"]
     dataset = datasets.load("synthetic", recipe["dataset"]["name"], "train", "", size)

@@ -81,8 +81,11 @@ def small_recipe() -> dict:
             "g_optimizer": {**optimizer},
             "d_optimizer": {**optimizer},
             "ema": {"halflife_kimg": 0.1, "start_kimg": 0.0},
+            "augment": {"policy": "", "probability": 1.0},
+            "anneal": {"kimg": 0.0, "to": {}},
             "train": {
                 "total_kimg": 0.128,
+                "max_minutes": 0.0,
                 "batch_size": 16,
                 "g_batch_size": 16,
                 "d_steps_per_g_step": 1,

@@ -34,6 +34,22 @@ def test_the_projection_head_adds_the_inner_product_with_the_labels_embedding():
     np.testing.assert_allclose(output.logits, expected, rtol=1e-5, atol=1e-6)  # sums of ten products that cancel
 
 
+def test_a_spectral_head_divides_its_weights_by_their_norms():
+    """Of a dense unit the length of its weights; of embeddings the largest singular value, once u has settled."""
+    head = heads.Projection(4, spectral_epsilon=1e-6)
+    variables = head.init(jax.random.key(0), FEATURES, LABELS)
+    turn = jax.jit(lambda variables: head.apply(variables, FEATURES, LABELS, mutable=["spectral"])[1])
+    for _ in range(100):
+        variables |= turn(variables)
+    kernel, embedding = (
+        np.asarray(variables["params"][name][its], np.float64)
+        for name, its in (("Dense_0", "kernel"), ("Embed_0", "embedding"))
+    )
+    embedding /= np.linalg.svd(embedding, compute_uv=False)[0]
+    expected = (FEATURES @ kernel)[:, 0] / np.linalg.norm(kernel) + np.sum(embedding[LABELS] * FEATURES, axis=1)
+    np.testing.assert_allclose(head.apply(variables, FEATURES, LABELS).logits, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("head", [heads.Unconditional(), heads.Projection(4)], ids=lambda head: type(head).__name__)
 def test_logits_are_float32_vectors_whatever_the_features_are(head):
     variables = head.init(jax.random.key(0), FEATURES, LABELS)

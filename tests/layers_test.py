@@ -38,6 +38,57 @@ def test_a_transposed_convolution_is_its_definition(kernel_size, stride):
     np.testing.assert_allclose(jax.jit(layer.apply)({"params": params}, x), expected, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_a_convolution_of_repeated_pixels_is_its_definition(kernel_size):
+    x = np.random.default_rng(0).normal(size=(2, 4, 3, 3)).astype(np.float32)
+    layer = layers.UpsampledConv(5, kernel_size)
+    params = random_params(layer, x)
+    expected = by_hand.conv(by_hand.upsample(x), params["kernel"], params["bias"], 1)
+    np.testing.assert_allclose(jax.jit(layer.apply)({"params": params}, x), expected, rtol=1e-5, atol=4e-6)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_the_mean_of_a_convolutions_blocks_is_its_definition(kernel_size):
+    x = np.random.default_rng(0).normal(size=(2, 8, 6, 3)).astype(np.float32)
+    layer = layers.PooledConv(5, kernel_size)
+    params = random_params(layer, x)
+    expected = by_hand.halve(by_hand.conv(x, params["kernel"], params["bias"], 1))
+    np.testing.assert_allclose(jax.jit(layer.apply)({"params": params}, x), expected, rtol=1e-5, atol=2e-6)
+
+
+def test_a_layer_computes_in_the_type_of_what_it_is_given_and_keeps_float32_weights():
+    x = jnp.ones((2, 4, 4, 3), jnp.bfloat16)
+    for layer in (layers.Conv(2, 3), layers.UpsampledConv(2, 3), layers.PooledConv(2, 3), layers.Dense(2)):
+        y, variables = layer.init_with_output(jax.random.key(0), x)
+        assert y.dtype == jnp.bfloat16
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+def test_a_type_that_no_network_computes_in_is_one_line():
+    assert layers.activation_dtype("bfloat16") == jnp.bfloat16
+    with pytest.raises(UsageError, match=r"^unknown dtype 'float16'; there are: float32, bfloat16$"):
+        layers.activation_dtype("float16")
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 6), (8, 5), (3, 50)], ids=str)
+def test_orthogonal_kernels_keep_lengths(shape):
+    kernel = np.asarray(jax.jit(layers.orthogonal, static_argnums=1)(jax.random.key(0), shape))
+    matrix = kernel.reshape(-1, shape[-1])
+    product = matrix @ matrix.T if matrix.shape[0] < matrix.shape[1] else matrix.T @ matrix
+    np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-5)
+
+
+def test_a_spectral_layers_linear_map_has_norm_1():
+    """Once the estimate has settled; the images of unit vectors are the map."""
+    layer, x = layers.Dense(6, spectral_epsilon=1e-6), np.eye(4, dtype=np.float32)
+    variables = layer.init(jax.random.key(0), x)
+    turn = jax.jit(lambda variables: layer.apply(variables, x, mutable=["spectral"]))
+    for _ in range(60):
+        y, moved = turn(variables)
+        variables = {**variables, **moved}
+    np.testing.assert_allclose(np.linalg.svd(np.asarray(y), compute_uv=False)[0], 1, rtol=1e-5)
+
+
 def test_layers_start_with_glorot_uniform_kernels_and_no_bias():
     params = jax.jit(layers.Conv(64, 5).init)(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))["params"]
     limit = np.sqrt(6 / (25 * 32 + 25 * 64))  # Glorot & Bengio 2010, eq. 16
@@ -227,6 +278,96 @@ def test_batch_norm_has_the_values_gradients_and_statistics_of_the_global_batch(
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
 
 
+def conditional_norm(kind, condition):
+    """A layer, the condition it takes, and variables of which none is what it starts with."""
+    rng = np.random.default_rng(7)
+    layer = layers.ClassBatchNorm(num_classes=5, epsilon=1e-4, momentum=0.9)
+    if kind == "vector":
+        layer = layers.ConditionalBatchNorm(spectral_epsilon=1e-6, epsilon=1e-4, momentum=0.9)
+    x = jnp.zeros((len(condition), 2, 2, 3))
+    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, condition, True))
+    return layer, jax.tree.map(lambda leaf: rng.uniform(0.2, 1, leaf.shape).astype(np.float32), shapes)
+
+
+CONDITIONS = {
+    "class": np.int32([0, 4, 4, 2] * 4),
+    "vector": np.random.default_rng(8).normal(size=(16, 6)).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_conditional_batch_norm_is_pytorchs_with_a_scale_centred_on_1(kind):
+    torch = pytest.importorskip("torch", reason="the extra [reference] brings PyTorch, to compare with")
+    from tests import torch_networks
+
+    condition = CONDITIONS[kind]
+    layer, variables = conditional_norm(kind, condition)
+    x, weights = np.random.default_rng(6).normal(size=(2, 16, 2, 2, 3)).astype(np.float32)
+    module = torch.nn.BatchNorm2d(3, eps=1e-4, momentum=0.1, affine=False).double()
+    theirs = torch_networks.tensors({"variables": variables, "x": x.transpose(0, 3, 1, 2)})
+    params, spectral = theirs["variables"]["params"], theirs["variables"].get("spectral", {})
+    if kind == "class":
+        chosen = torch.tensor(condition)
+        scale, bias = (torch.nn.functional.embedding(chosen, params[n]["embedding"]) for n in ("scale", "bias"))
+    else:
+        vectors = torch.tensor(condition, dtype=torch.float64)
+        scale, bias = (torch_networks.dense(params[n], spectral[n], vectors) for n in ("scale", "bias"))
+    module.running_mean.copy_(torch.tensor(variables["batch_stats"]["mean"]))
+    expected = module(theirs["x"]) * (1 + scale)[:, :, None, None] + bias[:, :, None, None]
+    (expected * torch.tensor(weights.transpose(0, 3, 1, 2))).sum().backward()
+
+    def loss(params, x):
+        y, moved = layer.apply({**variables, "params": params}, x, condition, True, mutable=["batch_stats"])
+        return jnp.sum(weights * y), (y, moved["batch_stats"])
+
+    (in_params, in_x), (y, stats) = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables["params"], x)
+    np.testing.assert_allclose(y, expected.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stats["mean"], module.running_mean, rtol=1e-5)
+    np.testing.assert_allclose(in_x, theirs["x"].grad.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+    wanted = torch_networks.gradients(params)
+    for ours, its in zip(jax.tree.leaves(in_params), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(ours, its, rtol=1e-4, atol=1e-5 * np.abs(its).max())
+
+
+def test_a_class_that_starts_without_scale_and_bias_has_them_of_batch_norm():
+    x = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).astype(np.float32)
+    layer, labels = layers.ClassBatchNorm(num_classes=2), np.int32([0, 1, 1, 0])
+    zeros = jax.tree.map(np.zeros_like, layer.init(jax.random.key(0), x, labels, True))
+    np.testing.assert_allclose(
+        layer.apply(zeros, x, labels, True), normalized_by_hand(x, 1.0, 0.0).reshape(x.shape), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("way", [("shard_map", 4), ("pmap", 4)], ids=str)
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_conditional_batch_norm_has_the_values_gradients_and_statistics_of_the_global_batch(kind, way):
+    layer, variables = conditional_norm(kind, CONDITIONS[kind])
+    x, weights = np.random.default_rng(6).normal(size=(2, 16, 2, 2, 3)).astype(np.float32)
+    x += np.arange(16, dtype=np.float32)[:, None, None, None]  # replicas differ in their means
+
+    def run(variables, x, weights, condition):
+        share = 16 // replica.count()
+        x, weights, condition = (
+            jax.lax.dynamic_slice_in_dim(a, replica.index() * share, share) for a in (x, weights, condition)
+        )
+
+        def loss(params):
+            given = {**variables, "params": params}
+            y, moved = layer.apply(given, x, condition, True, mutable=["batch_stats", "spectral"])
+            return jnp.mean(weights * y**2), (y, moved)
+
+        gradient, (y, moved) = jax.grad(loss, has_aux=True)(replica.varying(variables["params"]))
+        return *replica.mean((gradient, moved)), y
+
+    expected = on_replicas(("alone", 1), run, variables, x, weights, CONDITIONS[kind])
+    actual = on_replicas(way, run, variables, x, weights, CONDITIONS[kind])
+    whole = [*jax.tree.map(lambda a: a[:1], actual[:2]), actual[2].reshape(1, *x.shape)]
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(expected), strict=True):
+        assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
+    for leaf in jax.tree.leaves(actual[:2]):
+        np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+
+
 def test_upsampling_shows_every_pixel_four_times():
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
     y = np.asarray(layers.upsample(x))
@@ -234,3 +375,12 @@ def test_upsampling_shows_every_pixel_four_times():
     for i in range(6):
         for j in range(8):
             np.testing.assert_array_equal(y[:, i, j], x[:, i // 2, j // 2])
+
+
+def test_halving_is_the_mean_or_the_largest_of_each_block():
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
+    np.testing.assert_allclose(layers.halve(x), by_hand.halve(x), rtol=1e-6)
+    largest = np.asarray(layers.halve_to_largest(x))
+    for i in range(2):
+        for j in range(3):
+            np.testing.assert_array_equal(largest[:, i, j], x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max(axis=(1, 2)))

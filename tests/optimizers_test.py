@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cgan_jax import optimizers
+from cgan_jax.annealing import Annealed
 from cgan_jax.errors import UsageError
 
 SECTION = {"name": "adam", "learning_rate": 2e-3, "b1": 0.5, "b2": 0.99, "eps": 1e-8, "schedule": "constant"}
@@ -73,6 +74,29 @@ def test_a_linear_rate_falls_evenly_to_0_and_stays_there():
 def test_a_cosine_rate_falls_to_0_and_stays_there():
     expected = 2e-3 * (1 + np.cos(np.pi * np.minimum(np.arange(6), 4) / 4)) / 2
     np.testing.assert_allclose(rates("cosine", 4, 6), expected, rtol=1e-6, atol=1e-9)  # float32's cos(pi) + 1
+
+
+def test_a_rate_follows_the_minutes_where_they_are_further_than_the_updates():
+    optimizer = optimizers.make({**SECTION, "schedule": "linear", "b1": 0.0, "b2": 0.0, "eps": 0.0}, 10)
+    state, found = optimizer.init(jnp.zeros(1)), []
+    for time_share in (0.0, 0.05, 0.6, 0.6, 1.0):
+        updates, state = optimizer.update(jnp.ones(1), state, time_share=time_share)
+        found.append(-float(updates[0]))
+    np.testing.assert_allclose(found, 2e-3 * np.array([1, 0.9, 0.4, 0.4, 0]), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adam", "keras_adam"])
+def test_rate_and_b2_may_be_annealed(name):
+    """Each update is that of the algorithm from the moments so far, with the numbers of that moment."""
+    section = {**SECTION, "name": name, "b1": 0.0, "learning_rate": Annealed(2e-3, 1e-3), "b2": Annealed(0.9, 0.99)}
+    optimizer = optimizers.make(section, 100)
+    state, v = optimizer.init(jnp.zeros(3)), np.zeros(3)
+    for t, annealed in enumerate((0.0, 0.3, 1.0), start=1):
+        g = np.random.default_rng(t).normal(size=3)
+        rate, b2 = 2e-3 - 1e-3 * annealed, 0.9 + 0.09 * annealed
+        v = b2 * v + (1 - b2) * g**2
+        updates, state = optimizer.update(jnp.float32(g), state, annealed=annealed)
+        np.testing.assert_allclose(updates, -rate * g / np.sqrt(v / (1 - b2**t)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

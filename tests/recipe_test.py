@@ -91,6 +91,32 @@ REFUSALS = [
     ("discriminator.dropout", float("nan"), "discriminator.dropout must be a finite number, given nan"),
     ("loss.g_terms.bce.weight", float("nan"), "loss.g_terms.bce.weight must be a finite number, given nan"),
     ("loss.g_terms.bce.weight", -float("inf"), "loss.g_terms.bce.weight must be a finite number, given -inf"),
+    # annealing
+    ("augment", MISSING, "the recipe lacks augment"),
+    ("augment.probability", 1.5, "augment.probability must be at least 0 and at most 1, given 1.5"),
+    ("anneal", 3.0, "anneal must be a section, given 3.0"),
+    ("anneal.kimg", -1.0, "anneal.kimg must be at least 0, given -1.0"),
+    ("anneal.to", 1.0, "anneal.to must be a section, given 1.0"),
+    ("anneal.from", {}, "the recipe has an unknown key anneal.from; there are: kimg, to"),
+    (
+        "anneal.to",
+        {"ema": {"start_kimg": 1.0}},
+        "anneal.to.ema.start_kimg cannot be annealed; there are: augment.probability, d_optimizer.b2,"
+        " d_optimizer.learning_rate, ema.halflife_kimg, g_optimizer.b2, g_optimizer.learning_rate,"
+        " loss.d_updates.both.bce_fake.weight, loss.d_updates.both.bce_real.weight, loss.g_terms.bce.weight",
+    ),
+    ("anneal.to", {"d_optimizer": {"b2": 2.0}}, "anneal.to.d_optimizer.b2 must be at least 0 and at most 1, given 2.0"),
+    (
+        "anneal.to",
+        {"g_optimizer": {"learning_rate": 0.0}},
+        "anneal.to.g_optimizer.learning_rate must be more than 0, given 0.0",
+    ),
+    (
+        "anneal.to",
+        {"augment": {"probability": 0.5}},
+        "anneal.kimg must be more than 0 where anneal.to lists numbers, given 0.0",
+    ),
+    ("train.max_minutes", -1.0, "train.max_minutes must be at least 0, given -1.0"),
     # losses
     ("loss.g_terms.bce.weight", MISSING, "loss.g_terms.bce lacks its weight"),
     ("loss.d_updates.both.bce_fake.weight", MISSING, "loss.d_updates.both.bce_fake lacks its weight"),
@@ -123,6 +149,25 @@ def test_the_ends_of_a_range_are_allowed(recipe, key, value):
     assert recipes.check(changed(recipe, key, value)) is None
 
 
+def test_numbers_of_losses_optimizers_averages_and_augmentation_may_be_annealed(recipe):
+    to = {
+        "loss": {"d_updates": {"both": {"bce_real": {"weight": 0.5}}}},
+        "g_optimizer": {"learning_rate": 1e-5, "b2": 0.9},
+        "ema": {"halflife_kimg": 1.0},
+        "augment": {"probability": 0.5},
+    }
+    recipe["anneal"] = {"kimg": 1.0, "to": to}
+    assert recipes.check(recipe) is None
+
+
+@pytest.mark.parametrize("section", recipes.LATER)
+def test_a_stored_recipe_may_lack_sections_that_came_later(recipe, section):
+    del recipe[section]
+    assert recipes.check(recipe, stored=True) is None
+    with pytest.raises(UsageError, match=f"^the recipe lacks {section}$"):
+        recipes.check(recipe)
+
+
 @pytest.mark.parametrize("name", ["batch_size", "g_batch_size"])
 def test_a_batch_that_the_devices_cannot_share_is_refused(recipe, name):
     recipe = changed(recipe, f"train.{name}", 12)
@@ -141,6 +186,7 @@ def test_flattening_gives_every_leaf_by_its_dotted_name_in_order():
     ("key", "value"),
     [
         ("train.total_kimg", 99.0),
+        ("train.max_minutes", 9.0),
         ("train.steps_per_call", 7),
         ("train.parallelism", "pmap"),
         ("train.log_kimg", 99.0),

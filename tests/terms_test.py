@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cgan_jax import replica, terms
+from cgan_jax.annealing import Annealed
 from cgan_jax.errors import UsageError
 from tests.replicas import FEW_WAYS, on_replicas
 
@@ -134,6 +135,14 @@ def test_the_gradient_of_the_objective_is_that_of_the_weighted_sum_of_means():
     listed = (terms.Weighted("a", 2.0, squares()), terms.Weighted("b", -0.5, scaled(3.0)))
     gradient = jax.grad(lambda x: terms.objective(listed, passed(x, memory={"a": (), "b": ()}))[0])(LOGITS)
     np.testing.assert_allclose(gradient, (2.0 * 2 * LOGITS - 0.5 * 3.0) / 4, rtol=1e-6)
+
+
+def test_a_weight_that_is_annealed_counts_as_it_is_by_now():
+    (listed,) = terms.from_recipe({"squares": {"weight": Annealed(2.0, 6.0)}}, TABLE)
+    for annealed, weight in ((0.0, 2.0), (0.25, 3.0), (1.0, 6.0)):
+        total, _, means = terms.objective((listed,), passed(memory={"squares": ()})._replace(annealed=annealed))
+        np.testing.assert_allclose(total, weight * np.mean(LOGITS.astype(float) ** 2), rtol=1e-6)
+        np.testing.assert_allclose(means["squares"], np.mean(LOGITS.astype(float) ** 2), rtol=1e-6)
 
 
 def test_each_term_reads_and_writes_its_own_memory():

@@ -8,13 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from cgan_jax import train_state, train_step
+from cgan_jax import augment, consistency, train_state, train_step
 from cgan_jax.algorithm import Algorithm, ImageSpec, build
 from cgan_jax.data import on_host
 from cgan_jax.sharding import PARALLELISMS, distribute, make_mesh, replicate
 from cgan_jax.terms import Batch, Output
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
+LOOK = train_step.Look(jax.random.key(1), jax.random.key(2), 0.0)
 
 
 def keep_gradients() -> optax.GradientTransformation:
@@ -22,6 +23,17 @@ def keep_gradients() -> optax.GradientTransformation:
     return optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
         lambda gradients, state, params: (jax.tree.map(jnp.zeros_like, params), gradients),
+    )
+
+
+def keep_annealing() -> optax.GradientTransformationExtraArgs:
+    """An optimizer that moves nothing and keeps how far annealing and the minutes were."""
+    return optax.GradientTransformationExtraArgs(
+        lambda params: (jnp.zeros(()), jnp.zeros(())),
+        lambda gradients, state, params, *, annealed, time_share: (
+            jax.tree.map(jnp.zeros_like, params),
+            (jnp.asarray(annealed, jnp.float32), time_share),
+        ),
     )
 
 
@@ -71,6 +83,23 @@ def gradients_recipe(recipe) -> dict:
     return recipe
 
 
+@pytest.fixture
+def consistent_recipe(recipe) -> dict:
+    """All terms that look at views or remember, and every augmentation, their numbers on the move."""
+    recipe["train"]["d_steps_per_g_step"] = 2
+    listed = {name: {"weight": 1.0} for name in ("hinge_real", "hinge_fake", *consistency.DISCRIMINATOR)}
+    recipe["loss"] = {
+        "d_updates": {"both": listed},
+        "g_terms": {"hinge": {"weight": 1.0}, "latent_diversity": {"weight": 1.0}},
+    }
+    recipe["augment"] = {"policy": ",".join(augment.OPERATIONS), "probability": 0.3}
+    recipe["anneal"] = {
+        "kimg": 0.1,
+        "to": {"augment": {"probability": 0.9}, "loss": {"g_terms": {"hinge": {"weight": 3.0}}}},
+    }
+    return recipe
+
+
 @pytest.fixture(scope="module")
 def on_one_device():
     return {}
@@ -79,7 +108,7 @@ def on_one_device():
 @pytest.mark.parametrize("parallelism", PARALLELISMS)
 def test_eight_devices_see_the_gradients_of_one(gradients_recipe, on_one_device, parallelism):
     algorithm = build(gradients_recipe, SPEC)._replace(g_optimizer=keep_gradients(), d_optimizer=keep_gradients())
-    if not on_one_device:
+    if "result" not in on_one_device:
         on_one_device["result"] = run(algorithm, 1)
     expected, expected_scalars = on_one_device["result"]
     actual, scalars = run(algorithm, 8, parallelism)
@@ -89,6 +118,21 @@ def test_eight_devices_see_the_gradients_of_one(gradients_recipe, on_one_device,
     assert scalars.keys() == expected_scalars.keys()
     for name, value in expected_scalars.items():
         np.testing.assert_allclose(scalars[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("parallelism", PARALLELISMS)
+def test_four_devices_see_the_same_views_augmentations_and_memories_as_one(
+    consistent_recipe, on_one_device, parallelism
+):
+    algorithm = build(consistent_recipe, SPEC)._replace(g_optimizer=keep_gradients(), d_optimizer=keep_gradients())
+    if "consistent" not in on_one_device:
+        on_one_device["consistent"] = run(algorithm, 1, steps=2)
+    expected, _ = on_one_device["consistent"]
+    actual, scalars = run(algorithm, 4, parallelism, steps=2)
+    assert scalars["g_latent_diversity"] < 0 and scalars["d_consistency"] > 0 and scalars["d_lecam"] > 0
+    assert_close(actual.d_opt_state, expected.d_opt_state, 1e-5)
+    assert_close(actual.g_opt_state, expected.g_opt_state, 1e-5)
+    assert_close(actual.memory, expected.memory, 1e-5)
 
 
 def test_each_network_moves_in_its_own_step_only(recipe):
@@ -145,7 +189,7 @@ def test_one_call_on_all_batches_equals_one_call_each(recipe):
         name: Batch(jnp.asarray(rng.normal(size=(6, 8, 8, 1)), jnp.float32), jnp.asarray(rng.integers(0, 10, 6)))
         for name in ("real", "fake", "twin")
     }
-    outputs, _ = train_step._outputs(algorithm, state.d_params, {}, batches, jax.random.key(1), moving=True)
+    outputs, _ = train_step._outputs(algorithm, state.d_params, {}, batches, LOOK, moving=True)
     for name, batch in batches.items():
         alone = algorithm.discriminator.apply({"params": state.d_params}, batch.images, batch.labels, train=False)
         np.testing.assert_allclose(outputs[name].logits, alone.logits, rtol=1e-5, atol=1e-6)
@@ -162,11 +206,11 @@ def test_a_network_that_couples_samples_is_called_on_one_batch_at_a_time():
             count = variables["batch_stats"] + 1
             return Output(images.mean(axis=(1, 2, 3)), {}), {"batch_stats": count}
 
-    algorithm = Algorithm(**dict.fromkeys(Algorithm._fields))._replace(discriminator=Discriminator())
-    batch = Batch(jnp.ones((3, 2, 2, 1)), jnp.zeros(3, jnp.int32))
-    _, stats = train_step._outputs(
-        algorithm, {}, {"batch_stats": 0}, {"real": batch, "fake": batch}, jax.random.key(0), moving=True
+    algorithm = Algorithm(**dict.fromkeys(Algorithm._fields))._replace(
+        discriminator=Discriminator(), augment=lambda key, images, annealed: images
     )
+    batch = Batch(jnp.ones((3, 2, 2, 1)), jnp.zeros(3, jnp.int32))
+    _, stats = train_step._outputs(algorithm, {}, {"batch_stats": 0}, {"real": batch, "fake": batch}, LOOK, moving=True)
     assert calls == [3, 3] and stats == {"batch_stats": 2}
 
 
@@ -183,6 +227,42 @@ def test_the_average_follows_with_its_halflife_after_its_start(recipe):
         moved = train_step.averaged(algorithm, moved)
         for leaf in jax.tree.leaves(moved.ema_params):
             np.testing.assert_allclose(leaf, expected, rtol=1e-6)
+
+
+def test_annealing_goes_with_the_steps_or_with_the_minutes_whichever_is_further(recipe):
+    recipe["train"] |= {"total_kimg": 0.32, "d_steps_per_g_step": 2}  # 10 steps
+    recipe["anneal"] = {"kimg": 0.128, "to": {"d_optimizer": {"b2": 0.5}}}  # 4 of them
+    algorithm = build(recipe, SPEC)._replace(g_optimizer=keep_annealing(), d_optimizer=keep_annealing())
+    state, data = train_state.create(algorithm, SPEC, jax.random.key(0)), jax.device_put(make_data())
+    step = jax.jit(functools.partial(train_step.train_step, algorithm))
+
+    def seen(steps, time_share):
+        after, _ = step(state.replace(step=jnp.int32(steps), time_share=jnp.float32(time_share)), data)
+        (in_d, d_share), (in_g, g_share) = after.d_opt_state, after.g_opt_state
+        assert d_share == g_share == np.float32(time_share)
+        return [float(in_d), float(in_g)]
+
+    def half_cosine(share):
+        return (1 - np.cos(np.pi * min(share, 1))) / 2
+
+    # The second of two discriminator updates stands half a step further.
+    np.testing.assert_allclose(seen(1, 0.0), [half_cosine(1.5 / 4), half_cosine(1 / 4)], rtol=1e-5)
+    np.testing.assert_allclose(seen(1, 0.3), [half_cosine(3 / 4)] * 2, rtol=1e-5)
+    np.testing.assert_allclose(seen(3, 0.1), [half_cosine(3.5 / 4), half_cosine(3 / 4)], rtol=1e-5)
+    np.testing.assert_allclose(seen(9, 0.0) + seen(0, 0.9), [1.0] * 4, rtol=1e-6)
+
+
+def test_the_averages_halflife_may_be_annealed(recipe):
+    recipe["ema"] = {"halflife_kimg": 0.0, "start_kimg": 0.0}
+    recipe["anneal"] = {"kimg": 0.064, "to": {"ema": {"halflife_kimg": 0.032}}}  # from 0 to 2 steps within 4
+    algorithm = build(recipe, SPEC)
+    state = train_state.create(algorithm, SPEC, jax.random.key(0))
+    state = state.replace(ema_params=jax.tree.map(jnp.ones_like, state.g_params))
+    state = state.replace(g_params=jax.tree.map(jnp.zeros_like, state.g_params))
+    for step, decay in ((0, 0.0), (2, 0.5), (4, 0.5**0.5), (9, 0.5**0.5)):  # halfway half a half-life: 1 step
+        moved = train_step.averaged(algorithm, state.replace(step=jnp.int32(step)))
+        for leaf in jax.tree.leaves(moved.ema_params):
+            np.testing.assert_allclose(leaf, decay, rtol=1e-5, atol=1e-30)
 
 
 def test_many_steps_in_one_call_equal_as_many_calls(recipe):
@@ -219,4 +299,5 @@ def test_no_two_draws_of_a_run_share_a_key(recipe):
     keys = [key for purpose in of_the_run for key in jax.random.split(train_step._key(state, purpose))]
     for purpose in set(train_step.Purpose) - set(of_the_run):
         keys += [train_step._key(state, purpose, jnp.int32(index)) for index in range(len(train_step.Purpose))]
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == 2 * 2 + 7 * 9
+    expected = 2 * 2 + (len(train_step.Purpose) - 2) * len(train_step.Purpose)
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == expected

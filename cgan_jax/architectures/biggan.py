@@ -1,0 +1,83 @@
+"""BigGAN for 32 times a power of two pixels: SNGAN's residual networks wider, both of spectral norm 1, with attention.
+
+Brock, Donahue & Simonyan (2019), appendix B, in the form of the StudioGAN benchmark (Kang et al. 2023): the latents are
+split, a part for the first feature map and one for each block, whose normalisation is conditioned on it and on the
+class's embedding, which all blocks share. Both networks attend where the image has half its size.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cgan_jax import residual
+from cgan_jax.attention import SelfAttention
+from cgan_jax.errors import UsageError
+from cgan_jax.heads import Projection, Unconditional
+from cgan_jax.layers import BatchNorm, ConditionalBatchNorm, Conv, Dense, Embed, activation_dtype, orthogonal
+from cgan_jax.terms import Output
+
+_SPECTRAL_EPSILON = 1e-6
+_OPTIONS = {"kernel_init": orthogonal, "spectral_epsilon": _SPECTRAL_EPSILON}
+
+
+class Generator(nn.Module):
+    """Latents -> a 4x4 feature map -> residual blocks, each twice as large -> normalised, ReLU, a convolution."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+    latent_dim: int
+    """A multiple of one more than there are blocks: 4 parts for 32 pixels, 5 for 64."""
+    width: int
+    """A quarter of the channels at 32 pixels; of larger images the channels of the last feature map."""
+    embedding_dim: int
+    dtype: str
+    """What activations are computed in: float32 or bfloat16."""
+
+    @nn.compact
+    def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        widths = residual.generator_widths(self.image_size, self.width)
+        if self.latent_dim % len(widths):
+            raise UsageError(
+                f"biggan splits its latents into {len(widths)} parts for {self.image_size} pixels, given latent_dim"
+                f" {self.latent_dim}"
+            )
+        batch_norm = {"momentum": residual.MOMENTUM, "epsilon": residual.EPSILON}
+        norm = functools.partial(ConditionalBatchNorm, spectral_epsilon=_SPECTRAL_EPSILON, **batch_norm)
+        first, *parts = jnp.split(latents.astype(activation_dtype(self.dtype)), len(widths), axis=1)
+        if self.num_classes:
+            embedding = Embed(self.num_classes, self.embedding_dim, orthogonal)(labels).astype(first.dtype)
+            parts = [jnp.concatenate([part, embedding], axis=1) for part in parts]
+        x = Dense(16 * widths[0], **_OPTIONS)(first).reshape(-1, 4, 4, widths[0])
+        for part, features in zip(parts, widths[1:], strict=True):
+            x = residual.GeneratorBlock(features, norm, _SPECTRAL_EPSILON)(x, part, train)
+            if 2 * x.shape[1] == self.image_size:
+                x = SelfAttention(_SPECTRAL_EPSILON)(x)
+        x = nn.relu(BatchNorm(**batch_norm)(x, train))
+        return jnp.tanh(Conv(self.channels, 3, **_OPTIONS)(x).astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Image -> residual blocks -> ReLU, summed over all places -> one logit."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+    width: int
+    """Half of the channels at 32 pixels; of larger images the channels of the first feature map."""
+    dtype: str
+
+    couples_samples = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
+        x = images.astype(activation_dtype(self.dtype))
+        for number, (features, halves) in enumerate(residual.discriminator_blocks(self.image_size, self.width)):
+            x = residual.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
+            if number == 0:
+                x = SelfAttention(_SPECTRAL_EPSILON)(x)
+        features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
+        head = Projection(self.num_classes, **_OPTIONS) if self.num_classes else Unconditional(**_OPTIONS)
+        return head(features, labels)

@@ -1,0 +1,68 @@
+"""SNGAN with projection for 32 times a power of two pixels: residual networks, the discriminator of spectral norm 1.
+
+Miyato et al. (2018) and Miyato & Koyama (2018), in the form of the StudioGAN benchmark (Kang et al. 2023): a class has
+its scale and bias in every normalisation of the generator's blocks, and its vector in the discriminator's last layer.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cgan_jax import residual
+from cgan_jax.heads import Projection, Unconditional
+from cgan_jax.layers import BatchNorm, ClassBatchNorm, Conv, Dense, activation_dtype, orthogonal
+from cgan_jax.terms import Output
+
+_SPECTRAL_EPSILON = 1e-6
+
+
+class Generator(nn.Module):
+    """Latents -> a 4x4 feature map -> residual blocks, each twice as large -> normalised, ReLU, a convolution."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+    latent_dim: int
+    width: int
+    """A quarter of the channels at 32 pixels; of larger images the channels of the last feature map."""
+    dtype: str
+    """What activations are computed in: float32 or bfloat16."""
+
+    @nn.compact
+    def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        widths = residual.generator_widths(self.image_size, self.width)
+        batch_norm = {"momentum": residual.MOMENTUM, "epsilon": residual.EPSILON}
+        # Without classes all images are of one.
+        labels = labels if self.num_classes else jnp.zeros_like(labels)
+        norm = functools.partial(ClassBatchNorm, num_classes=max(1, self.num_classes), **batch_norm)
+        x = Dense(16 * widths[0], kernel_init=orthogonal)(latents.astype(activation_dtype(self.dtype)))
+        x = x.reshape(-1, 4, 4, widths[0])
+        for features in widths[1:]:
+            x = residual.GeneratorBlock(features, norm)(x, labels, train)
+        x = nn.relu(BatchNorm(**batch_norm)(x, train))
+        return jnp.tanh(Conv(self.channels, 3, kernel_init=orthogonal)(x).astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Image -> residual blocks -> ReLU, summed over all places -> one logit. Every kernel is of spectral norm 1."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+    width: int
+    """Half of the channels at 32 pixels; of larger images the channels of the first feature map."""
+    dtype: str
+
+    couples_samples = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
+        x = images.astype(activation_dtype(self.dtype))
+        for number, (features, halves) in enumerate(residual.discriminator_blocks(self.image_size, self.width)):
+            x = residual.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
+        features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
+        options = {"kernel_init": orthogonal, "spectral_epsilon": _SPECTRAL_EPSILON}
+        head = Projection(self.num_classes, **options) if self.num_classes else Unconditional(**options)
+        return head(features, labels)

@@ -1,0 +1,132 @@
+"""Terms that compare a discriminator with itself: on an image and its twin, near latents, now and lately.
+
+A twin is the image mirrored or not and moved by a few pixels; it has the label of its image. Weights in the papers: 10
+for images, 20 (discriminator) and 0.5 (generator) for latents, 0.3 for LeCam.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from cgan_jax import replica
+from cgan_jax.errors import UsageError
+from cgan_jax.terms import Batch, Pass, Term
+
+
+def twins(key: jax.Array, images: jax.Array, shift: float) -> jax.Array:
+    """Each image of [N, H, W, C] mirrored with probability 1/2 and moved, its border reflected.
+
+    It moves by whole pixels, uniformly, by up to the share `shift` of each side (Zhang et al. 2020, section 4.1).
+    """
+    height, width = images.shape[1:3]
+
+    def places(key):
+        flip_key, row_key, column_key = jax.random.split(key, 3)
+        rows = _reflected(jnp.arange(height) + _offset(row_key, height, shift), height)
+        columns = _reflected(jnp.arange(width) + _offset(column_key, width, shift), width)
+        return rows, jnp.where(jax.random.bernoulli(flip_key), columns[::-1], columns)
+
+    rows, columns = jax.vmap(places)(replica.sample_keys(key, images.shape[0]))
+    return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
+
+
+def _offset(key: jax.Array, side: int, shift: float) -> jax.Array:
+    """A number of pixels, at most the share `shift` of the side either way."""
+    most = int(shift * side)
+    return jax.random.randint(key, (), -most, most + 1)
+
+
+def _reflected(places: jax.Array, side: int) -> jax.Array:
+    """Places up to one side beyond the border, mirrored at the pixel that stands there."""
+    return (side - 1) - jnp.abs((side - 1) - jnp.abs(places))
+
+
+def _consistency(name: str) -> Callable[..., Term]:
+    twin = f"{name}/twin"
+
+    def make(shift: float = 0.125) -> Term:
+        if not 0.0 <= shift < 1.0:
+            raise UsageError(f"the shift of a consistency must be at least 0 and less than 1, given {shift}")
+
+        def views(key: jax.Array, batches, generate) -> dict[str, Batch]:
+            return {twin: batches[name]._replace(images=twins(key, batches[name].images, shift))}
+
+        def value(passed: Pass):
+            return jnp.square(passed.outputs[name].logits - passed.outputs[twin].logits), ()
+
+        return Term(value, reads=(name, twin), views=views)
+
+    return make
+
+
+consistency = _consistency("real")
+consistency.__doc__ = "(D(x) - D(T(x)))^2, x real and T(x) its twin (CR; Zhang et al. 2020, algorithm 1)."
+consistency_fake = _consistency("fake")
+consistency_fake.__doc__ = "The same on generated images; both: balanced (bCR; Zhao et al. 2021, section 3)."
+
+
+def _near(sigma: float) -> Callable:
+    """The view "fake/near": what the generator draws from the fakes' latents, moved by N(0, sigma^2)."""
+
+    def views(key: jax.Array, batches, generate) -> dict[str, Batch]:
+        fake = batches["fake"]
+        keys = replica.sample_keys(key, fake.latents.shape[0])
+        noise = jax.vmap(lambda key: jax.random.normal(key, fake.latents.shape[1:]))(keys)
+        latents = fake.latents + sigma * noise
+        return {"fake/near": Batch(generate(latents, fake.labels), fake.labels, latents)}
+
+    return views
+
+
+def latent_consistency(sigma: float = 0.05) -> Term:
+    """(D(G(z)) - D(G(z + e)))^2 with e from N(0, sigma^2) (zCR of the discriminator; Zhao et al. 2021, section 3)."""
+
+    def value(passed: Pass):
+        return jnp.square(passed.outputs["fake"].logits - passed.outputs["fake/near"].logits), ()
+
+    return Term(value, reads=("fake", "fake/near"), views=_near(sigma))
+
+
+def latent_diversity(sigma: float = 0.05) -> Term:
+    """-|G(z) - G(z + e)|^2 a number of the image, for the generator (zCR; Zhao et al. 2021, section 3).
+
+    The paper writes the squared norm; its weight of 0.5 belongs to the mean over an image's pixels and colours.
+    """
+
+    def value(passed: Pass):
+        fake, near = passed.batches["fake"].images, passed.batches["fake/near"].images
+        return -jnp.mean(jnp.square(fake - near), axis=(1, 2, 3)), ()
+
+    return Term(value, images=("fake", "fake/near"), views=_near(sigma))
+
+
+def lecam(decay: float = 0.99, start_kimg: float = 0.0) -> Term:
+    """How far D(x) exceeds what fakes got lately, and D(G(z)) falls short of what real images got, squared.
+
+        max(0, D(x) - a_fake)^2 + max(0, a_real - D(G(z)))^2
+
+    with a_real and a_fake the moving averages of the mean logits up to the update before (Tseng et al. 2021, eq. 4,
+    one-sided as in their code, which averages the logits of this update in first). Up to `start_kimg` the term is 0 and
+    the averages are the last update's means.
+    """
+
+    def value(passed: Pass):
+        real, fake = (passed.outputs[name].logits for name in ("real", "fake"))
+        lately = passed.memory
+        kimg = passed.step.astype(jnp.float32) * (real.shape[0] * replica.count()) / 1000
+        started = (kimg > start_kimg).astype(jnp.float32)
+        excess = jnp.square(jax.nn.relu(real - lately["fake"])) + jnp.square(jax.nn.relu(lately["real"] - fake))
+        now = {"real": jnp.mean(real), "fake": jnp.mean(fake)}
+        return started * excess, {name: now[name] + started * decay * (lately[name] - now[name]) for name in now}
+
+    return Term(value, reads=("real", "fake"), init_memory={"real": jnp.zeros(()), "fake": jnp.zeros(())})
+
+
+DISCRIMINATOR = {
+    "consistency": consistency,
+    "consistency_fake": consistency_fake,
+    "latent_consistency": latent_consistency,
+    "lecam": lecam,
+}
+GENERATOR = {"latent_diversity": latent_diversity}

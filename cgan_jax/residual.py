@@ -1,0 +1,81 @@
+"""The residual blocks of SNGAN and BigGAN, and how wide each is: Miyato et al. (2018), figures 9 and 10.
+
+A 1x1 convolution commutes with repeating pixels and with their mean: shortcuts have it where the image is small.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from cgan_jax.errors import UsageError
+from cgan_jax.layers import Conv, PooledConv, UpsampledConv, halve, orthogonal, upsample
+
+MOMENTUM, EPSILON = 0.9, 1e-4
+"""Of the batch normalisation in generators of such blocks."""
+
+
+def _doublings(image_size: int) -> int:
+    """From 4 to image_size pixels. Raises UsageError for a size that is not 32, 64, 128, ..."""
+    doublings = (image_size // 4).bit_length() - 1
+    if doublings < 3 or image_size != 4 << doublings:
+        raise UsageError(f"residual networks draw images of 32 times a power of two pixels, given {image_size}")
+    return doublings
+
+
+def generator_widths(image_size: int, width: int) -> list[int]:
+    """Channels at 4, 8, ..., image_size pixels: 4 x width each for 32, else twice as many with every halving, to 16."""
+    sides = _doublings(image_size) + 1
+    return [4 * width] * sides if image_size == 32 else [width * min(16, 2**i) for i in reversed(range(sides))]
+
+
+def discriminator_blocks(image_size: int, width: int) -> list[tuple[int, bool]]:
+    """(channels, whether it halves) of each block: 2 x width each and two halvings for 32, else doubling down to 4."""
+    if image_size == 32:
+        return [(2 * width, True), (2 * width, True), (2 * width, False), (2 * width, False)]
+    sides = _doublings(image_size) + 1
+    return [(width * min(16, 2**i), i < sides - 1) for i in range(sides)]
+
+
+class GeneratorBlock(nn.Module):
+    """Doubles the sides: [N, H, W, I] -> [N, 2H, 2W, features].
+
+    Normalised, ReLU, upsampled, 3x3, normalised, ReLU, 3x3; plus the input, upsampled, through a 1x1 convolution.
+    """
+
+    features: int
+    norm: Callable[[], nn.Module]
+    """Makes what normalises: (x, condition, train) -> x."""
+    spectral_epsilon: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
+        options = {"kernel_init": orthogonal, "spectral_epsilon": self.spectral_epsilon}
+        y = nn.relu(self.norm()(x, condition, train))
+        y = UpsampledConv(self.features, 3, **options)(y)
+        y = nn.relu(self.norm()(y, condition, train))
+        return Conv(self.features, 3, **options)(y) + upsample(Conv(self.features, 1, **options)(x))
+
+
+class DiscriminatorBlock(nn.Module):
+    """ReLU, 3x3, ReLU, 3x3, plus the input; both halved if it `halves`: [N, H, W, I] -> [N, H', W', features].
+
+    The shortcut has a 1x1 convolution where it halves or the channels differ. The `first` block, which sees images,
+    begins without a ReLU.
+    """
+
+    features: int
+    halves: bool
+    spectral_epsilon: float
+    first: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        options = {"kernel_init": orthogonal, "spectral_epsilon": self.spectral_epsilon}
+        y = Conv(self.features, 3, **options)(x if self.first else nn.relu(x))
+        y = (PooledConv if self.halves else Conv)(self.features, 3, **options)(nn.relu(y))
+        if self.halves:
+            x = halve(x)
+        if self.halves or x.shape[-1] != self.features:
+            x = Conv(self.features, 1, **options)(x)
+        return x + y

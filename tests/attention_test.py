@@ -1,0 +1,62 @@
+"""Self-attention against PyTorch's functions, and what its gate must do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cgan_jax.attention import SelfAttention
+
+X = np.random.default_rng(0).normal(size=(2, 4, 6, 16)).astype(np.float32)
+LAYER = SelfAttention(1e-6)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return jax.jit(LAYER.init)(jax.random.key(0), X)
+
+
+def with_gate(variables, gate):
+    return {**variables, "params": {**variables["params"], "gate": jnp.float32(gate)}}
+
+
+def test_values_and_gradients_are_those_of_pytorch(made):
+    pytest.importorskip("torch", reason="the extra [reference] brings PyTorch, to compare with")
+    from tests import torch_networks
+
+    weights = np.random.default_rng(1).normal(size=X.shape).astype(np.float32)
+    given = with_gate(made, 0.7)
+    theirs = torch_networks.tensors({"variables": given, "x": X.transpose(0, 3, 1, 2)})
+    expected = torch_networks.attention(theirs["variables"]["params"], theirs["variables"]["spectral"], theirs["x"])
+    np.testing.assert_allclose(
+        jax.jit(LAYER.apply)(given, X), expected.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-5
+    )
+    (expected * torch_networks.tensors(weights.transpose(0, 3, 1, 2))).sum().backward()
+
+    def loss(params, x):
+        return jnp.sum(weights * LAYER.apply({**given, "params": params}, x))
+
+    in_params, in_x = jax.jit(jax.grad(loss, argnums=(0, 1)))(given["params"], X)
+    wanted = torch_networks.gradients(theirs["variables"]["params"])
+    for name, kernel in in_params.items():
+        for ours, its in zip(jax.tree.leaves(kernel), jax.tree.leaves(wanted[name]), strict=True):
+            np.testing.assert_allclose(ours, its, rtol=1e-3, atol=1e-5 * np.abs(its).max(), err_msg=name)
+    np.testing.assert_allclose(in_x, theirs["x"].grad.numpy().transpose(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
+
+
+def test_it_starts_as_the_identity(made):
+    assert made["params"]["gate"] == 0
+    np.testing.assert_array_equal(LAYER.apply(made, X), X)
+
+
+def test_every_place_sees_all_blocks_of_its_image_and_none_of_another(made):
+    given = with_gate(made, 1.0)
+    slope = np.asarray(jax.jit(jax.grad(lambda x: jnp.sum(LAYER.apply(given, x)[0, 0, 0])))(X))
+    assert np.all(np.abs(slope[0]).reshape(2, 2, 3, 2, 16).sum(axis=(1, 3, 4)) > 0)
+    np.testing.assert_array_equal(slope[1], np.zeros_like(slope[1]))
+
+
+def test_shapes_and_types_are_kept(made):
+    shapes = {name: leaf["kernel"].shape for name, leaf in made["params"].items() if name != "gate"}
+    assert shapes == {f"Conv_{i}": (1, 1, *s) for i, s in enumerate([(16, 2), (16, 2), (16, 8), (8, 16)])}
+    assert LAYER.apply(made, jnp.asarray(X, jnp.bfloat16)).dtype == jnp.bfloat16
