@@ -1,5 +1,6 @@
-"""Labelled images as files: a grid, a NumPy archive or a folder of PNGs. Nothing unfinished bears its final name."""
+"""Labelled images as files: a grid, a NumPy archive or PNGs by class. Nothing unfinished bears its final name."""
 
+import io
 import os
 import re
 import shutil
@@ -34,6 +35,13 @@ def image_paths(folder: Path, labels: np.ndarray, indices: np.ndarray, class_nam
         yield folder / names[label] / f"{index:06d}.png"
 
 
+def png(image: np.ndarray) -> bytes:
+    """uint8 [H, W, 1 or 3] as a PNG, always the same bytes for the same pixels."""
+    file = io.BytesIO()
+    pictures.to_pillow(image).save(file, format="PNG")
+    return file.getvalue()
+
+
 def check_free(paths: Iterable[Path], force: bool) -> None:
     """Raises UsageError for the first path that exists already, unless `force`, or that cannot be written."""
     for path in paths:
@@ -64,7 +72,10 @@ def write_grid(
 
 
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
-    """images uint8 [N, H, W, C], labels int32 [N], class_names; readable with `allow_pickle=False`."""
+    """images uint8 [N, H, W, C], labels int32 [N], class_names; readable with `allow_pickle=False`.
+
+    Images that are mapped into memory are copied a piece at a time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "wb") as file:

@@ -71,6 +71,24 @@ CASES = {
     "a seed below zero": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--seed=-1"], "--seed must be 0 to"),
     "a kind of file that is not written": (["sample", "--workdir={tmp}", "--out={tmp}/a.jpg"], "holds no run"),
     "a name that is too long": (["sample", "--workdir={tmp}/" + 300 * "a", "--out={tmp}/a.png"], "too long"),
+    "synthesize without a run": (["synthesize", "--workdir={tmp}/none", "--out={tmp}/a"], "none holds no run"),
+    "synthesize without out": (["synthesize", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FOLDER are needed"),
+    "no synthetic images": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--num_images=0"],
+        "--num_images must be 1 to",
+    ),
+    "a synthetic set with a strange name": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--name=My Set"],
+        "--name must be of a-z, 0-9 and _",
+    ),
+    "a truncation of nothing": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--truncation=0"],
+        "--truncation must be a number above 0, such as 0.7, given 0.0",
+    ),
+    "unknown statistics": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--batch_stats=batch"],
+        "should be one of <ema|standing>",
+    ),
     "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
     "sweep without variations": (
         ["sweep", "--config={config}", "--workdir={run}"],
@@ -176,7 +194,7 @@ def test_a_second_process_in_one_workdir_is_refused_and_a_killed_one_frees_it(re
     assert cgan(*arguments, "--config.train.total_kimg=0.016") == 0
 
 
-@pytest.mark.parametrize("command", ["", "train", "sample", "sweep", "prepare-data"])
+@pytest.mark.parametrize("command", ["", "train", "sample", "synthesize", "sweep", "prepare-data"])
 def test_help_is_no_error(command, capsys):
     assert cgan(*command.split(), "--help") == 0
     assert "cgan" in capsys.readouterr().out
