@@ -106,6 +106,7 @@ class Sampler:
             checkpoints.close()
         if batch_stats == "standing":
             self.variables = self._standing(truncation)
+        self._truncation = truncation
         self._sampler = make_sampler(self.generator, truncation, self._mesh)
 
     def _standing(self, truncation: float | None) -> Tree:
@@ -135,6 +136,10 @@ class Sampler:
         finally:
             checkpoints.close()
         return algorithm.discriminator, {"params": state.d_params, **state.d_stats}
+
+    def latents(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> jax.Array:
+        """The latents that the images of (seed, labels int32 [N], indices int32 [N]) are drawn from."""
+        return latents_for(np.uint32(seed), labels, indices, self.generator.latent_dim, self._truncation)
 
     def images(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
         """The images of (seed, labels int32 [N], indices int32 [N]), in batches, uint8 [n, H, W, C] each."""

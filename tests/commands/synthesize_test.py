@@ -106,11 +106,11 @@ def test_unknown_formats_and_classes_are_one_line(run, tmp_path, capsys):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_or_interrupted_it_goes_on_to_the_same_bytes(run, tmp_path, number):
     def process(name):
-        options = ("--num_images=60000", "--format=image_folder", f"--out={tmp_path / name}")
+        options = ("--num_images=16000", "--format=image_folder", f"--out={tmp_path / name}")
         return start("synthesize", f"--workdir={run}", *options)
 
     first, state = process("out"), tmp_path / ".out.partial" / "state.json"
-    while not (state.exists() and json.loads(state.read_text())["shards"] >= 2):
+    while not (state.exists() and json.loads(state.read_text())["shards"] >= 1):
         assert first.poll() is None, first.communicate()
         time.sleep(0.01)
     first.send_signal(number)
