@@ -152,7 +152,9 @@ class Evaluator:
             self._reference = make_reference(self._dataset, section["split"], section["conditional"], self._network)
         num_images, classes = self._recipe["evaluate"]["num_images"], len(self._reference.class_names)
         labels, indices = spread(num_images, list(range(classes)))
-        batches = draw_images(sampler, variables, self._recipe["seed"], labels, indices, _DRAWN_AT_ONCE)
+        batches = draw_images(
+            sampler, variables, self._recipe["seed"], labels, indices, min(_DRAWN_AT_ONCE, num_images)
+        )
         scores = score(self.metrics, gathered(batches), labels, self._reference)
         return scores, protocol(self._reference, num_images, began, **of_run(self._recipe), seed=self._recipe["seed"])
 

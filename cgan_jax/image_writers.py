@@ -1,5 +1,6 @@
-"""Labelled images as files: a grid, a NumPy archive or a folder of PNGs. Nothing unfinished bears its final name."""
+"""Labelled images as files: a grid, a NumPy archive or PNGs by class. Nothing unfinished bears its final name."""
 
+import io
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 from cgan_jax import pictures
 from cgan_jax.errors import UsageError
 
-_COLUMNS, _UNCONDITIONAL_COLUMNS = 50, 8
+_COLUMNS, _UNCONDITIONAL_COLUMNS, _BESIDE_COLUMNS = 50, 8, 24
 _LONGEST_NAME = 100
 
 
@@ -34,6 +35,13 @@ def image_paths(folder: Path, labels: np.ndarray, indices: np.ndarray, class_nam
         yield folder / names[label] / f"{index:06d}.png"
 
 
+def png(image: np.ndarray) -> bytes:
+    """uint8 [H, W, 1 or 3] as a PNG, always the same bytes for the same pixels."""
+    file = io.BytesIO()
+    pictures.to_pillow(image).save(file, format="PNG")
+    return file.getvalue()
+
+
 def check_free(paths: Iterable[Path], force: bool) -> None:
     """Raises UsageError for the first path that exists already, unless `force`, or that cannot be written."""
     for path in paths:
@@ -52,6 +60,14 @@ def write_grid(
     path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
 ) -> None:
     """One picture, a row per class in the order of `labels`, or several where a class does not fit into one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures.save(pictures.grid(*rows_by_class(images, labels, class_names, conditional)), path)
+
+
+def rows_by_class(
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
+) -> tuple[list[np.ndarray], Sequence[str]]:
+    """The rows of a grid and their names; an unconditional grid has rows of eight without names."""
     columns = _COLUMNS if conditional else _UNCONDITIONAL_COLUMNS
     rows, names = [], []
     for label in dict.fromkeys(labels.tolist()):
@@ -59,12 +75,37 @@ def write_grid(
         for start in range(0, len(of_class), columns):
             rows.append(of_class[start : start + columns])
             names.append(class_names[label] if start == 0 else "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures.save(pictures.grid(rows, names if conditional else ()), path)
+    return rows, names if conditional else ()
+
+
+def rows_of_ways(frames: np.ndarray, names: Sequence[str]) -> tuple[list[np.ndarray], Sequence[str]]:
+    """Frames uint8 [F, N, H, W, C] as the rows of a grid, a row for each of the N ways; alike names stand once."""
+    return list(frames.swapaxes(0, 1)), [name if name not in names[:row] else "" for row, name in enumerate(names)]
+
+
+def rows_beside(
+    images: np.ndarray, others: np.ndarray, names: Sequence[str]
+) -> tuple[list[list[np.ndarray]], Sequence[str]]:
+    """Images uint8 [N, H, W, C], each with its own others [N, K, H, W, C] behind it, as the rows of a grid.
+
+    Several to a row where they are few, with a white cell between them; images of one name begin a new row.
+    """
+    per_row = max(1, _BESIDE_COLUMNS // (others.shape[1] + 2))
+    white, rows, row_names = np.full(images.shape[1:], 255, np.uint8), [], []
+    for name in dict.fromkeys(names):
+        of_name = [place for place, given in enumerate(names) if given == name]
+        for start in range(0, len(of_name), per_row):
+            cells = [[images[place], *others[place], white] for place in of_name[start : start + per_row]]
+            rows.append([cell for group in cells for cell in group][:-1])
+            row_names.append(name if start == 0 else "")
+    return rows, row_names
 
 
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
-    """images uint8 [N, H, W, C], labels int32 [N], class_names; readable with `allow_pickle=False`."""
+    """images uint8 [N, H, W, C], labels int32 [N], class_names; readable with `allow_pickle=False`.
+
+    Images that are mapped into memory are copied a piece at a time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "wb") as file:

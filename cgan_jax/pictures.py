@@ -1,4 +1,4 @@
-"""Grids of images and curves of scalars, as PNG files."""
+"""Grids of images, still or moving, and curves of scalars, as picture files."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -42,6 +42,18 @@ def save(picture: Image.Image, path: Path) -> None:
     """Writes a PNG under a temporary name and renames it, so that nobody reads half a file."""
     partial = path.with_name(f".{path.name}.partial")
     picture.save(partial, format="PNG")
+    os.replace(partial, path)
+
+
+def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:
+    """Writes a GIF or a WebP, by the name's ending, that goes there and back in `seconds`, again and again."""
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    first, *others = there_and_back
+    partial = path.with_name(f".{path.name}.partial")
+    milliseconds = max(20, round(1000 * seconds / len(there_and_back)))
+    options = {"lossless": True} if path.suffix.lower() == ".webp" else {}
+    kind = path.suffix[1:].upper()
+    first.save(partial, kind, save_all=True, append_images=others, duration=milliseconds, loop=0, **options)
     os.replace(partial, path)
 
 

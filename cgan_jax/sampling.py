@@ -6,43 +6,65 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from cgan_jax import recipe as recipes
-from cgan_jax import replica
+from cgan_jax import replica, standing_statistics
 from cgan_jax.algorithm import ImageSpec, build, network
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import to_uint8
 from cgan_jax.errors import UsageError
+from cgan_jax.sharding import make_mesh, per_sample, replicated
 from cgan_jax.train_state import Tree, create, init_generator
 from cgan_jax.workdir import read_info
 
 _ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
-_SAMPLES = 0x5A3B1E5
+_SAMPLES, _AGAIN, _STANDING = 0x5A3B1E5, 0x5A3B1E6, 0x5A3B1E7
+BATCH_STATS = ("ema", "standing")
 
 
-def latents_for(seed: jax.Array, labels: jax.Array, indices: jax.Array, latent_dim: int) -> jax.Array:
-    """The latents of image `indices[j]` of class `labels[j]`: int32 [N] each -> float32 [N, latent_dim], normal."""
+def latents_for(
+    seed: jax.Array,
+    labels: jax.Array,
+    indices: jax.Array,
+    latent_dim: int,
+    truncation: float | jax.Array | None = None,
+) -> jax.Array:
+    """The latents of image `indices[j]` of class `labels[j]`: int32 [N] each -> float32 [N, latent_dim], normal.
 
+    With a `truncation` coordinates outside of +-truncation are drawn again until they are inside (Brock, Donahue &
+    Simonyan 2019, section 3.1); the others stay as they are without. What many draws end with has the normal
+    distribution cut at +-truncation, so one draw from that is enough.
+    """
     # Apart from all that training draws from the same seed.
     samples_key = jax.random.fold_in(jax.random.key(seed, impl=replica.PRNG), _SAMPLES)
 
     def latent(label, index):
         key = jax.random.fold_in(jax.random.fold_in(samples_key, label), index)
-        return jax.random.normal(key, (latent_dim,))
+        first = jax.random.normal(key, (latent_dim,))
+        if truncation is None:
+            return first
+        again = jax.random.truncated_normal(jax.random.fold_in(key, _AGAIN), -truncation, truncation, (latent_dim,))
+        return jax.numpy.where(jax.numpy.abs(first) <= truncation, first, again)
 
     return jax.vmap(latent)(labels, indices)
 
 
-def make_sampler(generator: nn.Module) -> Callable[..., jax.Array]:
-    """(variables, seed, labels int32 [N], indices int32 [N]) -> images uint8 [N, H, W, C], compiled per N."""
+def make_sampler(
+    generator: nn.Module, truncation: float | None = None, mesh: Mesh | None = None
+) -> Callable[..., jax.Array]:
+    """(variables, seed, labels int32 [N], indices int32 [N]) -> images uint8 [N, H, W, C], compiled per N.
 
-    @jax.jit
-    def sampler(variables: Tree, seed: jax.Array, labels: jax.Array, indices: jax.Array) -> jax.Array:
-        latents = latents_for(seed, labels, indices, generator.latent_dim)
+    Over a mesh every device draws its share of the N, a multiple of their number.
+    """
+
+    def images(given: tuple[Tree, jax.Array], places: tuple[jax.Array, jax.Array]) -> jax.Array:
+        (variables, seed), (labels, indices) = given, places
+        latents = latents_for(seed, labels, indices, generator.latent_dim, truncation)
         return to_uint8(generator.apply(variables, latents, labels, train=False))
 
-    return sampler
+    compiled = jax.jit(images) if mesh is None else per_sample(images, mesh)
+    return lambda variables, seed, labels, indices: compiled((variables, seed), (labels, indices))
 
 
 def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -56,23 +78,54 @@ def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Sampler:
-    """The averaged generator of a run's checkpoint, ready to draw images."""
+    """The averaged generator of a run's checkpoint on all devices, ready to draw images."""
 
-    def __init__(self, workdir: Path, step: int | str | None = None, batch_size: int = 64):
-        """Restores the checkpoint at `step`, the "best", or the latest. Raises UsageError where there is none."""
+    def __init__(
+        self,
+        workdir: Path,
+        step: int | str | None = None,
+        batch_size: int = 64,
+        truncation: float | None = None,
+        batch_stats: str = "ema",
+    ):
+        """Restores the checkpoint at `step`, the "best", or the latest. Raises UsageError where there is none.
+
+        With `batch_stats` "standing" the statistics by which the generator normalises are those of batches that it
+        draws itself, in place of the averaged running ones; an error where it has none.
+        """
         self.info = read_info(workdir)
         recipe = self.info.recipe
-        spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
-        generator = network(recipe, "generator", spec)
-        shapes = jax.eval_shape(lambda: init_generator(generator, jax.random.key(0, impl=replica.PRNG)))
+        self._workdir, self._batch_size, self._mesh = workdir, batch_size, make_mesh()
+        self._spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
+        self.generator = network(recipe, "generator", self._spec)
+        shapes = jax.eval_shape(lambda: init_generator(self.generator, jax.random.key(0, impl=replica.PRNG)))
         checkpoints = Checkpoints(workdir, read_only=True)
         try:
             self.step = checkpoints.chosen(step)
-            self._variables = checkpoints.restore_average(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
+            self.variables = checkpoints.restore_average(self.step, shapes, replicated(self._mesh))
         finally:
             checkpoints.close()
-        self._sampler = make_sampler(generator)
-        self._workdir, self._spec, self._batch_size = workdir, spec, batch_size
+        if batch_stats == "standing":
+            self.variables = self._standing(truncation)
+        self._truncation = truncation
+        self._sampler = make_sampler(self.generator, truncation, self._mesh)
+
+    def _standing(self, truncation: float | None) -> Tree:
+        """The variables with standing statistics, of latents and labels that no image of a small number has."""
+        if standing_statistics.COLLECTION not in self.variables:
+            name = self.info.recipe["architecture"]
+            raise UsageError(f"--batch_stats=standing: the generator of {name} has no batch normalisation")
+        classes = len(self.info.classes)
+
+        def inputs(start: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+            indices = start + np.arange(n, dtype=np.int32)
+            labels = indices % classes
+            seed = np.uint32(self.info.recipe["seed"] ^ _STANDING)
+            return latents_for(seed, labels, indices, self.generator.latent_dim, truncation), labels
+
+        return jax.device_put(
+            standing_statistics.measured(self.generator, self.variables, inputs), replicated(self._mesh)
+        )
 
     def discriminator(self) -> tuple[nn.Module, Tree]:
         """The run's discriminator and its variables at the same step."""
@@ -86,9 +139,15 @@ class Sampler:
             checkpoints.close()
         return algorithm.discriminator, {"params": state.d_params, **state.d_stats}
 
+    def latents(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> jax.Array:
+        """The latents that the images of (seed, labels int32 [N], indices int32 [N]) are drawn from."""
+        return latents_for(np.uint32(seed), labels, indices, self.generator.latent_dim, self._truncation)
+
     def images(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
         """The images of (seed, labels int32 [N], indices int32 [N]), in batches, uint8 [n, H, W, C] each."""
-        return draw_images(self._sampler, self._variables, seed, labels, indices, self._batch_size)
+        size = min(self._batch_size, len(labels))
+        size += -size % self._mesh.size
+        return draw_images(self._sampler, self.variables, seed, labels, indices, size)
 
 
 def draw_images(
@@ -99,14 +158,22 @@ def draw_images(
     indices: np.ndarray,
     batch_size: int,
 ) -> Iterator[np.ndarray]:
-    """The images of (seed, labels, indices), in batches of at most `batch_size`, uint8 [n, H, W, C] each."""
+    """The images of (seed, labels, indices), in batches of at most `batch_size`, uint8 [n, H, W, C] each.
+
+    A batch is begun before the one before it is handed out, so that the devices work while its images are written.
+    """
+    ahead = None
     for start in range(0, len(labels), batch_size):
         part = slice(start, start + batch_size)
         n = len(labels[part])
         # Whole batches only, so that one program serves all.
-        fill = (0, min(batch_size, len(labels)) - n)
+        fill = (0, batch_size - n)
         images = sampler(variables, np.uint32(seed), np.pad(labels[part], fill), np.pad(indices[part], fill))
-        yield np.asarray(images)[:n]
+        if ahead is not None:
+            yield np.asarray(ahead[0])[: ahead[1]]
+        ahead = images, n
+    if ahead is not None:
+        yield np.asarray(ahead[0])[: ahead[1]]
 
 
 def gathered(batches: Iterator[np.ndarray]) -> np.ndarray:
@@ -147,6 +214,13 @@ def parse_step(text: str | None) -> int | str | None:
     if not text.isdecimal():
         raise UsageError(f"--step must be a generator step or best, given {text!r}")
     return int(text)
+
+
+def parse_truncation(number: float | None) -> float | None:
+    """Raises UsageError for a --truncation that is not above 0; None is none."""
+    if number is not None and not 0 < number < float("inf"):
+        raise UsageError(f"--truncation must be a number above 0, such as 0.7, given {number}")
+    return number
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:

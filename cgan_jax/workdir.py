@@ -29,6 +29,11 @@ class RunInfo(NamedTuple):
     num_images: int
     """Real images in the training split."""
 
+    @property
+    def classes(self) -> list[str]:
+        """What can be asked for: the classes, or the only one, "image", of a run without."""
+        return self.class_names if self.recipe["dataset"]["conditional"] else ["image"]
+
 
 def read_info(workdir: Path) -> RunInfo:
     """Raises UsageError where `workdir` holds no run."""

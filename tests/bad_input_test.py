@@ -85,6 +85,78 @@ CASES = {
     "a seed below zero": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--seed=-1"], "--seed must be 0 to"),
     "a kind of file that is not written": (["sample", "--workdir={tmp}", "--out={tmp}/a.jpg"], "holds no run"),
     "a name that is too long": (["sample", "--workdir={tmp}/" + 300 * "a", "--out={tmp}/a.png"], "too long"),
+    "a moving picture of nothing that moves": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.gif"],
+        ".gif moves, which needs --interpolate",
+    ),
+    "frames without a way": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--frames=3"],
+        "--frames belongs to --interpolate",
+    ),
+    "a seed to go to without a way": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--to_seed=3"],
+        "--to_seed belongs to --interpolate",
+    ),
+    "a seed below zero to go to": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--to_seed=-3"],
+        "--to_seed must be 0 to 4294967295, given -3",
+    ),
+    "a seed to go to between labels": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=labels", "--to_seed=3"],
+        "between labels the latents stay",
+    ),
+    "an unknown way": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=colours"],
+        "should be one of <latents|labels>",
+    ),
+    "a way in an archive": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.npz", "--interpolate=latents"],
+        "--interpolate writes .png, .gif or .webp",
+    ),
+    "neighbours of a way": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--nearest=2"],
+        "not for --interpolate",
+    ),
+    "neighbours in an archive": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.npz", "--nearest=2"],
+        "--nearest writes .png, given",
+    ),
+    "neighbours below zero": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--nearest=-2"],
+        "--nearest must be 0 to 20, given -2",
+    ),
+    "a folder in an order": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a", "--sort_by=confidence"],
+        "--sort_by=confidence writes .png or .npz",
+    ),
+    "sample with a truncation below zero": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--truncation=-1"],
+        "--truncation must be a number above 0",
+    ),
+    "export without a run": (["export", "--workdir={tmp}/none", "--out={tmp}/a.cgan"], "none holds no run"),
+    "export without out": (["export", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FILE are needed"),
+    "export in an unknown format": (
+        ["export", "--workdir={tmp}", "--out={tmp}/a", "--format=onnx"],
+        "should be one of <cgan|safetensors>",
+    ),
+    "synthesize without a run": (["synthesize", "--workdir={tmp}/none", "--out={tmp}/a"], "none holds no run"),
+    "synthesize without out": (["synthesize", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FOLDER are needed"),
+    "no synthetic images": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--num_images=0"],
+        "--num_images must be 1 to",
+    ),
+    "a synthetic set with a strange name": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--name=My Set"],
+        "--name must be of a-z, 0-9 and _",
+    ),
+    "a truncation of nothing": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--truncation=0"],
+        "--truncation must be a number above 0, such as 0.7, given 0.0",
+    ),
+    "unknown statistics": (
+        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--batch_stats=batch"],
+        "should be one of <ema|standing>",
+    ),
     "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
     "sweep without variations": (
         ["sweep", "--config={config}", "--workdir={run}"],
@@ -192,7 +264,7 @@ def test_a_second_process_in_one_workdir_is_refused_and_a_killed_one_frees_it(re
     assert cgan(*arguments, "--config.train.total_kimg=0.016") == 0
 
 
-@pytest.mark.parametrize("command", ["", "train", "sample", "sweep", "prepare-data"])
+@pytest.mark.parametrize("command", ["", "train", "sample", "synthesize", "export", "sweep", "prepare-data"])
 def test_help_is_no_error(command, capsys):
     assert cgan(*command.split(), "--help") == 0
     assert "cgan" in capsys.readouterr().out

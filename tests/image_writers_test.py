@@ -1,5 +1,6 @@
 """Labelled images as files."""
 
+import io
 import os
 from pathlib import Path
 
@@ -165,3 +166,24 @@ def test_an_unconditional_grid_has_rows_of_eight_and_no_names(tmp_path):
     picture = read(tmp_path / "grid.png")
     assert picture.shape[:2] == (2 * 66 + 2, 8 * 66 + 2)
     assert levels(picture, 2, 8) == [list(range(8)), [8, 9, 10] + 5 * [255]]
+
+
+def test_ways_are_rows_and_alike_names_stand_once():
+    frames = np.arange(6, dtype=np.uint8).reshape(3, 2, 1, 1, 1)
+    rows, names = image_writers.rows_of_ways(frames, ["3 to 7", "3 to 7"])
+    assert [row.ravel().tolist() for row in rows] == [[0, 2, 4], [1, 3, 5]] and names == ["3 to 7", ""]
+
+
+def test_images_stand_before_their_others_with_white_between():
+    images, others = flat(1, 2, 3)[:, :1, :1], np.arange(10, 16, dtype=np.uint8).reshape(3, 2, 1, 1, 1)
+    rows, names = image_writers.rows_beside(images, others, ["cat", "dog", "cat"])
+    assert [np.ravel(row).tolist() for row in rows] == [[1, 10, 11, 255, 3, 14, 15], [2, 12, 13]]
+    assert names == ["cat", "dog"]
+    many = np.zeros((7, 1, 1, 1), np.uint8)
+    rows, names = image_writers.rows_beside(many, np.zeros((7, 2, 1, 1, 1), np.uint8), ["cat"] * 7)
+    assert [len(row) for row in rows] == [23, 3] and names == ["cat", ""]
+
+
+def test_a_png_is_always_the_same_bytes():
+    assert image_writers.png(IMAGES[0]) == image_writers.png(IMAGES[0].copy())
+    np.testing.assert_array_equal(read(io.BytesIO(image_writers.png(IMAGES[0]))), IMAGES[0])

@@ -133,3 +133,18 @@ def test_numbers_at_the_ends_keep_their_distance_and_their_order():
     assert np.argsort(heights).tolist() == np.argsort(ends).tolist()
     assert np.diff(np.sort(heights)).min() > 0.06 and min(heights) >= 0 and max(heights) <= 1
     assert heights[3] == 0.0 and heights[0] == 0.5, "where there is room a number is at its curve's end"
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
+def test_an_animation_goes_there_and_back_and_loops(tmp_path, name):
+    frames = [Image.new("RGB", (20, 10), (level, level, level)) for level in (0, 80, 160, 240)]
+    pictures.save_animation(frames, tmp_path / name, seconds=3.0)
+    with Image.open(tmp_path / name) as animation:
+        assert animation.n_frames == 6 and animation.info.get("loop", 0) == 0
+        levels = []
+        for frame in range(6):
+            animation.seek(frame)
+            levels.append(animation.convert("RGB").getpixel((5, 5))[0])
+            assert animation.info["duration"] == 500
+    assert levels == [0, 80, 160, 240, 160, 80]
+    assert [path.name for path in tmp_path.iterdir()] == [name]

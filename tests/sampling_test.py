@@ -57,6 +57,27 @@ def test_latents_are_normal():
     assert np.abs(np.corrcoef(latents.T) - np.eye(4)).max() < 5 / np.sqrt(1000)
 
 
+def truncated(t, n=1000, first=0):
+    indices = np.arange(first, first + n, dtype=np.int32)
+    return np.asarray(sampling.latents_for(jnp.uint32(0), np.zeros(n, np.int32), indices, 4, t))
+
+
+@pytest.mark.parametrize("t", [0.05, 0.7, 2.0])
+def test_truncated_latents_are_normal_ones_that_were_drawn_until_inside(t):
+    plain, latents = truncated(None), truncated(t)
+    inside = np.abs(plain) <= t
+    np.testing.assert_array_equal(latents[inside], plain[inside])
+    assert np.abs(latents).max() <= t
+    assert scipy.stats.kstest(latents.ravel(), scipy.stats.truncnorm(-t, t).cdf).pvalue > 0.01
+    if t > 0.1:
+        assert scipy.stats.kstest(latents[~inside], scipy.stats.truncnorm(-t, t).cdf).pvalue > 0.01
+    np.testing.assert_array_equal(truncated(t, 3, first=500), latents[500:503])
+
+
+def test_a_truncation_beyond_all_is_none():
+    np.testing.assert_array_equal(truncated(np.float32(np.inf)), truncated(None))
+
+
 @pytest.mark.parametrize(
     ("num_images", "chosen", "labels", "indices"),
     [
@@ -189,6 +210,26 @@ def test_a_sampler_draws_from_the_averaged_generator_of_the_step_asked_for_or_th
     np.testing.assert_allclose(images.astype(int), np.stack(list(averaged.values())).astype(int), atol=1)
     latest = drawn(sampler, {"params": state.g_params}, 6, 6)
     assert np.abs(images.astype(int) - np.stack(list(latest.values()))).max() > 10
+
+
+def test_a_run_is_sampled_by_all_devices_alike(run):
+    restored = sampling.Sampler(run[0], batch_size=20)
+    labels, indices = sampling.spread(21, [0, 2])
+    batches = list(restored.images(3, labels, indices))
+    assert [len(batch) for batch in batches] == [21], "batches are whole multiples of the 8 devices: 24"
+    latents = np.asarray(restored.latents(3, labels, indices))
+    for place in (0, 7, 20):
+        alone = sampling.gathered(restored.images(3, labels[place : place + 1], indices[place : place + 1]))
+        assert np.abs(alone[0].astype(int) - batches[0][place]).max() <= 1
+        np.testing.assert_array_equal(
+            latents[place],
+            sampling.latents_for(jnp.uint32(3), labels[place : place + 1], indices[place : place + 1], 4)[0],
+        )
+
+
+def test_a_generator_without_normalisation_has_no_standing_statistics(run):
+    with pytest.raises(UsageError, match="the generator of dcgan has no batch normalisation"):
+        sampling.Sampler(run[0], batch_stats="standing")
 
 
 def test_a_step_without_a_checkpoint_is_one_line_that_lists_the_steps(run):

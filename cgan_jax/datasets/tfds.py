@@ -18,7 +18,8 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from cgan_jax.datasets import Dataset, _pixels, _tfrecord
+from cgan_jax import tfrecord
+from cgan_jax.datasets import Dataset, _pixels
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.lookup import unknown
 
@@ -160,7 +161,7 @@ def _shards(name: str, info: tfds.core.DatasetInfo, split: str) -> list[_Shard]:
 def _records(shard: _Shard, file_format: tfds.core.FileFormat) -> list[bytes]:
     """The serialized examples of a shard. Raises UsageError, with the path, if the file is not whole."""
     if file_format == tfds.core.FileFormat.TFRECORD:
-        records = _tfrecord.read(shard.path)
+        records = tfrecord.read(shard.path)
     elif file_format == tfds.core.FileFormat.ARRAY_RECORD:
         records = _read_array_record(shard.path)
     else:

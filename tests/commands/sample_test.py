@@ -7,17 +7,15 @@ import pytest
 from PIL import Image
 
 from cgan_jax.commands import sample
-from cgan_jax.train import train_and_evaluate
 from tests.command_line import cgan
+from tests.random_run import write_random_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     from tests.conftest import small_recipe
 
-    workdir = tmp_path_factory.mktemp("sample") / "run"
-    train_and_evaluate(small_recipe(), workdir)
-    return workdir
+    return write_random_run(tmp_path_factory.mktemp("sample") / "run", small_recipe())
 
 
 def arrays(path) -> dict[str, np.ndarray]:
@@ -106,3 +104,76 @@ def test_elsewhere_all_classes_are_drawn(run, tmp_path, monkeypatch):
 
 def test_the_limit_of_pictures_in_memory_is_the_documented_one():
     assert sample._MOST_IN_MEMORY == 10_000
+
+
+def test_truncated_images_are_of_latents_drawn_again(run, tmp_path):
+    options = ("sample", f"--workdir={run}", "--labels=3", "--num_images=4")
+    for name, truncation in (("none", []), ("wide", ["--truncation=30"]), ("narrow", ["--truncation=0.1"])):
+        assert cgan(*options, *truncation, f"--out={tmp_path / name}.npz") == 0
+    plain, wide, narrow = (
+        arrays(tmp_path / f"{name}.npz")["images"].astype(int) for name in ("none", "wide", "narrow")
+    )
+    assert np.abs(plain - wide).max() <= 1
+    assert narrow.std(axis=0).mean() < plain.std(axis=0).mean() / 2, "latents near 0 are alike"
+
+
+def test_a_way_between_latents_has_a_row_per_class(run, tmp_path):
+    options = ("sample", f"--workdir={run}", "--labels=1,2,3", "--interpolate=latents", "--frames=4")
+    assert cgan(*options, f"--out={tmp_path / 'a.png'}") == 0
+    width, height = Image.open(tmp_path / "a.png").size
+    assert height == 3 * 66 + 2 and 4 * 66 < width < 4 * 66 + 40
+
+
+def test_a_way_between_two_classes_moves_there_and_back(run, tmp_path, capsys):
+    options = ("sample", f"--workdir={run}", "--interpolate=labels", "--num_images=2", "--frames=5")
+    assert cgan(*options, "--labels=1,2,3", f"--out={tmp_path / 'a.gif'}") == 2
+    assert "--interpolate=labels goes between two classes, such as --labels=3,7; given 3" in capsys.readouterr().err
+    assert cgan(*options, "--labels=1,2", f"--out={tmp_path / 'a.gif'}") == 0
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == 8 and animation.size == (2 * 66 + 2, 66 + 2)
+    assert "wrote 10 images of step 8" in capsys.readouterr().out
+
+
+def test_a_question_to_a_classifier_that_is_not_there_is_one_line(run, tmp_path, capsys):
+    for option in ("--nearest=2", "--sort_by=confidence"):
+        assert cgan("sample", f"--workdir={run}", "--labels=1", option, f"--out={tmp_path / 'a.png'}") == 2
+        assert "train one with cgan train-classifier --dataset=digits" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """A run of the digits at 16 pixels and a classifier that learned nothing."""
+    import jax
+
+    from cgan_jax import classifier_training as training
+    from cgan_jax import datasets
+    from cgan_jax.features import classifier
+    from tests.conftest import small_recipe
+
+    recipe = small_recipe()
+    recipe["dataset"]["image_size"] = 16
+    dataset = datasets.load("digits", "digits", "all", "", 16)
+    description = training.describe(training.plan_for(dataset, 1, False, 0), dataset, "digits")
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(folder))
+    path = folder / classifier.place("digits", "digits", 16, 1, dataset.class_names)
+    path.parent.mkdir(parents=True)
+    classifier.save(path, description, classifier.init(description, jax.random.key(0)))
+    return write_random_run(tmp_path / "run", recipe)
+
+
+def test_each_image_stands_before_its_nearest_in_the_order_of_confidence(judged, tmp_path, capsys):
+    options = ("sample", f"--workdir={judged}", "--labels=1,2", "--num_images=6", "--sort_by=confidence")
+    assert cgan(*options, "--nearest=2", f"--out={tmp_path / 'a.png'}") == 0
+    width, height = Image.open(tmp_path / "a.png").size
+    assert height == 2 * 66 + 2 and (3 * 4 - 1) * 66 < width < 12 * 66
+    told = capsys.readouterr().out
+    assert "each before its 2 nearest training images" in told and "of training images to the nearest other" in told
+    assert cgan(*options, f"--out={tmp_path / 'sorted.npz'}") == 0
+    assert cgan(*options[:-1], f"--out={tmp_path / 'plain.npz'}") == 0
+    ordered, plain = arrays(tmp_path / "sorted.npz"), arrays(tmp_path / "plain.npz")
+    assert ordered["labels"].tolist() == plain["labels"].tolist() == [1, 1, 1, 2, 2, 2]
+    assert sorted(image.tobytes() for image in ordered["images"]) == sorted(
+        image.tobytes() for image in plain["images"]
+    )

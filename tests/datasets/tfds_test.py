@@ -15,8 +15,7 @@ import tensorflow_datasets
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
-from cgan_jax import datasets
-from cgan_jax.datasets import _tfrecord
+from cgan_jax import datasets, tfrecord
 from cgan_jax.errors import UsageError
 
 SHAPES = {
@@ -318,7 +317,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_crc32c_by_the_values_of_rfc_3720():
     # RFC 3720, B.4: 32 bytes of zeros, of ones, and 0..31; and the check value of the polynomial's catalogue.
     content = b"".join([bytes(32), b"\xff" * 32, bytes(range(32)), b"123456789"])
-    crc = _tfrecord.crc32c(np.frombuffer(content, np.uint8), np.array([0, 32, 64, 96]), np.array([32, 32, 32, 9]))
+    crc = tfrecord.crc32c(np.frombuffer(content, np.uint8), np.array([0, 32, 64, 96]), np.array([32, 32, 32, 9]))
     assert [hex(c) for c in crc.tolist()] == ["0x8a9136aa", "0x62a8ab43", "0x46dd794e", "0xe3069283"]
 
 

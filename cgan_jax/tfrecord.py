@@ -1,10 +1,11 @@
-"""The TFRecord file format, read without TensorFlow and checked against its checksums.
+"""The TFRecord file format, read and written without TensorFlow; what is read is checked against its checksums.
 
 A record is: length, uint64; masked crc32c of the length, uint32; data; masked crc32c of the data, uint32; all little
 endian. Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,24 @@ def _check(
     for k in range(4):
         stored |= content[starts + lengths + k].astype(np.uint32) << (8 * k)
     crc = crc32c(content, starts, lengths)
-    masked = ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
-    wrong = np.flatnonzero(masked != stored)
+    wrong = np.flatnonzero(_masked(crc) != stored)
     if len(wrong):
         raise UsageError(f"{path}: damaged: the {what} of the record at byte {begins[wrong[0]]} fails its checksum")
+
+
+def framed(records: Sequence[bytes]) -> bytes:
+    """The records as they follow each other in a file."""
+    lengths = [struct.pack("<Q", len(record)) for record in records]
+    parts = [part for pair in zip(lengths, records, strict=True) for part in pair]
+    sizes = np.array([len(part) for part in parts], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    crc = _masked(crc32c(np.frombuffer(b"".join(parts), np.uint8), starts, sizes))
+    return b"".join(piece for part, check in zip(parts, crc, strict=True) for piece in (part, struct.pack("<I", check)))
+
+
+def _masked(crc: np.ndarray) -> np.ndarray:
+    """Checksums uint32 [N] as they are stored."""
+    return ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
 
 
 def crc32c(content: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -1,0 +1,81 @@
+"""What are generated images good for? A classifier of a tenth of the real images, with and without synthetic ones.
+
+    python -m benchmarks.synthetic_data --workdir=runs/digits_train --num_synthetic=1000
+
+Four classifiers of `cgan train-classifier`'s kind are tested on the run's real test split: trained on all of the
+training split, on a tenth of it, on that tenth and the synthetic images, and on synthetic ones alone. All see as many
+images, some of them more often. The run must not have seen the test split (dataset.split=train); what it has seen are
+all training images, so the comparison says what a generator carries over from images that are no longer at hand.
+"""
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from cgan_jax import classifier_training as training
+from cgan_jax import compilation_cache, datasets
+from cgan_jax.datasets import Dataset
+from cgan_jax.sampling import Sampler, gathered, spread
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/digits_train", "A run that was trained on the training split.")
+_SHARE = flags.DEFINE_float("share", 0.1, "Of the real training images, at random.")
+_NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", 1000, "Generated images, spread evenly over the classes.")
+_TRUNCATION = flags.DEFINE_float("truncation", None, "As of cgan synthesize.")
+_SHOWN = flags.DEFINE_integer("shown", 30_000, "Images that each classifier is shown.")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "Classifiers of each kind; each seed takes another tenth.")
+
+
+def accuracy(dataset: Dataset, test: Dataset, shown: int, flip: bool, seed: int) -> float:
+    """The share of the test images that a classifier trained on `dataset` names rightly."""
+    plan = training.plan_for(dataset, max(1, round(shown / len(dataset.labels))), flip, seed)
+    description = training.describe(plan, dataset, "")
+    start = training.create(description, plan, dataset.images)
+    [(state, _)] = deque(training.fit(plan, description.network, dataset, start), maxlen=1)
+    return float(np.mean(training.predicted(description.network, state.variables, test.images) == test.labels))
+
+
+def synthetic(workdir: Path, num_images: int, truncation: float | None, seed: int) -> tuple[Dataset, dict]:
+    """Generated images of a run, and its recipe's dataset section."""
+    sampler = Sampler(workdir, batch_size=256, truncation=truncation)
+    labels, indices = spread(num_images, list(range(len(sampler.info.class_names))))
+    images = gathered(sampler.images(seed, labels, indices))
+    return Dataset(images, labels, tuple(sampler.info.class_names)), sampler.info.recipe["dataset"]
+
+
+def joined(one: Dataset, other: Dataset) -> Dataset:
+    """Both, one after the other."""
+    pairs = zip(one[:2], other[:2], strict=True)
+    return Dataset(*(np.concatenate(pair) for pair in pairs), one.class_names)
+
+
+def main(_: list[str]) -> None:
+    compilation_cache.enable()
+    results: dict[str, list[float]] = {}
+    for seed in range(_SEEDS.value):
+        made, section = synthetic(Path(_WORKDIR.value), _NUM_SYNTHETIC.value, _TRUNCATION.value, seed)
+        if section["split"] != "train":
+            raise SystemExit(f"the run was trained on the split {section['split']}, which may hold the test images")
+        real, test = (
+            datasets.load(section["source"], section["name"], split, section["data_dir"], section["image_size"])
+            for split in ("train", "test")
+        )
+        chosen = np.random.default_rng(seed).permutation(len(real.labels))[: round(_SHARE.value * len(real.labels))]
+        part = Dataset(real.images[chosen], real.labels[chosen], real.class_names)
+        kinds = {
+            f"all {len(real.labels)} real": real,
+            f"{len(part.labels)} real": part,
+            f"{len(part.labels)} real and {len(made.labels)} synthetic": joined(part, made),
+            f"{len(made.labels)} synthetic": made,
+        }
+        for name, dataset in kinds.items():
+            results.setdefault(name, []).append(accuracy(dataset, test, _SHOWN.value, section["flip"], seed))
+            print(f"seed {seed}: {name}: {results[name][-1]:.4f}", flush=True)
+    print(f"\n| trained on | accuracy on {len(test.labels)} test images |\n|---|---|")
+    for name, values in results.items():
+        print(f"| {name} | {np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f}) |")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,134 @@
+"""A model in one file, drawn from with jax and numpy alone: none of the code it was trained with is needed.
+
+    model = exported.load("model.cgan")
+    images = model([3, 3, 7], seed=0)               # uint8 [3, H, W, C], the images of `cgan sample --seed=0`
+    images = model([3, 3, 7], latents=z, ...)       # from latents of your own, float32 [3, model.latent_dim]
+
+The file is eight bytes that say what it is, the SHA-256 of all that follows, and a tensor_file.py of the weights and of
+two programs (StableHLO by `jax.export`, for cpu, cuda and tpu, of any batch size): one makes latents of (seed, labels,
+indices, truncation), the other images of (weights, latents, labels). The sum shows damage, not who made the file:
+whoever alters one can compute it anew. What the programs can do is arithmetic; they reach no file and no network.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cgan_jax import tensor_file
+from cgan_jax.errors import UsageError
+
+_MAGIC = b"cganjax1"
+_DIGEST = hashlib.sha256().digest_size
+_PROGRAMS = ("latents", "images")
+_PROGRAM, _WEIGHT = "program/", "weight/"
+_DRAWN_AT_ONCE = 256
+
+
+class Model:
+    """A generator: call it with labels and a seed, or labels and latents."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
+        from jax import export
+
+        self.metadata = dict(metadata)
+        self.class_names = list(metadata["class_names"])
+        """What the labels 0, 1, ... stand for."""
+        self.latent_dim = int(metadata["latent_dim"])
+        self.image_shape = tuple(metadata["image_shape"])
+        """[H, W, C]."""
+        self._weights = jax.device_put([arrays[_WEIGHT + name] for name in metadata["weights"]])
+        self._latents, self._images = (
+            jax.jit(export.deserialize(bytearray(arrays[_PROGRAM + name].tobytes())).call) for name in _PROGRAMS
+        )
+
+    def __call__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        *,
+        seed: int | None = None,
+        latents: np.ndarray | None = None,
+        truncation: float | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The images uint8 [N, H, W, C] of classes `labels` [N], from a `seed` or from `latents` float32 [N, L].
+
+        With a seed, image `indices[i]` of class `labels[i]` is always the same; left out, the images of a class are
+        number 0, 1, ... in the order they are asked for, as `cgan sample` draws them. With a `truncation` coordinates
+        of latents outside of +-truncation are drawn again. Raises ValueError for what cannot be drawn.
+        """
+        labels = self._checked_labels(labels)
+        if (seed is None) == (latents is None):
+            raise ValueError("either a seed or latents are needed, and not both")
+        if latents is None:
+            latents = self._latents_of(seed, labels, truncation, indices)
+        elif truncation is not None or indices is not None:
+            raise ValueError("truncation and indices belong to a seed; latents are taken as they are")
+        latents = np.asarray(latents, np.float32)
+        if latents.shape != (len(labels), self.latent_dim):
+            raise ValueError(f"latents must be [{len(labels)}, {self.latent_dim}], given {list(latents.shape)}")
+        images = np.empty((len(labels), *self.image_shape), np.uint8)
+        for start in range(0, len(labels), _DRAWN_AT_ONCE):
+            part = slice(start, start + _DRAWN_AT_ONCE)
+            images[part] = self._images(self._weights, latents[part], labels[part])
+        return images
+
+    def _checked_labels(self, labels: Sequence[int] | np.ndarray) -> np.ndarray:
+        array, classes = np.asarray(labels), len(self.class_names)
+        if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
+            raise ValueError(f"labels must be a list of class numbers, given {array.dtype} {list(array.shape)}")
+        if array.min() < 0 or array.max() >= classes:
+            raise ValueError(f"labels must be 0 to {classes - 1}, given {array.min()} to {array.max()}")
+        return array.astype(np.int32)
+
+    def _latents_of(self, seed: int, labels: np.ndarray, truncation: float | None, indices: Any) -> jax.Array:
+        if not 0 <= int(seed) < 2**32:
+            raise ValueError(f"seed must be 0 to {2**32 - 1}, given {seed}")
+        if truncation is not None and not 0 < truncation < math.inf:
+            raise ValueError(f"truncation must be a number above 0, given {truncation}")
+        indices = _within_class(labels) if indices is None else np.asarray(indices)
+        if indices.shape != labels.shape or indices.dtype.kind not in "iu" or indices.min() < 0:
+            raise ValueError(f"indices must be {len(labels)} whole numbers from 0")
+        cut = np.float32(math.inf if truncation is None else truncation)
+        return self._latents(np.uint32(seed), labels, indices.astype(np.int32), cut)
+
+
+def _within_class(labels: np.ndarray) -> np.ndarray:
+    """How many of the same label came before each: [3, 3, 7] -> [0, 1, 0]."""
+    indices = np.empty_like(labels)
+    for label in np.unique(labels):
+        of_label = labels == label
+        indices[of_label] = np.arange(np.count_nonzero(of_label))
+    return indices
+
+
+def load(path: str | os.PathLike) -> Model:
+    """The model in a file of `cgan export`. Raises UsageError for one cut short, altered, or of another kind."""
+    content = Path(path).read_bytes()
+    begin = len(_MAGIC) + _DIGEST
+    if content[: len(_MAGIC)] != _MAGIC:
+        raise UsageError(f"{path} is no exported model: it does not begin with {_MAGIC.decode()}")
+    if hashlib.sha256(content[begin:]).digest() != content[len(_MAGIC) : begin]:
+        raise UsageError(f"{path} is damaged: it was cut short or altered since it was exported")
+    arrays, metadata = tensor_file.unpacked(content[begin:])
+    try:
+        described = json.loads(metadata["model"])
+        return Model(arrays, described)
+    except (KeyError, ValueError, TypeError) as error:
+        made_by = json.loads(metadata.get("model", "{}")).get("jax", "an unknown version")
+        raise UsageError(f"{path} was exported by jax {made_by}, this is {jax.__version__}: {error}") from error
+
+
+def packed(programs: Mapping[str, bytes], weights: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
+    """The content of a file: the programs "latents" and "images", weights in the order that the latter takes them."""
+    arrays = {_PROGRAM + name: np.frombuffer(programs[name], np.uint8) for name in _PROGRAMS}
+    arrays |= {_WEIGHT + name: array for name, array in weights.items()}
+    model = json.dumps({**metadata, "weights": list(weights)})
+    content = tensor_file.packed(arrays, {"model": model})
+    return _MAGIC + hashlib.sha256(content).digest() + content

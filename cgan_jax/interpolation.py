@@ -1,0 +1,100 @@
+"""The way from one image to another: between the latents of two seeds, or from one class to another."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cgan_jax.data import to_uint8
+from cgan_jax.errors import UsageError
+from cgan_jax.sampling import Sampler
+from cgan_jax.train_state import Tree
+
+
+class End(NamedTuple):
+    """What the images at one end of the way are drawn from."""
+
+    latents: jax.Array
+    """float32 [N, L]."""
+    labels: jax.Array
+    """int32 [N]."""
+
+
+def frames(
+    sampler: Sampler, seeds: tuple[int, int], labels: tuple[np.ndarray, np.ndarray], indices: np.ndarray, steps: int
+) -> Iterator[np.ndarray]:
+    """Images uint8 [N, H, W, C] in `steps` equal steps from (first seed, first labels [N]) to the second.
+
+    Between two labels the latents are those of the first, so that nothing but the class changes.
+    """
+    first, second = (End(sampler.latents(seed, labels[0], indices), of) for seed, of in zip(seeds, labels, strict=True))
+    draw = make_drawer(sampler.generator, mixed=not np.array_equal(*labels))
+    for weight in np.linspace(0, 1, steps, dtype=np.float32):
+        yield np.asarray(draw(sampler.variables, first, second, weight))
+
+
+def make_drawer(generator: nn.Module, mixed: bool) -> Callable[..., jax.Array]:
+    """(variables, first End, second End, weight) -> images uint8 [N, H, W, C], the first at 0 and the second at 1.
+
+    Labels are interpolated where `mixed`, and else taken from the first. Raises UsageError for a network in which they
+    do not enter by a layer of their own.
+    """
+
+    @jax.jit
+    def draw(variables: Tree, first: End, second: End, weight: jax.Array) -> jax.Array:
+        latents = between(first.latents, second.latents, weight)
+        if not mixed:
+            return to_uint8(generator.apply(variables, latents, first.labels, train=False))
+        blend = Blend(second.labels, weight)
+        with nn.intercept_methods(blend):
+            images = generator.apply(variables, latents, first.labels, train=False)
+        if not blend.used:
+            raise UsageError("the classes of this architecture cannot be interpolated: it has no layer of labels alone")
+        return to_uint8(images)
+
+    return draw
+
+
+def between(first: jax.Array, second: jax.Array, weight: jax.Array) -> jax.Array:
+    """Spherical interpolation of latents [N, L] each, the first at weight 0 (White 2016, section 2.1).
+
+    On a straight line between two normal vectors the middle is shorter than any vector that training has shown.
+    """
+    lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second)]
+    cosine = jnp.sum(first * second, axis=-1, keepdims=True) / (lengths[0] * lengths[1])
+    angle = jnp.arccos(jnp.clip(cosine, -1, 1))
+    curved = (jnp.sin((1 - weight) * angle) * first + jnp.sin(weight * angle) * second) / jnp.sin(angle)
+    # Where they point the same way the sine is 0, and the line is the arc.
+    return jnp.where(jnp.sin(angle) < 1e-4, (1 - weight) * first + weight * second, curved)
+
+
+class Blend:
+    """Lets every layer that reads labels alone, such as an embedding, answer for two classes at once.
+
+    What it says of the network's own labels and of `others` int32 [N] is mixed, `weight` being the share of the others.
+    """
+
+    def __init__(self, others: jax.Array, weight: jax.Array):
+        self.used = False
+        self._others, self._weight, self._inside = others, weight, False
+
+    def __call__(self, layer: Callable[..., Any], args: tuple, kwargs: dict, context: Any) -> Any:
+        reads_labels = (
+            context.method_name == "__call__"
+            and len(args) == 1
+            and not kwargs
+            and isinstance(args[0], jax.Array)
+            and args[0].shape == self._others.shape
+            and jnp.issubdtype(args[0].dtype, jnp.integer)
+        )
+        if self._inside or not reads_labels:
+            return layer(*args, **kwargs)
+        self.used = self._inside = True
+        # In one call, since a layer that is called twice would have two sets of parameters.
+        answers = layer(jnp.concatenate([args[0], self._others]))
+        self._inside = False
+        own, others = jnp.split(answers, 2)
+        return (1 - self._weight) * own + self._weight * others

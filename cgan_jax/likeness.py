@@ -1,0 +1,72 @@
+"""What the classifier says of drawn images: how surely each is of its class, and which real ones are most like it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cgan_jax import datasets, evaluation
+from cgan_jax.datasets import Dataset
+from cgan_jax.errors import UsageError
+from cgan_jax.features import Network
+from cgan_jax.workdir import RunInfo
+
+_BLOCK = 256
+_TYPICAL = 500
+
+
+class Nearest(NamedTuple):
+    """The real images nearest to each of N, nearest first."""
+
+    places: np.ndarray
+    """int64 [N, K]: where they are in their dataset."""
+    distances: np.ndarray
+    """float64 [N, K]: Euclidean, between features."""
+
+
+def classifier_for(info: RunInfo) -> Network:
+    """The classifier of a run's dataset. Raises UsageError where none was trained yet."""
+    return evaluation.find_network("classifier", info.recipe["dataset"], info.channels, tuple(info.class_names))
+
+
+def training_images(info: RunInfo) -> Dataset:
+    """What the run has learned from. Raises UsageError where it is not on this machine."""
+    section: Mapping[str, Any] = info.recipe["dataset"]
+    return datasets.load(*(section[key] for key in ("source", "name", "split", "data_dir", "image_size")))
+
+
+def confidences(network: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The probability float64 [N] that the classifier gives the class that each image was asked for."""
+    _, logits = evaluation.features_of(network, images, "confidences")
+    logits = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return np.exp(logits[np.arange(len(labels)), labels]) / np.exp(logits).sum(axis=1)
+
+
+def most_confident_first(labels: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """The order int64 [N] in which classes follow each other as they did, and each begins with its surest image."""
+    rank = {label: place for place, label in enumerate(dict.fromkeys(labels.tolist()))}
+    return np.lexsort((-confidence, [rank[label] for label in labels.tolist()]))
+
+
+def nearest(features: np.ndarray, real: np.ndarray, k: int) -> Nearest:
+    """The k of `real` [M, F] nearest to each of `features` [N, F]. Raises UsageError for fewer than k."""
+    if k > len(real):
+        raise UsageError(f"--nearest={k} is more than the {len(real)} training images")
+    real = real.astype(np.float64)
+    places = np.empty((len(features), k), np.int64)
+    for start in range(0, len(features), _BLOCK):
+        block = features[start : start + _BLOCK].astype(np.float64)
+        # Without |x|^2, which is the same for all of a row.
+        squared = np.sum(real * real, axis=1)[None] - 2 * block @ real.T
+        places[start : start + _BLOCK] = np.argpartition(squared, k - 1, axis=1)[:, :k]
+    distances = np.linalg.norm(real[places] - features[:, None].astype(np.float64), axis=2)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return Nearest(np.take_along_axis(places, order, 1), np.take_along_axis(distances, order, 1))
+
+
+def typical_distance(real: np.ndarray) -> float:
+    """The median distance of training images, at most 500 of them, to the nearest other one."""
+    chosen = np.linspace(0, len(real) - 1, min(_TYPICAL, len(real))).astype(int)
+    found = nearest(real[chosen], real, 2)
+    others = np.where(found.places[:, 0] == chosen, found.distances[:, 1], found.distances[:, 0])
+    return float(np.median(others))

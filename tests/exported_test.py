@@ -1,0 +1,157 @@
+"""Models in one file: drawn from without the code they were trained with, whole or refused."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cgan_jax import exported
+from cgan_jax.errors import UsageError
+from tests.command_line import cgan
+from tests.conftest import small_recipe
+from tests.random_run import write_random_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_random_run(tmp_path_factory.mktemp("exported") / "run", small_recipe())
+
+
+@pytest.fixture(scope="module")
+def path(run):
+    path = run.parent / "model.cgan"
+    assert cgan("export", f"--workdir={run}", f"--out={path}") == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return exported.load(path)
+
+
+def sampled(run, tmp_path, *options) -> np.ndarray:
+    assert cgan("sample", f"--workdir={run}", *options, f"--out={tmp_path / 'a.npz'}") == 0
+    with np.load(tmp_path / "a.npz") as archive:
+        return archive["images"].astype(int)
+
+
+def off_by(images, expected) -> int:
+    assert images.dtype == np.uint8 and images.shape == expected.shape
+    assert expected.std() > 5, "an image with nothing on it proves nothing"
+    return np.abs(images - expected).max()
+
+
+@pytest.mark.parametrize("truncation", [None, 0.4])
+def test_the_images_are_those_of_sample(run, model, tmp_path, truncation):
+    options = [] if truncation is None else [f"--truncation={truncation}"]
+    expected = sampled(run, tmp_path, "--labels=3,7", "--num_images=5", "--seed=9", *options)
+    assert off_by(model([3, 3, 3, 7, 7], seed=9, truncation=truncation), expected) <= 1
+    if truncation:
+        assert off_by(model([3, 3, 3, 7, 7], seed=9), expected) > 1
+
+
+PROGRAM = """
+import sys
+
+ABSENT = ("flax", "orbax", "clu", "optax", "ml_collections", "absl", "tensorflow_datasets", "PIL")
+
+class Absent:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ABSENT:
+            raise ImportError(f"{name} is not here")
+
+sys.meta_path.insert(0, Absent())
+import numpy as np
+from cgan_jax import exported
+model = exported.load(sys.argv[1])
+np.save(sys.argv[2], model([3, 3, 3, 7, 7], seed=9))
+print(sorted(name for name in sys.modules if name.startswith("cgan_jax")))
+"""
+
+
+def test_neither_the_networks_nor_their_libraries_are_needed(run, path, tmp_path):
+    command = [sys.executable, "-c", PROGRAM, path, tmp_path / "images.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"})
+    assert done.returncode == 0, done.stderr
+    assert eval(done.stdout) == ["cgan_jax", "cgan_jax.errors", "cgan_jax.exported", "cgan_jax.tensor_file"]
+    expected = sampled(run, tmp_path, "--labels=3,7", "--num_images=5", "--seed=9")
+    assert off_by(np.load(tmp_path / "images.npy"), expected) <= 1
+
+
+def test_it_is_for_three_platforms_and_any_batch(path):
+    from jax import export
+
+    from cgan_jax import tensor_file
+
+    arrays, _ = tensor_file.unpacked(path.read_bytes()[40:])
+    for name in ("latents", "images"):
+        program = export.deserialize(bytearray(arrays[f"program/{name}"].tobytes()))
+        assert program.platforms == ("cpu", "cuda", "tpu")
+        assert str(program.out_avals[0].shape[0]) == "n"
+
+
+def test_latents_of_ones_own_and_images_by_number(model):
+    latents = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    images = model([1, 2, 3], latents=latents)
+    np.testing.assert_array_equal(images[1:2], model([2], latents=latents[1:2]))
+    assert np.any(images[1] != model([1], latents=latents[1:2])[0]), "the class matters"
+    many = model([5] * 300, seed=1)
+    assert off_by(model([5, 5], seed=1, indices=[299, 0]), many[[299, 0]].astype(int)) <= 1
+
+
+def test_it_says_what_it_is(model):
+    assert model.class_names == [str(digit) for digit in range(10)]
+    assert (model.latent_dim, model.image_shape) == (4, (8, 8, 1))
+    assert (model.metadata["step"], model.metadata["architecture"], model.metadata["metrics"]) == (8, "dcgan", {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": [3]}, "either a seed or latents are needed"),
+        ({"labels": [3], "seed": 0, "latents": np.zeros((1, 4))}, "and not both"),
+        ({"labels": [10], "seed": 0}, "labels must be 0 to 9, given 10 to 10"),
+        ({"labels": [-1], "seed": 0}, "given -1"),
+        ({"labels": [], "seed": 0}, "labels must be a list of class numbers"),
+        ({"labels": ["3"], "seed": 0}, "labels must be a list of class numbers"),
+        ({"labels": 3, "seed": 0}, "labels must be a list of class numbers"),
+        ({"labels": [3], "seed": -1}, "seed must be 0 to 4294967295, given -1"),
+        ({"labels": [3], "seed": 0, "truncation": 0.0}, "truncation must be a number above 0, given 0.0"),
+        ({"labels": [3], "latents": np.zeros((1, 5))}, r"latents must be \[1, 4\], given \[1, 5\]"),
+        ({"labels": [3], "latents": np.zeros((1, 4)), "truncation": 1.0}, "belong to a seed"),
+        ({"labels": [3], "seed": 0, "indices": [-1]}, "indices must be 1 whole numbers from 0"),
+        ({"labels": [3], "seed": 0, "indices": [0, 1]}, "indices must be 1 whole numbers from 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error_that_says_why(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model(**arguments)
+
+
+def test_a_file_that_was_altered_or_cut_short_is_refused(path, tmp_path):
+    content, other = path.read_bytes(), tmp_path / "other.cgan"
+    for place in np.random.default_rng(0).integers(8, len(content), 50).tolist():
+        other.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UsageError, match=r"other.cgan is damaged: it was cut short or altered"):
+            exported.load(other)
+    for length in (8, 20, 40, 41, 1000, len(content) - 1):
+        other.write_bytes(content[:length])
+        with pytest.raises(UsageError, match="is damaged"):
+            exported.load(other)
+    for text in (b"", b"cgan", b"PK\x03\x04" + content):
+        other.write_bytes(text)
+        with pytest.raises(UsageError, match="is no exported model"):
+            exported.load(other)
+
+
+def test_a_file_with_a_sum_of_its_own_but_no_model_in_it_is_refused(tmp_path):
+    from cgan_jax import tensor_file
+
+    for inside in (b"", b"junk", tensor_file.packed({}, {}), tensor_file.packed({}, {"model": json.dumps({})})):
+        (tmp_path / "a.cgan").write_bytes(exported._MAGIC + hashlib.sha256(inside).digest() + inside)
+        with pytest.raises(UsageError):
+            exported.load(tmp_path / "a.cgan")
