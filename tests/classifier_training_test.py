@@ -73,25 +73,45 @@ def test_each_image_is_mirrored_in_every_second_epoch_or_never():
     assert not any(any(rows.values()) for rows in mirrored(PLAN._replace(flip=False)).values())
 
 
-def test_the_optimizer_is_nesterovs_momentum_with_decay_and_quick_biases():
-    """Two steps by hand: v = b v + g + decay p; p -= rate (g + decay p + b v), biases 64 times as fast."""
+def test_biases_and_the_last_layer_move_by_nesterovs_momentum_with_decay():
+    """Two steps by hand: v = b v + g + decay p / r; p -= r batch (1 - step / n) (g + decay p / r + b v)."""
     plan = training.Plan(epochs=10, batch_size=10, flip=False, seed=0)
     optimizer = training.make_optimizer(plan, 100)
-    params = {"_Conv_0": {"kernel": jnp.float32(2.0)}, "BatchNorm_0": {"bias": jnp.float32(3.0)}}
+    params = {
+        "_Whitening_0": {"bias": jnp.float32(1.0)},
+        "BatchNorm_0": {"bias": jnp.float32(3.0)},
+        "Dense_0": {"kernel": jnp.float32(2.0)},
+    }
     state = optimizer.init(params)
-    peak, warm = 0.001465 * 10, 23
-    by_hand = {("_Conv_0", "kernel"): [2.0, 0.0, 1.0], ("BatchNorm_0", "bias"): [3.0, 0.0, 64.0]}
+    by_hand = {layer: [float(jax.tree.leaves(leaf)[0]), 0.0] for layer, leaf in params.items()}
+    # Rate per image and the steps, of 100, until it is 0.
+    rates = {"_Whitening_0": (0.053, 38), "BatchNorm_0": (0.053, 100), "Dense_0": (0.67, 100)}
     for step in range(2):
-        gradients = {"_Conv_0": {"kernel": jnp.float32(0.5)}, "BatchNorm_0": {"bias": jnp.float32(-0.25)}}
+        gradients = jax.tree.map(lambda _: jnp.float32(0.5), params)
         updates, state = optimizer.update(gradients, state, params)
         params = optax.apply_updates(params, updates)
-        rate = peak * (0.2 + 0.8 * step / warm)
-        for (layer, name), numbers in by_hand.items():
-            p, v, factor = numbers
-            g = float(gradients[layer][name]) + 0.00133 / factor * p
+        for layer, numbers in by_hand.items():
+            (p, v), (rate, steps) = numbers, rates[layer]
+            g = 0.5 + 2e-6 / rate * p
             v = 0.85 * v + g
-            numbers[:2] = [p - factor * rate * (g + 0.85 * v), v]
-            assert params[layer][name] == pytest.approx(numbers[0], rel=1e-6)
+            numbers[:] = p - rate * 10 * (1 - step / steps) * (g + 0.85 * v), v
+            assert float(jax.tree.leaves(params[layer])[0]) == pytest.approx(numbers[0], rel=1e-6)
+
+
+def test_kernels_are_normed_and_move_by_nearly_orthogonal_matrices():
+    """The first step of a kernel whose gradient has known singular values: all of them come out near 1."""
+    rng = np.random.default_rng(1)
+    left, _ = np.linalg.qr(rng.normal(size=(27, 5)))
+    right, _ = np.linalg.qr(rng.normal(size=(5, 5)))
+    gradient = (left * [8.0, 4.0, 2.0, 1.0, 0.5] @ right.T).reshape(3, 3, 3, 5).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 3, 5)).astype(np.float32)
+    optimizer = training.muon(optax.constant_schedule(0.1))
+    updates, _ = optimizer.update({"k": jnp.asarray(gradient)}, optimizer.init({"k": kernel}), {"k": kernel})
+    moved = optax.apply_updates({"k": jnp.asarray(kernel)}, updates)["k"]
+    step = (np.sqrt(5) * kernel / np.linalg.norm(kernel) - moved).reshape(27, 5) / 0.1
+    inner = left.T @ step @ right
+    assert np.allclose(inner - np.diag(np.diag(inner)), 0, atol=1e-4)
+    assert np.all((np.diag(inner)[:3] > 0.6) & (np.diag(inner)[:3] < 1.3)) and np.all(np.diag(inner) > 0.2)
 
 
 def test_the_loss_is_cross_entropy_with_smoothed_labels():
@@ -104,7 +124,7 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels():
 
 def test_a_plan_suits_the_number_of_images():
     many, few = (Dataset(np.zeros((n, 8, 8, 1), np.uint8), np.zeros(n, np.int32), ("a",)) for n in (50_000, 1_000))
-    assert training.plan_for(many, None, True, 0) == training.Plan(8, 512, True, 0)
+    assert training.plan_for(many, None, True, 0) == training.Plan(8, 2000, True, 0)
     assert training.plan_for(few, None, True, 0) == training.Plan(30, 128, True, 0)
     assert training.plan_for(few, 3, True, 0).epochs == 3
 

@@ -51,7 +51,8 @@ class Classifier(nn.Module):
             x = nn.gelu(normalized()(pooled(_Conv(width)(x))))
             x = nn.gelu(normalized()(_Conv(width)(x)))
         features = jnp.max(x, axis=(1, 2))
-        logits = nn.Dense(self.num_classes, use_bias=False, kernel_init=_uniform)(features) / 9
+        head = nn.Dense(self.num_classes, use_bias=False, kernel_init=nn.initializers.normal(1.0))
+        logits = head(features) / features.shape[-1]
         return features, logits
 
 
