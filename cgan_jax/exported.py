@@ -87,6 +87,16 @@ class Model:
             raise ValueError(f"labels must be 0 to {classes - 1}, given {array.min()} to {array.max()}")
         return array.astype(np.int32)
 
+    def latents(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        seed: int,
+        truncation: float | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What the images of (labels, seed, truncation, indices) are drawn from: float32 [N, latent_dim]."""
+        return np.asarray(self._latents_of(seed, self._checked_labels(labels), truncation, indices))
+
     def _latents_of(self, seed: int, labels: np.ndarray, truncation: float | None, indices: Any) -> jax.Array:
         if not 0 <= int(seed) < 2**32:
             raise ValueError(f"seed must be 0 to {2**32 - 1}, given {seed}")

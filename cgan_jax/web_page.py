@@ -18,7 +18,7 @@ from cgan_jax.serving import Busy, Studio
 
 _FONT = ["system-ui", "sans-serif"]  # of the reader's own machine
 _STYLE = """
-.picture img { width: 100%; max-width: 1100px; image-rendering: pixelated; background: #fff; border-radius: 6px }
+.picture img { max-width: 100%; image-rendering: pixelated; background: #fff; border-radius: 6px }
 .wrong { color: #c0392b; font-weight: 600 }
 .story { width: 100%; height: 80vh; border: 0 }
 footer { display: none !important }
@@ -66,15 +66,17 @@ def _draw_tab(studio: Studio) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             names = studio.class_names
+            some = names[:10]
+            many = max(16, 4 * len(some))
             kind = gr.CheckboxGroup if len(names) <= _MANY_CLASSES else gr.Dropdown
             more = {} if kind is gr.CheckboxGroup else {"multiselect": True}
-            classes = kind(names, value=names[:10], label="classes", visible=studio.conditional, **more)
-            count = gr.Slider(1, serving.MOST_IMAGES, value=16, step=1, label="images")
+            classes = kind(names, value=some, label="classes", visible=studio.conditional, **more)
+            count = gr.Slider(1, serving.MOST_IMAGES, value=many, step=1, label="images")
             seed = gr.Number(0, precision=0, label="seed")
             truncation = gr.Slider(0, 3, value=0, step=0.1, label="truncation", info="0: none. Small: typical images.")
             button = gr.Button("Draw", variant="primary")
         with gr.Column(scale=3):
-            first = drawn(studio, names[:10], 16, 0, 0)
+            first = drawn(studio, some, many, 0, 0)
             picture = gr.HTML(first, elem_classes="picture")
     inputs = [classes, count, seed, truncation]
     button.click(lambda *given: drawn(studio, *given), inputs, picture, **_MORE_HIDDEN)
@@ -121,7 +123,7 @@ def morphed(studio: Studio, start_class, start_seed, end_class, end_seed, share)
         image = studio.morph(ends, share)
     except (UsageError, Busy) as error:
         return _wrong(error)
-    return f'<img src="{serving.data_url(serving.image_png(image))}" alt="between the two" style="max-width: 384px">'
+    return f'<img src="{serving.data_url(serving.image_png(image))}" alt="between the two" style="width: 384px">'
 
 
 def _wrong(error: Exception) -> str:

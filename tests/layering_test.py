@@ -17,7 +17,7 @@ FLOORS = [
     ["commands"],
     ["benchmark", "report"],
     ["web", "web_page"],
-    ["serving"],
+    ["serving", "sources"],
     ["likeness", "synthesis", "train"],
     ["evaluation", "feeding", "interpolation"],
     ["sampling", "train_step"],

@@ -1,13 +1,14 @@
-"""Serve a trained run as a web page and a JSON interface, on this machine alone unless told otherwise.
+"""Serve a trained run, or an exported model, as a web page and a JSON interface: on this machine alone unless told not.
 
     cgan serve --workdir=runs/digits
-    cgan serve --workdir=runs/digits --host=0.0.0.0 --allowed_hosts=gan.example.org
+    cgan serve --model=digits.cgan --host=0.0.0.0 --allowed_hosts=gan.example.org
 
 Needs the extra [demo] (pip install 'cgan_jax[demo]'). The page draws classes by name, morphs between two of them or
 between two seeds, and tells the story of the training; GET /api says how programs ask. It works without any network.
 Whoever can reach --host and names one of --allowed_hosts can draw images; there are no accounts.
 """
 
+import contextlib
 import importlib.util
 import socket
 from pathlib import Path
@@ -19,6 +20,7 @@ from cgan_jax.errors import UsageError
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string("workdir", None, "The folder of a run.", flag_values=flags)
+    absl_flags.DEFINE_string("model", None, "A file of cgan export, in place of --workdir.", flag_values=flags)
     absl_flags.DEFINE_string(
         "step", None, "The checkpoint's generator step, or best; the latest if left out.", flag_values=flags
     )
@@ -33,28 +35,24 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if not flags.workdir:
-        raise UsageError("--workdir=FOLDER is needed (see cgan serve --help)")
+    if bool(flags.workdir) == bool(flags.model):
+        raise UsageError("either --workdir=FOLDER or --model=FILE is needed (see cgan serve --help)")
+    if flags.model and flags.step:
+        raise UsageError("--step belongs to --workdir: an exported model has one step")
     if not 0 <= flags.port < 2**16:
         raise UsageError(f"--port must be 0 to {2**16 - 1}, given {flags.port}")
     if importlib.util.find_spec("gradio") is None:
         raise UsageError("cgan serve needs the extra [demo]: pip install 'cgan_jax[demo]'")
-    listening = _listen(flags.host, flags.port)
+    with contextlib.closing(_listen(flags.host, flags.port)) as listening:
+        if flags.cache:
+            from cgan_jax import compilation_cache
 
-    from cgan_jax import compilation_cache, report
-    from cgan_jax.sampling import parse_step
-
-    workdir = Path(flags.workdir)
-    step = parse_step(flags.step)
-    if flags.cache:
-        compilation_cache.enable()
-    studio = _studio(workdir, step)
-    print("the model is compiled; the page is being built", flush=True)
-    _serve(studio, listening, flags.host, flags.allowed_hosts, lambda: report.page([workdir]), workdir.resolve().name)
+            compilation_cache.enable()
+        _serve(_model(flags), listening, flags)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, before anything slow: an address in use is said at once."""
+    """A bound socket, before anything slow: an address in use is said at once."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
@@ -65,26 +63,31 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _studio(workdir: Path, step: int | str | None):
-    from cgan_jax.sampling import Sampler
-    from cgan_jax.serving import Studio
+def _model(flags: absl_flags.FlagValues):
+    from cgan_jax import sources
+    from cgan_jax.sampling import parse_step
 
-    sampler = Sampler(workdir, step, batch_size=16)
-    recipe = sampler.info.recipe
-    about = {"run": workdir.resolve().name, "step": sampler.step, "architecture": recipe["architecture"]}
-    return Studio(sampler, recipe["dataset"]["conditional"], about)
+    if flags.model:
+        return sources.ExportedModel(Path(flags.model))
+    return sources.RunModel(Path(flags.workdir), parse_step(flags.step))
 
 
-def _serve(studio, listening: socket.socket, host: str, allowed_hosts: list[str], story, title: str) -> None:
+def _serve(model, listening: socket.socket, flags: absl_flags.FlagValues) -> None:
+    from cgan_jax import report, serving
+
+    studio = serving.Studio(model, model.about)
+    workdir = Path(flags.workdir or ".")
+    title = workdir.resolve().name if flags.workdir else Path(flags.model).stem
+    story = (lambda: report.page([workdir])) if flags.workdir else None
+
     import uvicorn
 
     from cgan_jax import web, web_page
 
     app = web_page.mount(web.application(studio, story), web_page.build(studio, title, story is not None))
-    named = () if host in ("0.0.0.0", "::") else (host,)
-    config = uvicorn.Config(
-        web.Gate(app, (*named, *allowed_hosts)), log_level="warning", limit_concurrency=200, timeout_keep_alive=30
-    )
-    shown = "127.0.0.1" if host == "0.0.0.0" else host
-    print(f"serving {title} at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends)", flush=True)
+    is_everywhere = flags.host in ("0.0.0.0", "::")
+    gate = web.Gate(app, (*(() if is_everywhere else (flags.host,)), *flags.allowed_hosts))
+    config = uvicorn.Config(gate, log_level="warning", limit_concurrency=200)
+    where = f"http://{'127.0.0.1' if is_everywhere else flags.host}:{listening.getsockname()[1]}/"
+    print(f"serving {title} at {where} (Ctrl-C ends)", flush=True)
     uvicorn.Server(config).run(sockets=[listening])
