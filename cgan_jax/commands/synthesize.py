@@ -100,7 +100,7 @@ def main(flags: absl_flags.FlagValues) -> None:
 
         unfinished.write(draw)
         unfinished.move()
-    speed = f" ({left / (time.perf_counter() - began):.0f} images/s)" if left else ""
+    speed = f" ({left / (time.perf_counter() - began):.3g} images/s)" if left else ""
     print(f"wrote {total} images of step {sampler.step} to {flags.out}{speed}")
 
 
