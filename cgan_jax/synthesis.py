@@ -25,7 +25,8 @@ from cgan_jax.signals import StopRequest
 FORMATS = "cgan_jax.dataset_formats"
 README, CARD = "README.md", "card.json"
 _DATASET, _STATE = "dataset", "state.json"
-_MOST = 2**31 - 1
+MOST = 20_000_000
+"""Images of a dataset: the order of all is in memory, 40 bytes for each while it is made."""
 
 _README = """# {name}
 
@@ -69,9 +70,11 @@ def counts_for(
         raise UsageError(f"--balance must be uniform, dataset or counts such as cat=5000,dog=1000, given {balance!r}")
     labels = parse_labels(",".join(name for name, _, _ in given), class_names)
     for label, (name, _, count) in zip(labels, given, strict=False):
-        if not count.strip().isdecimal() or not 1 <= int(count) <= _MOST:
-            raise UsageError(f"--balance: the count of {name.strip()!r} must be 1 to {_MOST}, given {count.strip()!r}")
+        if not count.strip().isdecimal() or not 1 <= int(count) <= MOST:
+            raise UsageError(f"--balance: the count of {name.strip()!r} must be 1 to {MOST}, given {count.strip()!r}")
         counts[label] = int(count)
+    if sum(counts) > MOST:
+        raise UsageError(f"--balance asks for {sum(counts)} images, more than {MOST}")
     return counts
 
 

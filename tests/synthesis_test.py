@@ -45,8 +45,9 @@ def test_counts_by_balance(balance, num_images, expected):
         ("cat=5,dog", "--balance must be uniform"),
         ("cow=5", "unknown class 'cow'; there are: 0 cat"),
         ("cat=5,0=5", "class '0' is asked for twice"),
-        ("cat=many", "--balance: the count of 'cat' must be 1 to 2147483647, given 'many'"),
+        ("cat=many", "--balance: the count of 'cat' must be 1 to 20000000, given 'many'"),
         ("cat=0", "given '0'"),
+        ("cat=15000000,dog=15000000", "--balance asks for 30000000 images, more than 20000000"),
         ("cat=-1", "given '-1'"),
     ],
 )

@@ -117,7 +117,8 @@ def main(flags: absl_flags.FlagValues) -> None:
     else:
         drawn, told = len(labels), _draw(flags, out, sampler, labels, indices, paths if is_folder else None, network)
     seconds = time.perf_counter() - began
-    speed = f" ({drawn / seconds:.0f} images/s)" if seconds > _SECONDS_WORTH_TELLING else ""
+    alone = network is None and seconds > _SECONDS_WORTH_TELLING
+    speed = f" ({drawn / seconds:.3g} images/s)" if alone else ""
     print(f"wrote {drawn} images of step {sampler.step} to {out}{speed}{told}")
 
 

@@ -23,7 +23,7 @@ from absl import flags as absl_flags
 
 from cgan_jax.errors import UsageError
 
-_MOST, _BATCH_SIZE = 2**31 - 1, 256
+_BATCH_SIZE = 256
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -65,8 +65,6 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 def main(flags: absl_flags.FlagValues) -> None:
     if not flags.workdir or not flags.out:
         raise UsageError("both --workdir=FOLDER and --out=FOLDER are needed (see cgan synthesize --help)")
-    if not 1 <= flags.num_images <= _MOST:
-        raise UsageError(f"--num_images must be 1 to {_MOST}, given {flags.num_images}")
     if not 0 <= flags.seed < 2**32:
         raise UsageError(f"--seed must be 0 to {2**32 - 1}, given {flags.seed}")
     if flags.name is not None and not re.fullmatch("[a-z][a-z0-9_]*", flags.name):
@@ -75,6 +73,8 @@ def main(flags: absl_flags.FlagValues) -> None:
     from cgan_jax import compilation_cache, image_writers, lookup, progress, sampling, synthesis
     from cgan_jax.workdir import locked, read_info
 
+    if not 1 <= flags.num_images <= synthesis.MOST:
+        raise UsageError(f"--num_images must be 1 to {synthesis.MOST}, given {flags.num_images}")
     truncation, run, out = sampling.parse_truncation(flags.truncation), Path(flags.workdir), Path(flags.out).absolute()
     lookup.module_named(synthesis.FORMATS, flags.format, "format")
     plan = _plan(flags, read_info(run))
@@ -100,7 +100,7 @@ def main(flags: absl_flags.FlagValues) -> None:
 
         unfinished.write(draw)
         unfinished.move()
-    speed = f" ({left / (time.perf_counter() - began):.0f} images/s)" if left else ""
+    speed = f" ({left / (time.perf_counter() - began):.3g} images/s)" if left else ""
     print(f"wrote {total} images of step {sampler.step} to {flags.out}{speed}")
 
 
