@@ -143,6 +143,7 @@ class _Run:
         pending: list[Callable[[], None]] = []
         if self._lacks_evaluation(per_call):
             self._evaluate(stop)
+        self._check_evaluations()
         while self.step < self.total_steps:
             before = self.kimg
             self.state, scalars = call(self.state, self.data) if self.began else self._first(call, stop)
@@ -291,6 +292,7 @@ class _Run:
 
     def _evaluate(self, stop: StopRequest) -> None:
         """Logs the scores, and notes what the checkpoint is worth where the recipe wants the best one kept."""
+        self.checkpoints.wait()
         with stop.at_once(f"stopped in an evaluation, saved at step {self.step}; run the same command again to go on"):
             scores, protocol = self.evaluator(self.sampler, self.state.average)
         cost = self.evaluator.cost(scores)
@@ -303,8 +305,10 @@ class _Run:
         self.writer.write_scalars(self.step, scalars)
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
         self.progress.say(f"evaluated at {self.kimg:.1f} kimg: {told}")
-        share, classes = self.recipe["guard"]["collapse"], self.spec.num_classes
-        guards.check_evaluations(self.evaluations, share, classes)
+        self._check_evaluations()
+
+    def _check_evaluations(self) -> None:
+        guards.check_evaluations(self.evaluations, self.recipe["guard"]["collapse"], self.spec.num_classes)
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]
