@@ -9,7 +9,7 @@ import logging
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Checkpoints:
 
         Without `max_to_keep` all are kept.
         """
-        self._workdir, self._max_to_keep, self._read_only = workdir.absolute(), max_to_keep, read_only
+        self._workdir, self._max_to_keep = workdir.absolute(), max_to_keep
         self._folder = self._workdir / FOLDER
         self._saving: _Thread | None = None
         self._damage: dict[int, str] = {}
@@ -80,8 +80,9 @@ class Checkpoints:
     def rate(self, step: int, cost: float) -> None:
         """Notes what the checkpoint at `step` costs; that of the least cost is kept besides the latest."""
         self.wait()
-        manifest = integrity.read(self._workdir, step)
-        if manifest is not None and is_first():
+        if is_first():
+            # Without a manifest it was taken as it is, after a kill between it and its manifest.
+            manifest = integrity.read(self._workdir, step) or self._measured(step)
             integrity.write(self._workdir, step, manifest._replace(cost=float(cost)))
         self._discard_older()
 
@@ -194,7 +195,10 @@ class Checkpoints:
         """In a thread of its own: writes the manifest of a step once its files are there."""
         self._manager.wait_until_finished()
         if is_first():
-            integrity.write(self._workdir, step, integrity.Manifest(integrity.measure(self._folder / str(step))))
+            integrity.write(self._workdir, step, self._measured(step))
+
+    def _measured(self, step: int) -> integrity.Manifest:
+        return integrity.Manifest(integrity.measure(self._folder / str(step)))
 
     def _discard_older(self) -> None:
         """Deletes what is older than the newest `max_to_keep` that have their manifests, all but the best."""
@@ -202,7 +206,7 @@ class Checkpoints:
             return
         steps, best = self._committed(), self.best()
         sealed = [step for step in steps if integrity.path_of(self._workdir, step).exists()]
-        if len(sealed) <= self._max_to_keep:
+        if len(sealed) < self._max_to_keep:
             return
         gone = [step for step in steps if step < sealed[-self._max_to_keep] and step != best]
         if gone and is_first():
@@ -250,7 +254,7 @@ class Checkpoints:
         return restored
 
     @contextlib.contextmanager
-    def _writing(self, step: int):
+    def _writing(self, step: int) -> Iterator[None]:
         """What goes wrong inside is told as a checkpoint that could not be written."""
         try:
             yield

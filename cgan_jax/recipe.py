@@ -97,8 +97,8 @@ TOP = {"architecture": Value(str), "seed": Value(int, low=0, high=2**31 - 1)}
 def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
     """Raises UsageError for the first key that is unknown or missing, and the first value of a wrong type or size.
 
-    One that was `stored` with a run may lack what may change on resuming, and LATER sections: an earlier version may
-    not have known them.
+    One that was `stored` with a run may lack what may change on resuming, or differ there, and lack LATER sections: an
+    earlier version may not have known them, or have allowed more.
     """
     absent = [name for name in LATER if stored and name not in recipe]
     _check_keys("", recipe, [name for name in (*TOP, *SECTIONS, *FREE) if name not in absent])
@@ -111,7 +111,8 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
         there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and v.may_change)}
         _check_keys(section + ".", recipe[section], there)
         for name, value in there.items():
-            _check_value(f"{section}.{name}", recipe[section][name], value)
+            if not (stored and value.may_change):
+                _check_value(f"{section}.{name}", recipe[section][name], value)
     for player in ("generator", "discriminator"):
         _check_section(player, recipe[player])
         for name, number in recipe[player].items():

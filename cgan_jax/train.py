@@ -147,6 +147,7 @@ class _Run:
         pending: list[Callable[[], None]] = []
         if processes.of_first(float(self._lacks_evaluation(per_call))):
             self._evaluate(stop)
+        self._check_evaluations()
         if self.step >= self.total_steps:
             return
         data = self._feed_from_here(per_call)
@@ -315,20 +316,12 @@ class _Run:
         return self.step > 0 and self._evaluates(before) and not evaluated
 
     def _evaluate(self, stop: StopRequest) -> None:
-        """Notes what the checkpoint is worth where the recipe wants the best one kept; GuardError for a collapse."""
-        cost, trouble = None, None
-        if self.writes:
-            cost = self._score(stop)
-            try:
-                guards.check_evaluations(self.evaluations, self.recipe["guard"]["collapse"], self.spec.num_classes)
-            except GuardError as error:
-                trouble = error
-        cost = processes.of_first(cost)
+        """Scores the checkpoint, and notes what it is worth where the recipe wants the best one kept."""
+        self.checkpoints.wait()
+        cost = processes.of_first(self._score(stop) if self.writes else None)
         if cost is not None:
             self.checkpoints.rate(self.step, cost)
-        good_until = processes.of_first(None if trouble is None else float(trouble.good_until))
-        if good_until is not None:
-            raise trouble or GuardError("the first process found a collapse", good_until=int(good_until))
+        self._check_evaluations()
 
     def _score(self, stop: StopRequest) -> float | None:
         """Logs the scores; returns what the best checkpoint has least of, where the recipe wants that kept."""
@@ -344,6 +337,18 @@ class _Run:
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
         self.progress.say(f"evaluated at {self.kimg:.1f} kimg: {told}")
         return self.evaluator.cost(scores)
+
+    def _check_evaluations(self) -> None:
+        """Raises GuardError, in all processes, for a collapse that the first one sees in the evaluations."""
+        trouble = None
+        try:
+            if self.writes:
+                guards.check_evaluations(self.evaluations, self.recipe["guard"]["collapse"], self.spec.num_classes)
+        except GuardError as error:
+            trouble = error
+        good_until = processes.of_first(None if trouble is None else float(trouble.good_until))
+        if good_until is not None:
+            raise trouble or GuardError("the first process found a collapse", good_until=int(good_until))
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]

@@ -48,15 +48,15 @@ CASES = {
     "unknown guard": (["train", "--config.guard.action=panic"], "guard.action must be one of raise, rollback"),
     "more collapse than all": (
         ["train", "--config.guard.collapse=1.5"],
-        "guard.collapse must be at least 0 and at most 1",
+        "collapse must be at least 0 and at most 1",
     ),
     "a watchdog of the past": (
         ["train", "--config.guard.watchdog_minutes=-1.0"],
-        "watchdog_minutes must be at least 0",
+        "minutes must be at least 0",
     ),
     "rollbacks without end": (
         ["train", "--config.guard.max_rollbacks=-1"],
-        "max_rollbacks must be at least 0, given -1",
+        "must be at least 0, given -1",
     ),
     "unknown optimizer": (
         ["train", "--config.d_optimizer.name=adm"],

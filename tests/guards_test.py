@@ -196,6 +196,18 @@ def test_a_collapse_goes_back_before_it_and_sets_the_collapsed_aside(bare, recip
     assert [(line["step"], line["eval/ms_ssim"]) for line in evaluations] == [(2, 0.5), (4, 0.6), (6, 0.5), (8, 0.5)]
 
 
+def test_a_run_that_a_collapse_stopped_does_not_go_on_by_being_started_again(bare, recipe, tmp_path, monkeypatch):
+    recipe["evaluate"] |= {"metrics": "ms_ssim", "every_kimg": 0.032}
+    scores = iter([0.5, 0.99, 0.5, 0.5, 0.5])
+    monkeypatch.setattr(train.Evaluator, "__call__", lambda *_: ({"ms_ssim": next(scores)}, {}))
+    for _ in range(2):
+        with pytest.raises(GuardError, match="collapse"):
+            train_and_evaluate(recipe, tmp_path / "run")
+    recipe["guard"]["action"] = "rollback"
+    train_and_evaluate(recipe, tmp_path / "run")
+    assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / "run")] == [(4, 2)]
+
+
 def test_a_recipe_that_diverges_is_stopped(bare, recipe, tmp_path):
     recipe["g_optimizer"]["learning_rate"] = recipe["d_optimizer"]["learning_rate"] = 1e30
     with pytest.raises(GuardError, match=r"(is (nan|inf|-inf)|not finite) at step [1-8] "):

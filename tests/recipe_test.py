@@ -231,3 +231,14 @@ def test_a_refused_resumption_lists_every_key_that_differs_and_no_other(recipe):
         "runs/a holds a run of another recipe, which differs in generator.width: 4 -> 8;"
         " loss.g_terms.r.weight: 'absent' -> 1.0; seed: 0 -> 5; use another --workdir"
     )
+
+
+def test_a_stored_recipe_may_lack_and_hold_what_an_earlier_version_did_in_what_may_change(recipe):
+    del recipe["guard"]
+    recipe["checkpoint"]["max_to_keep"] = 1
+    recipes.check(recipe, stored=True)
+    with pytest.raises(UsageError, match=r"^the recipe lacks guard$"):
+        recipes.check(recipe)
+    recipe["train"]["batch_size"] = 0
+    with pytest.raises(UsageError, match="batch_size must be at least 1"):
+        recipes.check(recipe, stored=True)
