@@ -38,7 +38,7 @@ FLOORS = [
     ["metrics"],
     ["classifier_training"],
     ["architectures", "datasets", "features"],
-    ["augment", "consistency", "heads", "losses", "regularizers"],
+    ["augment", "class_losses", "consistency", "heads", "losses", "regularizers"],
     ["layers"],
     ["convolution", "recipe", "recipe_flags", "terms"],
     ["annealing", "archives", "cache", "download", "lookup", "replica"],
