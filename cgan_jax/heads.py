@@ -36,3 +36,42 @@ class Projection(nn.Module):
         features = features.astype(jnp.float32)
         embedding = Embed(self.num_classes, features.shape[-1], **options)(labels)
         return Output(Dense(1, **options)(features)[:, 0] + jnp.sum(embedding * features, axis=-1), {})
+
+
+class AuxiliaryClassifier(nn.Module):
+    """A dense unit that reads no labels, and beside it a logit for each class (Odena, Olah & Shlens 2017, section 3).
+
+    extras: "class_logits" [N, num_classes], for the terms class_real and class_fake.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
+        features = features.astype(jnp.float32)
+        logits = Dense(1)(features)[:, 0]
+        return Output(logits, {"class_logits": Dense(self.num_classes)(features)})
+
+
+class ClassProxies(nn.Module):
+    """A dense unit that reads no labels, and directions of images and of classes (Kang et al. 2021, section 3).
+
+    extras, of unit length: "embeddings" [N, embedding_dim] of the images and "proxies" [N, embedding_dim] of their
+    classes, for the terms data_to_data_real and data_to_data_fake.
+    """
+
+    num_classes: int
+    embedding_dim: int = 512
+
+    @nn.compact
+    def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
+        features = features.astype(jnp.float32)
+        logits = Dense(1)(features)[:, 0]
+        embeddings = Dense(self.embedding_dim)(features)
+        proxies = Embed(self.num_classes, self.embedding_dim)(labels)
+        return Output(logits, {"embeddings": _unit(embeddings), "proxies": _unit(proxies)})
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    """Each of [N, F] at length 1; the slope of the root is infinite at 0."""
+    return vectors * jax.lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + 1e-12)

@@ -39,7 +39,7 @@ _STEPS_PER_CALL_ELSEWHERE = 32
 
 
 def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
-    """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `train.total_kimg`.
+    """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `total_kimg` or for `max_minutes`.
 
     Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a guard of the recipe
     stops the run; Interrupted, with the state saved, after SIGINT or SIGTERM.
@@ -97,6 +97,7 @@ class _Run:
         self.kimg_per_step = images_per_step(self.recipe) / 1000
         self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
         self.mesh = make_mesh()
+        self.began, self.fastest, self.max_minutes = False, 0.0, self.recipe["train"]["max_minutes"]
         self.checkpoints = Checkpoints(workdir, self.recipe["checkpoint"]["max_to_keep"])
         self.writes, self.rollbacks = processes.is_first(), guards.rollbacks(workdir)
         self._restore()
@@ -113,15 +114,24 @@ class _Run:
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
         self.writer = make_writer(workdir)
+        if self.max_minutes:
+            self.progress.say(
+                f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
+                " schedules follow the clock, so that no two such runs are alike bit for bit"
+            )
         if not self.step and self.writes:
             self._describe()
-        self.began, self.fastest = False, 0.0
         self.feed, self.any_process = (_ for _ in ()), processes.AnyProcess(self.mesh)
 
     @property
     def kimg(self) -> float:
         """Thousands of real images shown so far."""
         return round(self.step * self.kimg_per_step, 6)
+
+    @property
+    def done(self) -> bool:
+        """Whether all images are shown or all minutes used."""
+        return self.step >= self.total_steps or self.time_share >= 1.0
 
     def train(self, stop: StopRequest, profile: bool) -> None:
         """To the end, by way of as many rollbacks as the recipe allows."""
@@ -148,13 +158,13 @@ class _Run:
         if processes.of_first(float(self._lacks_evaluation(per_call))):
             self._evaluate(stop)
         self._check_evaluations()
-        if self.step >= self.total_steps:
+        if self.done:
             return
         data = self._feed_from_here(per_call)
         if not self.fastest:
             rate = throughput.calls_per_sec_at_ceiling(call, self.state, data, self.mesh)
             self.fastest = rate * per_call * images_per_step(self.recipe)
-        while self.step < self.total_steps:
+        while not self.done:
             before = self.kimg
             self.state, scalars = call(self.state, data) if self.began else self._first(call, data, stop)
             data = next(self.feed)
@@ -162,12 +172,14 @@ class _Run:
             _drain(pending)
             self.watchdog.beat(self.step - per_call)
             self.checkpoints.check()
+            if self.max_minutes:
+                self._tell_the_time()
             pending.append(functools.partial(self._record, self.step, before, scalars))
             for hook in hooks:
                 hook(self.step)
             # Asked once: a request during maintenance is granted after the next call.
             stopping = self.any_process(stop.requested)
-            ends = stopping or self.step >= self.total_steps
+            ends = stopping or self.done
             train, checkpoint = self.recipe["train"], self.recipe["checkpoint"]
             if (
                 ends
@@ -176,7 +188,7 @@ class _Run:
             ):
                 _drain(pending)
                 self._maintain(before, ends, stop)
-            if stopping and self.step < self.total_steps:
+            if stopping and not self.done:
                 raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
 
     def close(self) -> None:
@@ -206,6 +218,7 @@ class _Run:
         self.history = lines_until(self.workdir, self.step)
         self.evaluations = lines_until(self.workdir, self.step, workdirs.EVALUATIONS)
         self.clock = Clock(self.history, self.kimg)
+        self._tell_the_time()
 
     def _roll_back(self, error: GuardError) -> None:
         """To the last good checkpoint, or the beginning, with another key; raises `error` where that is not allowed."""
@@ -240,6 +253,13 @@ class _Run:
         pictures.save(real, self.workdir / "samples" / "real.png")
         self._draw_samples()
 
+    def _tell_the_time(self) -> None:
+        """Writes the share of its minutes that training has used into the state, for the next call to follow."""
+        seconds = self.clock.total if self.began else self.clock.seconds
+        share = min(1.0, seconds / (60 * self.max_minutes)) if self.max_minutes else 0.0
+        self.time_share = processes.of_first(share)
+        self.state = self.state.replace(time_share=replicate(np.float32(self.time_share), self.mesh))
+
     def _first(self, call: Callable, data: Any, stop: StopRequest) -> tuple[TrainState, dict[str, jax.Array]]:
         """The first call, most of which is compilation; once it is done, the clock starts."""
         with _at_once(stop, f"stopped before a step was taken from {self.step}; run the same command again to go on"):
@@ -273,7 +293,8 @@ class _Run:
             workdirs.append_metrics(self.workdir, line)
         self.history.append(line)
         self.writer.write_scalars(step, means)
-        self.progress.report(step, kimg, means)
+        left = 60 * self.max_minutes - self.clock.seconds if self.max_minutes else math.inf
+        self.progress.report(step, kimg, means, left)
         since = self.rollbacks[-1]["to"] if self.rollbacks else 0
         guards.check_discriminator(self.history, self.recipe["guard"]["d_perfect_kimg"], since)
 
@@ -306,7 +327,7 @@ class _Run:
 
     def _evaluates(self, before: float) -> bool:
         """Whether the recipe's metrics are due, or the run is done."""
-        is_due = self.step >= self.total_steps or _is_due(before, self.kimg, self.recipe["evaluate"]["every_kimg"])
+        is_due = self.done or _is_due(before, self.kimg, self.recipe["evaluate"]["every_kimg"])
         return bool(self.evaluator.metrics) and is_due
 
     def _lacks_evaluation(self, per_call: int) -> bool:

@@ -42,7 +42,7 @@ FLOORS = [
     ["metrics"],
     ["classifier_training"],
     ["architectures", "datasets", "features"],
-    ["attention", "augment", "consistency", "heads", "losses", "regularizers", "residual"],
+    ["attention", "augment", "class_losses", "consistency", "heads", "losses", "regularizers", "residual"],
     ["layers"],
     ["convolution", "exported", "recipe", "recipe_flags", "spectral_norm", "terms"],
     ["processes"],
