@@ -2,12 +2,14 @@
 
     python -m benchmarks.scaling measure [--config=configs/digits.py] [--calls=20] [override ...]
     python -m benchmarks.scaling predict
+    python -m benchmarks.scaling host
 
 `measure` runs a process for each number of simulated devices (1, 2, 4, 8), and a pair of processes of two devices, all
 on the same cores: no device is faster for there being more, so what grows is the cost of being many. The share of the
 collectives is the time of a mean over the replicas of what one step averages, run alone, against the whole step.
 
-`predict` counts a step's arithmetic and what it averages over the replicas in the traced program of each recipe.
+`predict` counts a step's arithmetic and what it averages over the replicas in the traced program of each recipe. `host`
+is what a stream takes of this machine's processor.
 """
 
 import argparse
@@ -157,6 +159,28 @@ def predict() -> None:
         print(f"| `{name}` | {' | '.join(cells)} |")
 
 
+def host() -> None:
+    """Prints the processor time of what the host does for one call of a stream of 50,000 images."""
+    import jax
+    import numpy as np
+
+    from cgan_jax import feeding, replica
+    from cgan_jax.algorithm import ImageSpec, build
+
+    algorithm = build(loaded(str(ROOT / "configs/cifar10_cgan.py")), ImageSpec(32, 3, 10))
+    images, key = np.zeros((50_000, 32, 32, 3), np.uint8), jax.random.key(0, impl=replica.PRNG)
+    for steps in (1, 32):
+        drawn = feeding.on_processor(functools.partial(feeding.drawn_rows, algorithm, steps, len(images)), key)
+        seconds = []
+        for call in range(31):
+            began = time.process_time()
+            rows = feeding.sorted_shares(*drawn(call * steps), 1)
+            jax.block_until_ready(jax.device_put(images[rows]))
+            seconds.append(time.process_time() - began)
+        # The first call is compiled.
+        print(f"{rows.size} images: {1000 * statistics.median(seconds[1:]):.2g} ms of processor time")
+
+
 def work(options: argparse.Namespace) -> None:
     """One process of a measurement: prints {devices, step, collectives} in seconds, if it is the first."""
     from cgan_jax import processes
@@ -239,14 +263,15 @@ def measure(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("measure", "predict", "work"))
+    parser.add_argument("command", choices=("measure", "predict", "host", "work"))
     parser.add_argument("--config", default="configs/digits.py")
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--coordinator_address")
     parser.add_argument("--num_processes", type=int)
     parser.add_argument("--process_id", type=int)
     options, options.overrides = parser.parse_known_args()
-    {"measure": lambda: measure(options), "predict": predict, "work": lambda: work(options)}[options.command]()
+    commands = {"measure": lambda: measure(options), "predict": predict, "host": host, "work": lambda: work(options)}
+    commands[options.command]()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def feed(
     if placement != "stream":
         yield from itertools.repeat(place(placement, data, mesh))
     labels = replicate(data.labels, mesh)
-    drawn = _on_processor(functools.partial(drawn_rows, algorithm, steps_per_call, len(data.labels)), key)
+    drawn = on_processor(functools.partial(drawn_rows, algorithm, steps_per_call, len(data.labels)), key)
 
     def window(step: int) -> Window:
         wanted = sorted_shares(*drawn(step), mesh.size)
@@ -96,7 +96,7 @@ def ahead(make: Callable[[int], Window], steps: Iterator[int]) -> Generator[Wind
         worker.shutdown(cancel_futures=True)
 
 
-def _on_processor(function: Callable, key: jax.Array) -> Callable[[int], tuple[np.ndarray, ...]]:
+def on_processor(function: Callable, key: jax.Array) -> Callable[[int], tuple[np.ndarray, ...]]:
     """step -> function(key, step), by this host's processor where jax has it: devices would finish their call first."""
     data = jax.device_get(jax.random.key_data(key))
     try:

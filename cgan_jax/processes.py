@@ -6,6 +6,7 @@ Every process runs the same command. Under a single one, everything here is free
 import atexit
 import contextlib
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.replica import AXIS
 
+_MEETINGS = itertools.count()
 _PATIENCE = 300  # seconds, after which jax ends a process whose peers have not come
 
 
@@ -136,6 +138,7 @@ def together() -> Iterator[None]:
         yield
     except UsageError as error:
         problem = error
+    _meet()
     failed = _gathered(problem is not None)
     if failed.any() and len(failed) > 1:
         jax.distributed.shutdown()  # while everybody is here
@@ -143,6 +146,17 @@ def together() -> Iterator[None]:
         raise problem
     if failed.any():
         raise UsageError(f"process {int(np.argmax(failed))} cannot go on; its own line says why")
+
+
+def _meet() -> None:
+    """Waits for all processes as long as it takes (an hour), which the first collective of processors does not: between
+    these the connection is given up where one of them comes 30 s after the other.
+    """
+    if jax.process_count() > 1:
+        from orbax.checkpoint import multihost
+
+        everybody = set(range(jax.process_count()))
+        multihost.sync_global_processes(f"meeting {next(_MEETINGS)}", timeout=3600, processes=everybody)
 
 
 def of_first(number: float | None) -> float | None:
@@ -171,6 +185,10 @@ class AnyProcess:
     def __init__(self, mesh: Mesh):
         self._mesh, self._asked = mesh, None
         self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        # All devices are connected now, while everybody is here: each process compiles the first step in its own time.
+        _meet()
+        self(False)
+        jax.block_until_ready(self._asked)
 
     def __call__(self, says: bool) -> bool:
         """To be called by every process after each call; alone, a process is answered at once."""

@@ -59,8 +59,10 @@ def own_parts(tree, spec, mesh: Mesh):
     local = NamedSharding(mesh.local_mesh, PARTS)
 
     def own(spec: PartitionSpec, x: jax.Array) -> jax.Array:
-        if spec == WHOLE or isinstance(x, jax.core.Tracer):
+        if spec == WHOLE:
             return x
+        if isinstance(x, jax.core.Tracer):  # to count arithmetic, for which any parts will do
+            return x[: mesh.local_mesh.size]
         shards = [shard.data for shard in x.addressable_shards]
         return jax.make_array_from_single_device_arrays((len(shards), *x.shape[1:]), local, shards)
 

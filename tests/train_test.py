@@ -152,7 +152,11 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_wri
     assert not (tmp_path / "run").exists()
 
 
-def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once(recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("placement", ["replicated", "stream"])
+def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once(
+    recipe, tmp_path, monkeypatch, placement
+):
+    recipe["dataset"]["placement"] = placement
     calls, traces = [], []
     real_distribute, real_steps = train.distribute, train.train_steps
 
