@@ -183,7 +183,9 @@ class _Run:
             state = state.replace(key=jax.random.fold_in(state.key, fold))
         self.state = state
         self.history = workdirs.forget_metrics_after(self.workdir, self.step)
-        self.evaluations = workdirs.forget_metrics_after(self.workdir, self.step, workdirs.EVALUATIONS)
+        evaluations = workdirs.forget_metrics_after(self.workdir, self.step, workdirs.EVALUATIONS)
+        # Those that training made: cgan evaluate writes no seconds of training.
+        self.evaluations = [line for line in evaluations if "seconds" in line]
         self.clock = Clock(self.history, self.kimg)
 
     def _roll_back(self, error: GuardError) -> None:
@@ -286,7 +288,7 @@ class _Run:
 
     def _lacks_evaluation(self, per_call: int) -> bool:
         """Whether the run ended in the evaluation of the step that it was restored from."""
-        evaluated = any(line["step"] == self.step and "seconds" in line for line in self.evaluations)
+        evaluated = any(line["step"] == self.step for line in self.evaluations)
         before = self.kimg - per_call * self.kimg_per_step
         return self.step > 0 and self._evaluates(before) and not evaluated
 
