@@ -216,7 +216,9 @@ class _Run:
         self.state = state
         lines_until = workdirs.forget_metrics_after if self.writes else workdirs.read_metrics_until
         self.history = lines_until(self.workdir, self.step)
-        self.evaluations = lines_until(self.workdir, self.step, workdirs.EVALUATIONS)
+        evaluations = lines_until(self.workdir, self.step, workdirs.EVALUATIONS)
+        # Those that training made: cgan evaluate writes no seconds of training.
+        self.evaluations = [line for line in evaluations if "seconds" in line]
         self.clock = Clock(self.history, self.kimg)
         self._tell_the_time()
 
@@ -332,7 +334,7 @@ class _Run:
 
     def _lacks_evaluation(self, per_call: int) -> bool:
         """Whether the run ended in the evaluation of the step that it was restored from."""
-        evaluated = any(line["step"] == self.step and "seconds" in line for line in self.evaluations)
+        evaluated = any(line["step"] == self.step for line in self.evaluations)
         before = self.kimg - per_call * self.kimg_per_step
         return self.step > 0 and self._evaluates(before) and not evaluated
 

@@ -23,6 +23,7 @@ from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
 from cgan_jax.train_step import train_steps
 from cgan_jax.workdir import EVALUATIONS, read_metrics
 from tests.command_line import start, write_recipe
+from tests.conftest import small_recipe, strip_runs
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 
@@ -185,14 +186,24 @@ def assert_same_course(one, other) -> None:
     assert one[2] == other[2]
 
 
-@pytest.mark.slow  # five programs to compile
-def test_a_run_goes_on_on_any_number_of_devices_and_by_pmap_as_on_one(bare, recipe, tmp_path):
-    recipe["discriminator"]["dropout"] = 0.3
-    train.train_and_evaluate(recipe, tmp_path / "run")
-    one = trained_on(1, "shard_map", tmp_path / "run", recipe)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(the workdir of a run, its recipe, its course on one device)."""
+    workdir, recipe = tmp_path_factory.mktemp("trained") / "run", small_recipe()
+    with pytest.MonkeyPatch.context() as patch:
+        strip_runs(patch)
+        train.train_and_evaluate(recipe, workdir)
+    return workdir, recipe, trained_on(1, "shard_map", workdir, recipe)
+
+
+@pytest.mark.slow  # a program to compile for each
+@pytest.mark.parametrize(
+    ("devices", "parallelism"), [(8, "pmap"), (2, "shard_map"), (4, "pmap"), (8, "shard_map"), (1, "pmap")]
+)
+def test_a_run_goes_on_on_any_number_of_devices_and_by_pmap_as_on_one(trained, devices, parallelism):
+    workdir, recipe, one = trained
     assert one[2] == 8 and len({losses["g_loss"].item() for losses in one[0]}) == 10
-    for devices, parallelism in ((8, "shard_map"), (8, "pmap"), (4, "pmap"), (2, "shard_map")):
-        assert_same_course(trained_on(devices, parallelism, tmp_path / "run", recipe), one)
+    assert_same_course(trained_on(devices, parallelism, workdir, recipe), one)
 
 
 OTHER_PYTHON = """
@@ -205,14 +216,12 @@ target.write_bytes(pickle.dumps(trained_on(1, "shard_map", workdir, recipe)))
 
 
 @pytest.mark.slow  # another Python starts jax and compiles
-def test_a_run_goes_on_under_another_python_and_jax_as_under_this_one(bare, recipe, tmp_path):
+def test_a_run_goes_on_under_another_python_and_jax_as_under_this_one(trained, tmp_path):
     other = os.environ.get("CGAN_OTHER_PYTHON")
     if not other:
         pytest.skip("CGAN_OTHER_PYTHON names no second Python with the project's requirements")
-    train.train_and_evaluate(recipe, tmp_path / "run")
-    target = tmp_path / "course"
-    command = [other, "-c", OTHER_PYTHON, json.dumps(recipe), str(tmp_path / "run"), str(target)]
+    workdir, recipe, one = trained
+    command = [other, "-c", OTHER_PYTHON, json.dumps(recipe), str(workdir), str(tmp_path / "course")]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    theirs = pickle.loads(target.read_bytes())
-    assert_same_course(theirs, trained_on(1, "shard_map", tmp_path / "run", recipe))
+    assert_same_course(pickle.loads((tmp_path / "course").read_bytes()), one)
