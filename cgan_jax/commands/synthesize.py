@@ -7,7 +7,7 @@
 --out is a folder: with --format=image_folder a PNG per image in a folder per class (torchvision's ImageFolder), with
 npz one archive (images, labels, class_names), with tar files for WebDataset, with tfds a set for tfds.load and
 tfds.data_source. README.md and card.json in it say what it is: run, step, seed, classes, and the metrics of that step
-where the run was evaluated. Images go to disk as they are drawn, so a million need no more memory than a thousand.
+where the run was evaluated. Images go to disk as they are drawn, so a million need hardly more memory than a thousand.
 
 Ctrl-C, or even a kill, loses little: the same command goes on. The same run, step and seed give the same bytes on the
 same machine. The folder appears when it is complete; until then it is called .NAME.partial.
