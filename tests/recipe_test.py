@@ -231,3 +231,16 @@ def test_a_refused_resumption_lists_every_key_that_differs_and_no_other(recipe):
         "runs/a holds a run of another recipe, which differs in generator.width: 4 -> 8;"
         " loss.g_terms.r.weight: 'absent' -> 1.0; seed: 0 -> 5; use another --workdir"
     )
+
+
+@pytest.mark.parametrize("field", ["total_kimg", "max_minutes"])
+def test_a_schedule_that_another_length_bends_is_told(recipe, field, capsys):
+    given = changed(changed(recipe, f"train.{field}", 7.0), "d_optimizer.schedule", "cosine")
+    recipes.warn_of_schedules(recipe, given)
+    before = recipe["train"][field]
+    assert capsys.readouterr().out == (
+        f"note: d_optimizer has a cosine schedule over the whole run; with train.{field} {before:g} -> 7"
+        " its learning rate changes at once\n"
+    )
+    recipes.warn_of_schedules(given, given)
+    assert capsys.readouterr().out == ""
