@@ -18,7 +18,7 @@ def cross_entropy(class_logits: jax.Array, labels: jax.Array) -> jax.Array:
 def data_to_data(
     embeddings: jax.Array, proxies: jax.Array, labels: jax.Array, margin: float, temperature: float
 ) -> jax.Array:
-    """The data-to-data cross-entropy of Kang, Shim, Cho & Park (2021, eq. 6), unit vectors [N, F] -> [N].
+    """The data-to-data cross-entropy of Kang, Shim, Cho & Park (2021, section 3.2), unit vectors [N, F] -> [N].
 
         p_i = min(0, <e_i, proxy_i> - margin) / temperature
         n_ij = max(0, <e_i, e_j> - (1 - margin)) / temperature        for all j of another class

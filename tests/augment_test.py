@@ -34,6 +34,7 @@ def test_colors_are_moved_and_stretched_about_their_means():
         saturation = np.std(seen_hues) / np.std(hues) / contrast
         np.testing.assert_allclose(seen_hues, contrast * saturation * hues, atol=1e-5)
         found.append([brightness + 0.5, saturation / 2, contrast - 0.5])
+    assert np.min(found) > -1e-5 and np.max(found) < 1 + 1e-5
     for share in np.array(found).T:
         assert scipy.stats.kstest(share, "uniform").pvalue > 0.01
     assert len(np.unique(found, axis=0)) == 32, "every image has its own"

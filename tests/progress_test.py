@@ -40,6 +40,27 @@ def test_nothing_is_left_after_the_end(capsys):
     assert capsys.readouterr().out.endswith("  0s left\n")
 
 
+def test_no_more_is_left_than_the_limit_allows(capsys):
+    shown = progress.TrainingProgress(0.0, 30.0, 2000)
+    for limit, left in ((20.0, "20s"), (80.0, "50s"), (-3.0, "0s")):
+        shown.report(80, 5.0, SCALARS, limit)
+        assert capsys.readouterr().out.endswith(f"  {left} left\n")
+
+
+def test_the_clock_counts_the_time_since_its_last_lap_too(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    clock = progress.Clock([{"seconds": 60.0, "time/maintenance_seconds": 5.0}], 1.0)
+    now[0] = 107.0
+    assert (clock.total, clock.seconds) == (67.0, 60.0)
+    with clock.maintenance():
+        now[0] = 110.0
+    now[0] = 111.0
+    assert clock.total == 68.0
+    clock.lap(2.0)
+    assert clock.total == clock.seconds == 68.0
+
+
 def test_lines_of_their_own_are_printed_and_advancing_is_silent(capsys):
     shown = progress.TrainingProgress(0.0, 30.0, 2000)
     shown.advance(1, 2.0)

@@ -242,3 +242,16 @@ def test_a_stored_recipe_may_lack_and_hold_what_an_earlier_version_did_in_what_m
     recipe["train"]["batch_size"] = 0
     with pytest.raises(UsageError, match="batch_size must be at least 1"):
         recipes.check(recipe, stored=True)
+
+
+@pytest.mark.parametrize("field", ["total_kimg", "max_minutes"])
+def test_a_schedule_that_another_length_bends_is_told(recipe, field, capsys):
+    given = changed(changed(recipe, f"train.{field}", 7.0), "d_optimizer.schedule", "cosine")
+    recipes.warn_of_schedules(recipe, given)
+    before = recipe["train"][field]
+    assert capsys.readouterr().out == (
+        f"note: d_optimizer has a cosine schedule over the whole run; with train.{field} {before:g} -> 7"
+        " its learning rate changes at once\n"
+    )
+    recipes.warn_of_schedules(given, given)
+    assert capsys.readouterr().out == ""
