@@ -14,6 +14,7 @@ orthogonal = nn.initializers.orthogonal()
 """Of a kernel's [-1, features] form the columns, or where there are more columns than rows the rows, are orthonormal
 (Saxe et al. 2014)."""
 
+_AFFINE = ("scale", "bias")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -219,9 +220,6 @@ class ConditionalBatchNorm(BatchNorm):
             for name in _AFFINE
         )
         return self._normalized(x, 1 + _of_sample(scale, x), _of_sample(bias, x), train)
-
-
-_AFFINE = ("scale", "bias")
 
 
 def _of_sample(vectors: jax.Array, x: jax.Array) -> jax.Array:
