@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cgan_jax import augment, consistency, losses, optimizers, regularizers, terms
+from cgan_jax import augment, class_losses, consistency, losses, optimizers, regularizers, terms
 from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
 
-DISCRIMINATOR_TERMS = losses.DISCRIMINATOR | regularizers.DISCRIMINATOR | consistency.DISCRIMINATOR
-GENERATOR_TERMS = losses.GENERATOR | regularizers.GENERATOR | consistency.GENERATOR
+_TERMS = (losses, regularizers, consistency, class_losses)
+DISCRIMINATOR_TERMS = {name: make for module in _TERMS for name, make in module.DISCRIMINATOR.items()}
+GENERATOR_TERMS = {name: make for module in _TERMS for name, make in module.GENERATOR.items()}
 
 
 class Algorithm(NamedTuple):

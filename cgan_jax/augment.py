@@ -1,7 +1,7 @@
 """Differentiable augmentation: what the discriminator sees of real and generated images alike, and never anyone else.
 
-The operations of Zhao, Liu, Lin, Zhu & Han (2020, "Differentiable Augmentation for Data-Efficient GAN Training",
-section 3.2, with the ranges of their code), each applied to an image with a probability, as in Karras et al. (2020,
+The operations of Zhao, Liu, Lin, Zhu & Han (2020, "Differentiable Augmentation for Data-Efficient GAN Training", with
+the ranges of their code), each applied to an image with a probability, as in Karras et al. (2020,
 "Training Generative Adversarial Networks with Limited Data", section 2.2). A generator learns to draw no augmented
 images as long as images stay untouched often enough.
 """

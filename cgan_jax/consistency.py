@@ -17,7 +17,7 @@ from cgan_jax.terms import Batch, Pass, Term
 def twins(key: jax.Array, images: jax.Array, shift: float) -> jax.Array:
     """Each image of [N, H, W, C] mirrored with probability 1/2 and moved, its border reflected.
 
-    It moves by whole pixels, uniformly, by up to the share `shift` of each side (Zhang et al. 2020, section 4.1).
+    It moves by whole pixels, uniformly, by up to the share `shift` of each side.
     """
     height, width = images.shape[1:3]
 
@@ -63,7 +63,7 @@ def _consistency(name: str) -> Callable[..., Term]:
 consistency = _consistency("real")
 consistency.__doc__ = "(D(x) - D(T(x)))^2, x real and T(x) its twin (CR; Zhang et al. 2020, algorithm 1)."
 consistency_fake = _consistency("fake")
-consistency_fake.__doc__ = "The same on generated images; both: balanced (bCR; Zhao et al. 2021, section 3)."
+consistency_fake.__doc__ = "The same on generated images; both: balanced (bCR; Zhao et al. 2021, algorithm 1)."
 
 
 def _near(sigma: float) -> Callable:
@@ -80,7 +80,7 @@ def _near(sigma: float) -> Callable:
 
 
 def latent_consistency(sigma: float = 0.05) -> Term:
-    """(D(G(z)) - D(G(z + e)))^2 with e from N(0, sigma^2) (zCR of the discriminator; Zhao et al. 2021, section 3)."""
+    """(D(G(z)) - D(G(z + e)))^2, e from N(0, sigma^2) (zCR of the discriminator; Zhao et al. 2021, algorithm 2)."""
 
     def value(passed: Pass):
         return jnp.square(passed.outputs["fake"].logits - passed.outputs["fake/near"].logits), ()
@@ -89,7 +89,7 @@ def latent_consistency(sigma: float = 0.05) -> Term:
 
 
 def latent_diversity(sigma: float = 0.05) -> Term:
-    """-|G(z) - G(z + e)|^2 a number of the image, for the generator (zCR; Zhao et al. 2021, section 3).
+    """-|G(z) - G(z + e)|^2 a number of the image, for the generator (zCR; Zhao et al. 2021, algorithm 2).
 
     The paper writes the squared norm; its weight of 0.5 belongs to the mean over an image's pixels and colours.
     """
@@ -106,7 +106,7 @@ def lecam(decay: float = 0.99, start_kimg: float = 0.0) -> Term:
 
         max(0, D(x) - a_fake)^2 + max(0, a_real - D(G(z)))^2
 
-    with a_real and a_fake the moving averages of the mean logits up to the update before (Tseng et al. 2021, eq. 4,
+    with a_real and a_fake the moving averages of the mean logits up to the update before (Tseng et al. 2021,
     one-sided as in their code, which averages the logits of this update in first). Up to `start_kimg` the term is 0 and
     the averages are the last update's means.
     """

@@ -62,6 +62,19 @@ def conv_transpose(x, kernel, stride=2, padding="SAME"):
     return _grow(_Form(*axes, transposed=True), *_vary_together(x, _adjoint(kernel)))
 
 
+def grouped_conv(x, kernel):
+    """Convolution of channels in groups, with the semantics of `lax.conv_general_dilated`, stride 1, padding "SAME".
+
+    x [N, H, W, C] and kernel [kh, kw, C / groups, C], odd sides, of one dtype -> [N, H, W, C].
+    """
+    height, width, size, channels = kernel.shape
+    if x.ndim != 4 or x.shape[3] != channels or channels % size or not height % 2 or not width % 2:
+        raise ValueError(f"need x [N, H, W, C] and kernel [odd, odd, C / groups, C], got {x.shape} and {kernel.shape}")
+    if x.dtype != kernel.dtype:
+        raise ValueError(f"x and kernel must have one dtype, got {x.dtype} and {kernel.dtype}")
+    return _group(*_vary_together(x, kernel))
+
+
 def _check(x, kernel, stride, padding):
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(f"need x [N, H, W, I] and kernel [kh, kw, I, O], got {x.shape} and {kernel.shape}")
@@ -157,6 +170,55 @@ _weigh.defvjp(_keep(_weigh), lambda form, kept, kernel: (_grow(form, kept[1], ke
 def _adjoint(kernel):
     """[kh, kw, I, O] -> [kh, kw, O, I], taps in reverse."""
     return jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
+
+
+# In groups, the form's sides are alike, so that two operations do, each differentiated by the two. XLA's own gradients
+# of a grouped convolution are a thousand times slower than the convolution on a CPU (3x3, 16 groups of 16 channels, 4
+# images of 8x8: 1.5 ms, both gradients 1504, here 5), and reported slow on CUDA.
+
+
+@jax.custom_vjp
+def _group(x, kernel):
+    """x [N, H, W, C], kernel [*taps, C / groups, C] -> [N, H, W, C]."""
+    groups = x.shape[3] // kernel.shape[2]
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC, feature_group_count=groups)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weigh_groups(shape, x, y):
+    """x and y [N, H, W, C] -> the kernel of that shape: for each tap one matrix product of all groups at once."""
+    height, width, size, channels = shape
+    top, left = height // 2, width // 2
+    padded = jnp.pad(x, ((0, 0), (top, top), (left, left), (0, 0)))
+    x, y = (a.reshape(*a.shape[:3], channels // size, size) for a in (padded, y))
+    taps = [
+        jnp.einsum(
+            "nhwgi,nhwgo->igo",
+            x[:, row : row + y.shape[1], column : column + y.shape[2]],
+            y,
+            preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+        )
+        for row in range(height)
+        for column in range(width)
+    ]
+    return jnp.stack(taps).reshape(shape).astype(x.dtype)
+
+
+def _group_adjoint(kernel):
+    """Taps in reverse, and in each group what goes in exchanged with what comes out."""
+    height, width, size, channels = kernel.shape
+    kernel = jnp.flip(kernel, (0, 1)).reshape(height, width, size, channels // size, size)
+    return jnp.swapaxes(kernel, 2, 4).reshape(height, width, size, channels)
+
+
+_group.defvjp(
+    lambda x, kernel: (_group(x, kernel), (x, kernel)),
+    lambda kept, y: (_group(y, _group_adjoint(kept[1])), _weigh_groups(kept[1].shape, kept[0], y)),
+)
+_weigh_groups.defvjp(
+    lambda shape, x, y: (_weigh_groups(shape, x, y), (x, y)),
+    lambda shape, kept, kernel: (_group(kept[1], _group_adjoint(kernel)), _group(kept[0], kernel)),
+)
 
 
 # What lax does: right for TPUs, and elsewhere where nothing else is measured to be faster. Even so the kernel gradient

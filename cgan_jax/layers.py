@@ -38,7 +38,7 @@ def _weights(layer: nn.Module, name: str, shape: tuple[int, ...]) -> jax.Array:
 
 
 class Conv(nn.Module):
-    """A square convolution with bias: [N, H, W, I] -> [N, H/stride, W/stride, features]."""
+    """A square convolution and a bias: [N, H, W, I] -> [N, H/stride, W/stride, features]."""
 
     features: int
     kernel_size: int
@@ -117,7 +117,7 @@ class Embed(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """A square transposed convolution with bias: [N, H, W, I] -> [N, H*stride, W*stride, features]."""
+    """A square transposed convolution and a bias: [N, H, W, I] -> [N, H*stride, W*stride, features]."""
 
     features: int
     kernel_size: int

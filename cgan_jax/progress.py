@@ -1,6 +1,7 @@
 """Progress of a long command: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -54,14 +55,14 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.update(min(kimg, self._total_kimg) - self._bar.n)
 
-    def report(self, step: int, kimg: float, scalars: Mapping[str, float]) -> None:
-        """Shows the scalars of the last interval."""
+    def report(self, step: int, kimg: float, scalars: Mapping[str, float], limit: float = math.inf) -> None:
+        """Shows the scalars of the last interval, and how long it will take: no more than `limit` seconds."""
         numbers = (
             f"step {step}  epoch {1000 * kimg / self._images_per_epoch:.2f}"
             f"  d_loss {scalars['train/d_loss']:.3f}  g_loss {scalars['train/g_loss']:.3f}"
         )
         if speed := scalars.get("time/images_per_sec"):
-            left = 1000 * max(0.0, self._total_kimg - kimg) / speed
+            left = max(0.0, min(limit, 1000 * (self._total_kimg - kimg) / speed))
             numbers += f"  {speed:.0f} images/s  {duration(left)} left"
         if self._bar is None:
             say(f"kimg {kimg:.1f}/{self._total_kimg:.1f}  {numbers}")
@@ -90,6 +91,11 @@ class Clock:
         self._sums: dict[str, float] = {}
         self._calls = 0
         self.start(kimg)
+
+    @property
+    def total(self) -> float:
+        """Seconds of training so far, those since the last lap too."""
+        return self.seconds + time.perf_counter() - self._since
 
     def start(self, kimg: float) -> None:
         """Time and images count from here: after the first call, most of which is compilation."""

@@ -45,6 +45,11 @@ def mean(tree: Tree) -> Tree:
     )
 
 
+def gathered(x: jax.Array) -> jax.Array:
+    """The whole global batch's [N, ...] on every replica, from its own [n, ...]; gradients find their way back."""
+    return lax.all_gather(x, AXIS, tiled=True) if is_mapped() else x
+
+
 def varying(tree: Tree) -> Tree:
     """Marks replicated arrays as each replica's own, to be differentiated by its own loss.
 

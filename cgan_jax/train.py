@@ -37,7 +37,7 @@ _STEPS_PER_CALL_ELSEWHERE = 32
 
 
 def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
-    """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `train.total_kimg`.
+    """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `total_kimg` or for `max_minutes`.
 
     Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a number is not
     finite; Interrupted, with the state saved, after SIGINT or SIGTERM.
@@ -101,6 +101,7 @@ class _Run:
         self.recipe, self.workdir, self.dataset, self.algorithm = info.recipe, workdir, dataset, algorithm
         self.kimg_per_step = images_per_step(self.recipe) / 1000
         self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
+        self.max_minutes = self.recipe["train"]["max_minutes"]
         mesh = make_mesh()
         self.checkpoints = Checkpoints(workdir, self.recipe["checkpoint"]["max_to_keep"])
         steps = self.checkpoints.steps()
@@ -125,11 +126,22 @@ class _Run:
             self._describe(spec, shapes)
         self.clock = Clock(self.history, self.kimg)
         self.began, self.mesh = False, mesh
+        self._tell_the_time()
+        if self.max_minutes:
+            self.progress.say(
+                f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
+                " schedules follow the clock, so that no two such runs are alike bit for bit"
+            )
 
     @property
     def kimg(self) -> float:
         """Thousands of real images shown so far."""
         return round(self.step * self.kimg_per_step, 6)
+
+    @property
+    def done(self) -> bool:
+        """Whether all images are shown or all minutes used."""
+        return self.step >= self.total_steps or self.time_share >= 1.0
 
     def train(self, stop: StopRequest, profile: bool) -> None:
         """The loop."""
@@ -137,27 +149,29 @@ class _Run:
         call = distribute(functools.partial(train_steps, self.algorithm, per_call), self.mesh, train["parallelism"])
         hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
         pending: list[Callable[[], None]] = []
-        if self.step < self.total_steps:
+        if not self.done:
             rate = throughput.calls_per_sec_at_ceiling(call, self.state, self.data, self.mesh)
             self.fastest = rate * per_call * images_per_step(self.recipe)
-        while self.step < self.total_steps:
+        while not self.done:
             before = self.kimg
             self.state, scalars = call(self.state, self.data)
             self.step += per_call
             _drain(pending)
             self._after_first(scalars)
+            if self.max_minutes:
+                self._tell_the_time()
             pending.append(functools.partial(self._record, self.step, before, scalars))
             for hook in hooks:
                 hook(self.step)
             stopping = stop.requested  # read once: a request during maintenance is granted after the next call
-            ends = stopping or self.step >= self.total_steps
+            ends = stopping or self.done
             intervals = [self.recipe["checkpoint"]["every_kimg"], train["sample_kimg"]]
             if self.evaluator.metrics:
                 intervals.append(self.recipe["evaluate"]["every_kimg"])
             if ends or _is_due(before, self.kimg, *intervals):
                 _drain(pending)
                 self._maintain(before, ends)
-            if stopping and self.step < self.total_steps:
+            if stopping and not self.done:
                 raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
         self.progress.say(
             f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}"
@@ -180,6 +194,13 @@ class _Run:
         )
         pictures.save(real, self.workdir / "samples" / "real.png")
         self._draw_samples()
+
+    def _tell_the_time(self) -> None:
+        """Writes the share of its minutes that training has used into the state, for the next call's schedules."""
+        seconds = self.clock.total if self.began else self.clock.seconds
+        self.time_share = min(1.0, seconds / (60 * self.max_minutes)) if self.max_minutes else 0.0
+        share = jax.device_put(np.float32(self.time_share), replicated(self.mesh))
+        self.state = self.state.replace(time_share=share)
 
     def _after_first(self, scalars: dict[str, jax.Array]) -> None:
         """Once the first call is done, most of which is compilation, the clock starts."""
@@ -210,7 +231,8 @@ class _Run:
         workdirs.append_metrics(self.workdir, line)
         self.history.append(line)
         self.writer.write_scalars(step, means)
-        self.progress.report(step, kimg, means)
+        left = 60 * self.max_minutes - self.clock.seconds if self.max_minutes else math.inf
+        self.progress.report(step, kimg, means, left)
 
     def _guard(self, what: str, step: int) -> GuardError:
         steps = self.checkpoints.steps()
@@ -223,8 +245,8 @@ class _Run:
         if ends and self.clock.has_news:
             self._log(self.step, self.kimg)
         with self.clock.maintenance():
-            done, every = self.step >= self.total_steps, self.recipe["evaluate"]["every_kimg"]
-            evaluates = bool(self.evaluator.metrics) and (done or _is_due(before, self.kimg, every))
+            every = self.recipe["evaluate"]["every_kimg"]
+            evaluates = bool(self.evaluator.metrics) and (self.done or _is_due(before, self.kimg, every))
             saves = ends or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"])
             # The losses of a call were computed before its updates and cannot vouch for what they led to.
             if (saves or evaluates) and not is_finite(self.state):

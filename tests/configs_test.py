@@ -38,6 +38,11 @@ PARAMETERS = {
     # dense 101*8192, 16*128*128+128, 9*128*64+64, 9*64*3+3, scales and biases 2*320;
     # 9*(3*64 + 64*128 + 128*256) + 448, dense 4097
     "cifar10_gan_upsample": (3, 1_165_827, 374_913),
+    # 8 blocks of 2*768*1536 + 9*16*1536 + 2*1536, colours 3*768, 4x4 basis 16*768; embedding 10*64, dense 128*768;
+    # dense 768*768, embedding 10*768
+    "cifar10_r3gan": (3, 20_781_952, 21_280_512),
+    # The same with 256 for 768.
+    "cifar10_r3gan_lite": (3, 2_733_440, 2_768_128),
     # as cifar10_dcgan, with dense 129*8192
     "cifar10_wgan_gp": (3, 1_605_891, 159_361),
     "digits": (1, 102_689, 29_473),
@@ -92,7 +97,8 @@ def test_a_recipe_trains_one_step(name):
     channels = PARAMETERS[name][0]
     recipe["dataset"].update(source="synthetic", name=f"classes10_images16_channels{channels}", split="train")
     for player in ("generator", "discriminator"):
-        recipe[player].update({name: 2 for name in ("width", "embedding_dim") if name in recipe[player]})
+        small = {"width": 8 if recipe["architecture"] == "r3gan" else 2, "embedding_dim": 2}
+        recipe[player].update({name: number for name, number in small.items() if name in recipe[player]})
     recipe["train"].update(batch_size=4, g_batch_size=4)
     size = recipe["dataset"]["image_size"]
     dataset = datasets.load("synthetic", recipe["dataset"]["name"], "train", "", size)

@@ -266,3 +266,49 @@ def test_a_large_batch_in_slices_matches_lax(monkeypatch):
     for ours, theirs in PAIRS.values():
         assert_near(*(quick_jit(gradients(f, stride=1))(x, kernel) for f in (ours, theirs)))
         assert_near(ours(x, kernel, stride=1), theirs(x, kernel, stride=1))
+
+
+def lax_grouped_conv(x, kernel):
+    """One convolution for each group of channels."""
+    groups = x.shape[3] // kernel.shape[2]
+    parts = zip(jnp.split(x, groups, 3), jnp.split(kernel, groups, 3), strict=True)
+    return jnp.concatenate([lax_conv(part, its) for part, its in parts], 3)
+
+
+GROUPED = [((2, 5, 6, 12), (3, 3, 4, 12)), ((3, 4, 4, 6), (1, 5, 2, 6)), ((2, 3, 3, 4), (3, 1, 1, 4))]
+
+
+@pytest.mark.parametrize(("shape", "kernel_shape"), GROUPED, ids=str)
+def test_a_grouped_convolution_and_its_derivatives_are_those_of_its_groups(shape, kernel_shape):
+    x, kernel = draw(*shape), draw(*kernel_shape)
+
+    def all_of(operation):
+        def penalty(x, kernel):  # as R1 has it
+            return sum(jnp.sum(jnp.square(g)) for g in gradients(operation)(x, kernel))
+
+        penalised = jax.grad(penalty, (0, 1))
+        return quick_jit(lambda: (operation(x, kernel), gradients(operation)(x, kernel), penalised(x, kernel)))()
+
+    assert_near(all_of(convolution.grouped_conv), all_of(lax_grouped_conv))
+
+
+def test_a_grouped_convolutions_replicated_kernel_gets_the_summed_gradient():
+    x, kernel = draw(8, 4, 4, 4), draw(3, 3, 2, 4)
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:4]), ("data",), axis_types=(AxisType.Auto,))
+
+    def kernel_gradient(operation):
+        return lambda x, kernel: gradients(operation)(x, kernel)[1]
+
+    mapped = jax.shard_map(
+        kernel_gradient(convolution.grouped_conv), mesh=mesh, in_specs=(P("data"), P()), out_specs=P()
+    )
+    assert_near(jax.jit(mapped)(x, kernel), kernel_gradient(lax_grouped_conv)(x, kernel))
+
+
+MISFITS = [((2, 4, 4, 6), (3, 3, 4, 6)), ((2, 4, 4, 6), (2, 3, 3, 6)), ((2, 4, 4, 4), (3, 3, 3, 6))]
+
+
+@pytest.mark.parametrize("shapes", MISFITS, ids=str)
+def test_groups_that_do_not_fit_are_refused(shapes):
+    with pytest.raises(ValueError, match="need x"):
+        convolution.grouped_conv(*(draw(*shape) for shape in shapes))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cgan_jax import heads
+from cgan_jax.errors import UsageError
 from tests import by_hand
 
 FEATURES = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
@@ -50,9 +51,44 @@ def test_a_spectral_head_divides_its_weights_by_their_norms():
     np.testing.assert_allclose(head.apply(variables, FEATURES, LABELS).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", [heads.Unconditional(), heads.Projection(4)], ids=lambda head: type(head).__name__)
+def test_the_auxiliary_classifier_gives_a_logit_and_one_for_each_class():
+    head = heads.AuxiliaryClassifier(4)
+    params = head.init(jax.random.key(0), FEATURES, LABELS)["params"]
+    output = head.apply({"params": params}, FEATURES, LABELS)
+    np.testing.assert_allclose(output.logits, by_hand.dense(FEATURES, params["Dense_0"])[:, 0], rtol=1e-5, atol=1e-6)
+    class_logits = by_hand.dense(FEATURES, params["Dense_1"])
+    np.testing.assert_allclose(output.extras["class_logits"], class_logits, rtol=1e-5, atol=1e-6)
+    assert class_logits.shape == (6, 4)
+
+
+def test_the_proxies_are_unit_vectors_of_images_and_of_their_classes():
+    head = heads.ClassProxies(4, 3)
+    params = head.init(jax.random.key(0), FEATURES, LABELS)["params"]
+    output = head.apply({"params": params}, FEATURES, LABELS)
+    np.testing.assert_allclose(output.logits, by_hand.dense(FEATURES, params["Dense_0"])[:, 0], rtol=1e-5, atol=1e-6)
+    directions = {
+        "embeddings": by_hand.dense(FEATURES, params["Dense_1"]),
+        "proxies": np.asarray(params["Embed_0"]["embedding"], np.float64)[LABELS],
+    }
+    for name, vectors in directions.items():
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.testing.assert_allclose(output.extras[name], unit, rtol=1e-5, atol=1e-6)
+
+
+HEADS = [heads.Unconditional(), heads.Projection(4), heads.AuxiliaryClassifier(4), heads.ClassProxies(4, 3)]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
 def test_logits_are_float32_vectors_whatever_the_features_are(head):
     variables = head.init(jax.random.key(0), FEATURES, LABELS)
     features, variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), (FEATURES, variables))
     output = head.apply(variables, features, LABELS)
     assert (output.logits.shape, output.logits.dtype) == ((6,), jnp.float32)
+
+
+def test_a_head_goes_by_its_name_and_without_classes_there_is_but_one():
+    assert heads.make("projection", 4, spectral_epsilon=1e-6) == heads.Projection(4, spectral_epsilon=1e-6)
+    assert heads.make("class_proxies", 4) == heads.ClassProxies(4)
+    assert heads.make("projection", 0) == heads.Unconditional()
+    with pytest.raises(UsageError, match=r"^unknown head 'none'; there are: projection, auxiliary_classifier, class_"):
+        heads.make("none", 0)

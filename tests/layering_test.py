@@ -38,7 +38,7 @@ FLOORS = [
     ["metrics"],
     ["classifier_training"],
     ["architectures", "datasets", "features"],
-    ["attention", "augment", "consistency", "heads", "losses", "regularizers", "residual"],
+    ["attention", "augment", "class_losses", "consistency", "heads", "losses", "regularizers", "residual"],
     ["layers"],
     ["convolution", "recipe", "recipe_flags", "spectral_norm", "terms"],
     ["annealing", "archives", "cache", "download", "lookup", "replica"],

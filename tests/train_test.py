@@ -1,5 +1,6 @@
 """A whole run in this process: the files it leaves, what it refuses, and that the host never makes the devices wait."""
 
+import itertools
 import json
 import math
 import shutil
@@ -72,6 +73,44 @@ def test_a_finished_run_goes_on_when_asked_for_more(finished, recipe, tmp_path):
     train_and_evaluate(recipe, workdir)
     steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6, 8, 10]
+
+
+def test_a_run_ends_when_its_minutes_are_used_and_tells_its_schedules_how_many_are(
+    recipe, tmp_path, monkeypatch, capsys
+):
+    """By a clock that says 20 seconds more after every call."""
+    ticks, seen = itertools.count(1), []
+    monkeypatch.setattr(train.Clock, "total", property(lambda clock: 20.0 * next(ticks)))
+    real_distribute = train.distribute
+
+    def watched(*arguments):
+        inner = real_distribute(*arguments)
+
+        def call(state, data):
+            if not isinstance(state.step, jax.core.Tracer):
+                seen.append(float(state.time_share))
+            return inner(state, data)
+
+        return call
+
+    monkeypatch.setattr(train, "distribute", watched)
+    recipe["train"]["max_minutes"] = 1.0
+    train_and_evaluate(recipe, tmp_path / "run")
+    np.testing.assert_allclose(seen, [0, 1 / 3, 2 / 3], rtol=1e-6)
+    assert Checkpoints(tmp_path / "run", read_only=True).steps() == [3]
+    out = capsys.readouterr().out
+    assert "0.0 of 1 minutes of training are used; schedules follow the clock" in out and "done: " in out
+
+
+def test_minutes_used_before_count_and_where_all_are_used_nothing_happens(finished, recipe, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    *lines, last = (workdir / "metrics.jsonl").read_text().splitlines()
+    last = json.dumps({**json.loads(last), "seconds": 61.0})
+    (workdir / "metrics.jsonl").write_text("\n".join([*lines, last]) + "\n")
+    recipe["train"] |= {"total_kimg": 0.16, "max_minutes": 1.0}
+    train_and_evaluate(recipe, workdir)
+    assert Checkpoints(workdir, read_only=True).steps() == [4, 8]
+    assert "1.0 of 1 minutes of training are used" in capsys.readouterr().out
 
 
 def test_another_recipe_in_the_same_workdir_is_refused(finished, recipe):
