@@ -3,11 +3,14 @@
 Heads compute in float32, whatever the features are. With `spectral_epsilon` their weights are of spectral norm 1.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cgan_jax.layers import Dense, Embed, glorot_uniform
+from cgan_jax.lookup import entry_named
 from cgan_jax.terms import Output
 
 
@@ -19,8 +22,7 @@ class Unconditional(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
-        options = {"kernel_init": self.kernel_init, "spectral_epsilon": self.spectral_epsilon}
-        return Output(Dense(1, **options)(features.astype(jnp.float32))[:, 0], {})
+        return Output(Dense(1, **_options(self))(features.astype(jnp.float32))[:, 0], {})
 
 
 class Projection(nn.Module):
@@ -32,10 +34,9 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
-        options = {"kernel_init": self.kernel_init, "spectral_epsilon": self.spectral_epsilon}
         features = features.astype(jnp.float32)
-        embedding = Embed(self.num_classes, features.shape[-1], **options)(labels)
-        return Output(Dense(1, **options)(features)[:, 0] + jnp.sum(embedding * features, axis=-1), {})
+        embedding = Embed(self.num_classes, features.shape[-1], **_options(self))(labels)
+        return Output(Dense(1, **_options(self))(features)[:, 0] + jnp.sum(embedding * features, axis=-1), {})
 
 
 class AuxiliaryClassifier(nn.Module):
@@ -45,12 +46,14 @@ class AuxiliaryClassifier(nn.Module):
     """
 
     num_classes: int
+    kernel_init: nn.initializers.Initializer = glorot_uniform
+    spectral_epsilon: float = 0.0
 
     @nn.compact
     def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
         features = features.astype(jnp.float32)
-        logits = Dense(1)(features)[:, 0]
-        return Output(logits, {"class_logits": Dense(self.num_classes)(features)})
+        logits = Dense(1, **_options(self))(features)[:, 0]
+        return Output(logits, {"class_logits": Dense(self.num_classes, **_options(self))(features)})
 
 
 class ClassProxies(nn.Module):
@@ -62,14 +65,29 @@ class ClassProxies(nn.Module):
 
     num_classes: int
     embedding_dim: int = 512
+    kernel_init: nn.initializers.Initializer = glorot_uniform
+    spectral_epsilon: float = 0.0
 
     @nn.compact
     def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
         features = features.astype(jnp.float32)
-        logits = Dense(1)(features)[:, 0]
-        embeddings = Dense(self.embedding_dim)(features)
-        proxies = Embed(self.num_classes, self.embedding_dim)(labels)
+        logits = Dense(1, **_options(self))(features)[:, 0]
+        embeddings = Dense(self.embedding_dim, **_options(self))(features)
+        proxies = Embed(self.num_classes, self.embedding_dim, **_options(self))(labels)
         return Output(logits, {"embeddings": _unit(embeddings), "proxies": _unit(proxies)})
+
+
+OF_CLASSES = {"projection": Projection, "auxiliary_classifier": AuxiliaryClassifier, "class_proxies": ClassProxies}
+
+
+def make(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """The head of that name, or where there are no classes the unconditional one. Raises UsageError for another."""
+    of_classes = entry_named(OF_CLASSES, name, "head")
+    return of_classes(num_classes, **options) if num_classes else Unconditional(**options)
+
+
+def _options(head: nn.Module) -> dict[str, Any]:
+    return {"kernel_init": head.kernel_init, "spectral_epsilon": head.spectral_epsilon}
 
 
 def _unit(vectors: jax.Array) -> jax.Array:

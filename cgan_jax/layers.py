@@ -14,6 +14,7 @@ orthogonal = nn.initializers.orthogonal()
 """Of a kernel's [-1, features] form the columns, or where there are more columns than rows the rows, are orthonormal
 (Saxe et al. 2014)."""
 
+_AFFINE = ("scale", "bias")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -37,7 +38,7 @@ def _weights(layer: nn.Module, name: str, shape: tuple[int, ...]) -> jax.Array:
 
 
 class Conv(nn.Module):
-    """A square convolution with bias: [N, H, W, I] -> [N, H/stride, W/stride, features]."""
+    """A square convolution and a bias: [N, H, W, I] -> [N, H/stride, W/stride, features]."""
 
     features: int
     kernel_size: int
@@ -116,7 +117,7 @@ class Embed(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """A square transposed convolution with bias: [N, H, W, I] -> [N, H*stride, W*stride, features]."""
+    """A square transposed convolution and a bias: [N, H, W, I] -> [N, H*stride, W*stride, features]."""
 
     features: int
     kernel_size: int
@@ -219,9 +220,6 @@ class ConditionalBatchNorm(BatchNorm):
             for name in _AFFINE
         )
         return self._normalized(x, 1 + _of_sample(scale, x), _of_sample(bias, x), train)
-
-
-_AFFINE = ("scale", "bias")
 
 
 def _of_sample(vectors: jax.Array, x: jax.Array) -> jax.Array:

@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
                 "flip": True,
             },
             "generator": {"latent_dim": 80, "width": 96, "embedding_dim": 128, "dtype": "bfloat16"},
-            "discriminator": {"width": 96, "dtype": "bfloat16"},
+            "discriminator": {"width": 96, "head": "projection", "dtype": "bfloat16"},
             "loss": {
                 "d_updates": {
                     "both": {

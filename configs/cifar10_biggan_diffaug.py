@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
                 "flip": True,
             },
             "generator": {"latent_dim": 80, "width": 96, "embedding_dim": 128, "dtype": "bfloat16"},
-            "discriminator": {"width": 96, "dtype": "bfloat16"},
+            "discriminator": {"width": 96, "head": "projection", "dtype": "bfloat16"},
             "loss": {
                 "d_updates": {"both": {"hinge_real": {"weight": 1.0}, "hinge_fake": {"weight": 1.0}}},
                 "g_terms": {"hinge": {"weight": 1.0}},

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
                 "flip": True,
             },
             "generator": {"latent_dim": 128, "width": 64, "dtype": "bfloat16"},
-            "discriminator": {"width": 64, "dtype": "bfloat16"},
+            "discriminator": {"width": 64, "head": "projection", "dtype": "bfloat16"},
             "loss": {
                 "d_updates": {"both": {"hinge_real": {"weight": 1.0}, "hinge_fake": {"weight": 1.0}}},
                 "g_terms": {"hinge": {"weight": 1.0}},

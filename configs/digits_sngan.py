@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
                 "flip": False,
             },
             "generator": {"latent_dim": 32, "width": 8, "dtype": "float32"},
-            "discriminator": {"width": 8, "dtype": "float32"},
+            "discriminator": {"width": 8, "head": "projection", "dtype": "float32"},
             "loss": {
                 "d_updates": {"both": {"hinge_real": {"weight": 1.0}, "hinge_fake": {"weight": 1.0}}},
                 "g_terms": {"hinge": {"weight": 1.0}},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cgan_jax import heads
+from cgan_jax.errors import UsageError
 from tests import by_hand
 
 FEATURES = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
@@ -83,3 +84,11 @@ def test_logits_are_float32_vectors_whatever_the_features_are(head):
     features, variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), (FEATURES, variables))
     output = head.apply(variables, features, LABELS)
     assert (output.logits.shape, output.logits.dtype) == ((6,), jnp.float32)
+
+
+def test_a_head_goes_by_its_name_and_without_classes_there_is_but_one():
+    assert heads.make("projection", 4, spectral_epsilon=1e-6) == heads.Projection(4, spectral_epsilon=1e-6)
+    assert heads.make("class_proxies", 4) == heads.ClassProxies(4)
+    assert heads.make("projection", 0) == heads.Unconditional()
+    with pytest.raises(UsageError, match=r"^unknown head 'none'; there are: projection, auxiliary_classifier, class_"):
+        heads.make("none", 0)

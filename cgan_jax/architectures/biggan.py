@@ -11,10 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import residual
+from cgan_jax import heads, residual
 from cgan_jax.attention import SelfAttention
 from cgan_jax.errors import UsageError
-from cgan_jax.heads import Projection, Unconditional
 from cgan_jax.layers import BatchNorm, ConditionalBatchNorm, Conv, Dense, Embed, activation_dtype, orthogonal
 from cgan_jax.terms import Output
 
@@ -67,6 +66,8 @@ class Discriminator(nn.Module):
     num_classes: int
     width: int
     """Half of the channels at 32 pixels; of larger images the channels of the first feature map."""
+    head: str
+    """What reads the class: projection, auxiliary_classifier or class_proxies."""
     dtype: str
 
     couples_samples = False
@@ -79,5 +80,4 @@ class Discriminator(nn.Module):
             if number == 0:
                 x = SelfAttention(_SPECTRAL_EPSILON)(x)
         features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
-        head = Projection(self.num_classes, **_OPTIONS) if self.num_classes else Unconditional(**_OPTIONS)
-        return head(features, labels)
+        return heads.make(self.head, self.num_classes, **_OPTIONS)(features, labels)

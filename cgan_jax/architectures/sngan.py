@@ -10,8 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import residual
-from cgan_jax.heads import Projection, Unconditional
+from cgan_jax import heads, residual
 from cgan_jax.layers import BatchNorm, ClassBatchNorm, Conv, Dense, activation_dtype, orthogonal
 from cgan_jax.terms import Output
 
@@ -53,6 +52,8 @@ class Discriminator(nn.Module):
     num_classes: int
     width: int
     """Half of the channels at 32 pixels; of larger images the channels of the first feature map."""
+    head: str
+    """What reads the class: projection, auxiliary_classifier or class_proxies."""
     dtype: str
 
     couples_samples = False
@@ -64,5 +65,4 @@ class Discriminator(nn.Module):
             x = residual.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
         features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
         options = {"kernel_init": orthogonal, "spectral_epsilon": _SPECTRAL_EPSILON}
-        head = Projection(self.num_classes, **options) if self.num_classes else Unconditional(**options)
-        return head(features, labels)
+        return heads.make(self.head, self.num_classes, **options)(features, labels)

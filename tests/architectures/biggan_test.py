@@ -19,7 +19,7 @@ def make_generator(num_classes=3, image_size=32, latent_dim=8, dtype="float32"):
 
 
 def make_discriminator(num_classes=3, dtype="float32"):
-    return Discriminator(32, 3, num_classes, width=4, dtype=dtype)
+    return Discriminator(32, 3, num_classes, width=4, head="projection", dtype=dtype)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -102,7 +102,7 @@ def test_the_discriminator_has_as_many_parameters_as_by_hand():
         + (192 + 1)
         + 10 * 192
     )
-    discriminator = Discriminator(32, 3, 10, width=96, dtype="float32")
+    discriminator = Discriminator(32, 3, 10, width=96, head="projection", dtype="float32")
     assert count(discriminator, jnp.zeros((1, 32, 32, 3)), jnp.zeros(1, jnp.int32)) == expected
 
 
@@ -118,7 +118,7 @@ def test_larger_images_take_a_block_and_a_part_of_the_latents_more(image_size):
     assert kernel.shape[-1] == variables["params"][f"GeneratorBlock_{parts - 2}"]["Conv_1"]["kernel"].shape[2]
     images = jax.eval_shape(lambda v: generator.apply(v, latents, labels, False), variables)
     assert images.shape == (1, image_size, image_size, 3)
-    discriminator = Discriminator(image_size, 3, 3, width=2, dtype="float32")
+    discriminator = Discriminator(image_size, 3, 3, width=2, head="projection", dtype="float32")
     output = jax.eval_shape(lambda x: discriminator.init_with_output(jax.random.key(0), x, labels, False)[0], images)
     assert output.logits.shape == (1,)
 

@@ -24,7 +24,7 @@ def test_the_generator_has_the_images_and_gradients_of_pytorchs(train):
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_the_discriminator_has_the_logits_and_gradients_of_pytorchs(num_classes):
-    discriminator = Discriminator(32, 1, num_classes, width=2, dtype="float32")
+    discriminator = Discriminator(32, 1, num_classes, width=2, head="projection", dtype="float32")
     assert_like_pytorch(discriminator, IMAGES, LABELS, True)
 
 
@@ -54,7 +54,7 @@ def test_the_discriminator_has_as_many_parameters_as_by_hand(num_classes):
     wide, shortcut = 9 * 128 * 128 + 128, 128 * 128 + 128
     first = (9 * 3 * 128 + 128) + wide + (3 * 128 + 128)
     expected = first + (2 * wide + shortcut) + 2 * 2 * wide + (128 + 1) + num_classes * 128
-    discriminator = Discriminator(32, 3, num_classes, width=64, dtype="float32")
+    discriminator = Discriminator(32, 3, num_classes, width=64, head="projection", dtype="float32")
     assert count(discriminator, jnp.zeros((1, 32, 32, 3)), jnp.zeros(1, jnp.int32)) == expected
 
 
@@ -63,7 +63,7 @@ def test_at_64_pixels_channels_double_with_every_halving():
     params = sizes(generator, LATENTS, LABELS)["params"]
     assert [params[f"GeneratorBlock_{i}"]["Conv_0"]["kernel"][-1] for i in range(4)] == [16, 8, 4, 2]
     assert params["Dense_0"]["kernel"] == (6, 16 * 32)
-    discriminator = Discriminator(64, 3, 10, width=2, dtype="float32")
+    discriminator = Discriminator(64, 3, 10, width=2, head="projection", dtype="float32")
     params = sizes(discriminator, np.zeros((1, 64, 64, 3), np.float32), LABELS[:1])["params"]
     assert [params[f"DiscriminatorBlock_{i}"]["Conv_0"]["kernel"][-1] for i in range(5)] == [2, 4, 8, 16, 32]
     assert ["PooledConv_0" in params[f"DiscriminatorBlock_{i}"] for i in range(5)] == [True] * 4 + [False]
