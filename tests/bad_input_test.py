@@ -121,6 +121,14 @@ CASES = {
         ["sample", "--workdir={tmp}/none", "--out={tmp}/a.npz", "--nearest=2"],
         "--nearest writes .png, given",
     ),
+    "too many ways": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--num_images=201"],
+        "--num_images must be 1 to 200 with --interpolate, given 201",
+    ),
+    "a way of one frame": (
+        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--frames=1"],
+        "--frames must be 2 to 500, given 1",
+    ),
     "neighbours below zero": (
         ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--nearest=-2"],
         "--nearest must be 0 to 20, given -2",

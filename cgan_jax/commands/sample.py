@@ -87,9 +87,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise UsageError("both --workdir=FOLDER and --out=FILE are needed (see cgan sample --help)")
     out = Path(flags.out)
     kind = out.suffix.lower()
-    for name in ("seed", "to_seed"):
-        if getattr(flags, name) is not None and not 0 <= getattr(flags, name) < 2**32:
-            raise UsageError(f"--{name} must be 0 to {2**32 - 1}, given {getattr(flags, name)}")
+    _check_numbers(flags, kind)
     _check_together(flags, kind)
 
     from cgan_jax import compilation_cache, image_writers, sampling
@@ -103,7 +101,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     is_folder = kind not in (".png", ".npz", *_MOVING)
     if is_folder and out.is_file():
         raise UsageError(f"{out} is a file; give a name ending in .png or .npz, or a folder")
-    labels, indices, others = _ways(flags, chosen) if flags.interpolate else (*_images(flags, kind, chosen), None)
+    labels, indices, others = _ways(flags, chosen) if flags.interpolate else (*_images(flags, chosen), None)
     paths = list(image_writers.image_paths(out, labels, indices, info.classes)) if is_folder else [out]
     image_writers.check_free(paths, flags.force)
     network = _classifier(flags, info)
@@ -122,6 +120,23 @@ def main(flags: absl_flags.FlagValues) -> None:
     print(f"wrote {drawn} images of step {sampler.step} to {out}{speed}{told}")
 
 
+def _check_numbers(flags: absl_flags.FlagValues, kind: str) -> None:
+    """Raises UsageError for numbers that are out of range."""
+    in_memory = kind in (".png", ".npz")
+    most = _MOST_WAYS if flags.interpolate else _MOST_IN_MEMORY if in_memory else 2**31 - 1
+    allowed = {
+        "seed": (0, 2**32 - 1, ""),
+        "to_seed": (0, 2**32 - 1, ""),
+        "num_images": (1, most, " with --interpolate" if flags.interpolate else " for this kind of --out"),
+        "frames": (2, _MOST_FRAMES, ""),
+        "nearest": (0, _MOST_NEAREST, ""),
+    }
+    for name, (least, most, where) in allowed.items():
+        given = getattr(flags, name)
+        if given is not None and not least <= given <= most:
+            raise UsageError(f"--{name} must be {least} to {most}{where}, given {given}")
+
+
 def _check_together(flags: absl_flags.FlagValues, kind: str) -> None:
     """Raises UsageError for options that cannot go together."""
     if not flags.interpolate:
@@ -137,23 +152,17 @@ def _check_together(flags: absl_flags.FlagValues, kind: str) -> None:
             raise UsageError("--nearest and --sort_by are for images by themselves, not for --interpolate")
         if flags.interpolate == "labels" and flags.to_seed is not None:
             raise UsageError("--to_seed belongs to --interpolate=latents; between labels the latents stay")
-    if not 0 <= flags.nearest <= _MOST_NEAREST:
-        raise UsageError(f"--nearest must be 0 to {_MOST_NEAREST}, given {flags.nearest}")
     if flags.nearest and kind != ".png":
         raise UsageError(f"--nearest writes .png, given --out={flags.out}")
     if flags.sort_by != "index" and kind not in (".png", ".npz"):
         raise UsageError(f"--sort_by={flags.sort_by} writes .png or .npz; files in a folder go by their number")
 
 
-def _images(flags: absl_flags.FlagValues, kind: str, chosen: list[int]) -> tuple[Any, Any]:
+def _images(flags: absl_flags.FlagValues, chosen: list[int]) -> tuple[Any, Any]:
     """(labels, indices) of the images to draw."""
     from cgan_jax.sampling import spread
 
-    num_images = 64 if flags.num_images is None else flags.num_images
-    most = _MOST_IN_MEMORY if kind in (".png", ".npz") else 2**31 - 1
-    if not 1 <= num_images <= most:
-        raise UsageError(f"--num_images must be 1 to {most} for this kind of --out, given {num_images}")
-    return spread(num_images, chosen)
+    return spread(64 if flags.num_images is None else flags.num_images, chosen)
 
 
 def _ways(flags: absl_flags.FlagValues, chosen: list[int]) -> tuple[Any, Any, Any]:
@@ -165,11 +174,7 @@ def _ways(flags: absl_flags.FlagValues, chosen: list[int]) -> tuple[Any, Any, An
     labels_go = flags.interpolate == "labels"
     if labels_go and len(chosen) != 2:
         raise UsageError(f"--interpolate=labels goes between two classes, such as --labels=3,7; given {len(chosen)}")
-    ways = flags.num_images if flags.num_images is not None else 4 if labels_go else len(chosen)
-    if not 1 <= ways <= _MOST_WAYS:
-        raise UsageError(f"--num_images must be 1 to {_MOST_WAYS} with --interpolate, given {ways}")
-    if flags.frames is not None and not 2 <= flags.frames <= _MOST_FRAMES:
-        raise UsageError(f"--frames must be 2 to {_MOST_FRAMES}, given {flags.frames}")
+    ways = flags.num_images or (4 if labels_go else min(len(chosen), _MOST_WAYS))
     labels, indices = spread(ways, chosen[:1] if labels_go else chosen)
     return labels, indices, np.full_like(labels, chosen[1]) if labels_go else labels
 

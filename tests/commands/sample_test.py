@@ -142,38 +142,38 @@ def test_a_question_to_a_classifier_that_is_not_there_is_one_line(run, tmp_path,
 
 
 @pytest.fixture
-def judged(tmp_path, monkeypatch):
-    """A run of the digits at 16 pixels and a classifier that learned nothing."""
+def judged(run, tmp_path, monkeypatch):
+    """The run, with a classifier of random numbers for its digits."""
     import jax
 
     from cgan_jax import classifier_training as training
     from cgan_jax import datasets
     from cgan_jax.features import classifier
-    from tests.conftest import small_recipe
 
-    recipe = small_recipe()
-    recipe["dataset"]["image_size"] = 16
-    dataset = datasets.load("digits", "digits", "all", "", 16)
+    dataset = datasets.load("digits", "digits", "all", "", 8)
     description = training.describe(training.plan_for(dataset, 1, False, 0), dataset, "digits")
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("CGAN_CACHE_DIR", str(folder))
-    path = folder / classifier.place("digits", "digits", 16, 1, dataset.class_names)
+    shapes = jax.eval_shape(lambda: classifier.init(description, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: np.abs(rng.normal(size=x.shape)).astype(np.float32), shapes)
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "cache" / classifier.place("digits", "digits", 8, 1, dataset.class_names)
     path.parent.mkdir(parents=True)
-    classifier.save(path, description, classifier.init(description, jax.random.key(0)))
-    return write_random_run(tmp_path / "run", recipe)
+    classifier.save(path, description, variables)
+    return run
 
 
 def test_each_image_stands_before_its_nearest_in_the_order_of_confidence(judged, tmp_path, capsys):
     options = ("sample", f"--workdir={judged}", "--labels=1,2", "--num_images=6", "--sort_by=confidence")
     assert cgan(*options, "--nearest=2", f"--out={tmp_path / 'a.png'}") == 0
     width, height = Image.open(tmp_path / "a.png").size
-    assert height == 2 * 66 + 2 and (3 * 4 - 1) * 66 < width < 12 * 66
+    assert height == 2 * 66 + 2 and (3 * 4 - 1) * 66 < width < (3 * 4 - 1) * 66 + 40
     told = capsys.readouterr().out
     assert "each before its 2 nearest training images" in told and "of training images to the nearest other" in told
     assert cgan(*options, f"--out={tmp_path / 'sorted.npz'}") == 0
     assert cgan(*options[:-1], f"--out={tmp_path / 'plain.npz'}") == 0
     ordered, plain = arrays(tmp_path / "sorted.npz"), arrays(tmp_path / "plain.npz")
     assert ordered["labels"].tolist() == plain["labels"].tolist() == [1, 1, 1, 2, 2, 2]
+    assert np.any(ordered["images"] != plain["images"])
     assert sorted(image.tobytes() for image in ordered["images"]) == sorted(
         image.tobytes() for image in plain["images"]
     )
