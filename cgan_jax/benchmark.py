@@ -54,7 +54,8 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
     sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
     seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls)
     return {
-        "data": f"{source}, {placement}",
+        "data": source,
+        "placement": placement,
         **_machine(),
         "parallelism": recipe["train"]["parallelism"],
         "steps_per_call": per_call,

@@ -67,7 +67,7 @@ def table(numbers: dict[str, Any]) -> str:
         f"{numbers['recipe']}: {calls}, {numbers['parallelism']} over {numbers['devices']} x {numbers['device']},"
         f" {numbers['cores']} cores",
         f"Python {numbers['python']}, jax {numbers['jax']}, jaxlib {numbers['jaxlib']}, {numbers['date']}",
-        numbers["data"],
+        f"{numbers['data']}, {numbers['placement']}",
         "",
         f"{'':<24}{'median':>16}   quartiles",
     ]

@@ -38,6 +38,7 @@ def printed(tmp_path_factory) -> str:
 def test_json_is_one_object_whose_numbers_agree(printed):
     numbers = json.loads(printed)
     assert numbers["recipe"] == "recipe" and numbers["data"] == "1797 images of 8x8x1, digits all"
+    assert numbers["placement"] == "replicated"
     assert (numbers["devices"], numbers["calls"], numbers["steps_per_call"]) == (8, 3, 2)
     assert numbers["jax"] == jax.__version__ and numbers["device"].startswith("cpu")
     flop = by_hand(width=4, latent_dim=4, output_kernel_size=4, batch_size=16) / 16
@@ -64,6 +65,7 @@ def test_the_table_has_a_line_for_every_number(printed):
     lines = text.splitlines()
     assert [line[:24].rstrip() for line in lines[5:]] == list(names)
     assert "3 calls of 2 step(s), shard_map over 8 x cpu" in lines[0] and jax.__version__ in lines[1]
+    assert lines[2] == "1797 images of 8x8x1, digits all, replicated"
     assert "None" not in text and max(map(len, lines)) < 120
     unknown = json.loads(printed) | {"gflop_per_image_compiled": None}
     assert "an image as compiled                   -\n" in table(unknown) + "\n"
