@@ -167,7 +167,7 @@ def test_two_processes_find_each_other_by_slurms_variables_and_agree():
         )
         for number in (0, 1)
     ]
-    outputs = [process.communicate(timeout=120) for process in pair]
+    outputs = [process.communicate(timeout=600) for process in pair]
     for number, (_, error) in enumerate(outputs):
         assert f"waiting for the 2 tasks of Slurm job {job} (5 minutes at most)" in error, error
         assert f"process {number} has 2 of 4 devices" in error
