@@ -148,7 +148,7 @@ def test_a_request_to_stop_does_not_wait_for_compilation_or_evaluation(tmp_path,
     }
     for told, moment in moments.items():
         process = start(*arguments)
-        wait_for(process, moment)
+        wait_for(process, moment, seconds=900)
         process.send_signal(number)
         began = time.monotonic()
         code, _, error = finished(process)
