@@ -155,6 +155,8 @@ def judged(run, tmp_path, monkeypatch):
     shapes = jax.eval_shape(lambda: classifier.init(description, jax.random.key(0)))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: np.abs(rng.normal(size=x.shape)).astype(np.float32), shapes)
+    # Small and of both signs, or it would be certain of everything.
+    variables["params"] = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) / 10, shapes["params"])
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))
     path = tmp_path / "cache" / classifier.place("digits", "digits", 8, 1, dataset.class_names)
     path.parent.mkdir(parents=True)
