@@ -7,7 +7,7 @@ probability of augmentation 0 -> 0.55. Both players draw real images of their ow
 Expected: FID 1.96, 50,000 generated against the 50,000 training images, after about 250,000 kimg.
 Differs from the source: augmentation is colour, translation and cutout, where theirs also turns, scales and stretches
 images and applies its colour operations half as often; R1 and R2 see an augmentation of their own.
-Hardware and time: theirs trained at about 90 images/s on an L40; not trained here.
+Hardware and time: theirs trained at about 90 images/s on an L40; 309 GFLOP a real image here; not trained here.
 
     cgan train --config=configs/cifar10_r3gan.py --workdir=runs/cifar10_r3gan
 """

@@ -4,7 +4,7 @@ Source: cifar10_r3gan.py (Huang, Gokaslan, Kuleshov & Tompkin 2024) with 256 cha
 batches of 256, 10,000 kimg. Its schedules end after 6,000 kimg in place of 20,000, and the half-life of the averaged
 generator reaches 500 kimg, 5% of the run.
 Expected: unknown; nobody has published a run of this size. What differs from the source there differs here too.
-Hardware and time: 35 GFLOP a real image by count, an eighth of the full one; not trained here. With
+Hardware and time: about an eighth of the arithmetic of the full one; not trained here. With
 --config.train.max_minutes=20.0 the schedules end as far through 20 minutes as they do through 10,000 kimg.
 
     cgan train --config=configs/cifar10_r3gan_lite.py --workdir=runs/cifar10_r3gan_lite
