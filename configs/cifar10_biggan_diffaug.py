@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
                 "image_size": 32,
                 "conditional": True,
                 "flip": True,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 80, "width": 96, "embedding_dim": 128, "dtype": "bfloat16"},
             "discriminator": {"width": 96, "head": "projection", "dtype": "bfloat16"},
@@ -60,5 +61,13 @@ def get_config() -> ConfigDict:
                 "keep_best": "",
             },
             "checkpoint": {"every_kimg": 320.0, "max_to_keep": 3},
+            "guard": {
+                "action": "raise",
+                "max_rollbacks": 3,
+                "d_perfect_kimg": 100.0,
+                "collapse": 0.1,
+                "watchdog_minutes": 30.0,
+                "watchdog_exits": False,
+            },
         }
     )

@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
                 "image_size": 32,
                 "conditional": True,
                 "flip": True,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 64, "width": 256, "blocks": 2, "embedding_dim": 64, "dtype": "bfloat16"},
             "discriminator": {"width": 256, "blocks": 2, "dtype": "bfloat16"},
@@ -70,5 +71,13 @@ def get_config() -> ConfigDict:
                 "keep_best": "fid",
             },
             "checkpoint": {"every_kimg": 200.0, "max_to_keep": 3},
+            "guard": {
+                "action": "raise",
+                "max_rollbacks": 3,
+                "d_perfect_kimg": 0.0,
+                "collapse": 0.1,
+                "watchdog_minutes": 30.0,
+                "watchdog_exits": False,
+            },
         }
     )

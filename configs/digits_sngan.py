@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
                 "image_size": 32,
                 "conditional": True,
                 "flip": False,
+                "placement": "replicated",
             },
             "generator": {"latent_dim": 32, "width": 8, "dtype": "float32"},
             "discriminator": {"width": 8, "head": "projection", "dtype": "float32"},
@@ -57,5 +58,13 @@ def get_config() -> ConfigDict:
                 "keep_best": "",
             },
             "checkpoint": {"every_kimg": 50.0, "max_to_keep": 3},
+            "guard": {
+                "action": "raise",
+                "max_rollbacks": 3,
+                "d_perfect_kimg": 20.0,
+                "collapse": 0.1,
+                "watchdog_minutes": 30.0,
+                "watchdog_exits": False,
+            },
         }
     )

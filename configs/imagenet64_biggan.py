@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
                 "image_size": 64,
                 "conditional": True,
                 "flip": True,
+                "placement": "stream",
             },
             "generator": {"latent_dim": 100, "width": 80, "embedding_dim": 128, "dtype": "bfloat16"},
             "discriminator": {"width": 80, "head": "projection", "dtype": "bfloat16"},
@@ -61,5 +62,13 @@ def get_config() -> ConfigDict:
                 "keep_best": "",
             },
             "checkpoint": {"every_kimg": 1024.0, "max_to_keep": 3},
+            "guard": {
+                "action": "raise",
+                "max_rollbacks": 3,
+                "d_perfect_kimg": 100.0,
+                "collapse": 0.1,
+                "watchdog_minutes": 30.0,
+                "watchdog_exits": False,
+            },
         }
     )

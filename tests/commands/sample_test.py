@@ -134,7 +134,8 @@ def test_a_way_between_two_classes_moves_there_and_back(run, tmp_path, capsys):
     assert "wrote 10 images of step 8" in capsys.readouterr().out
 
 
-def test_a_question_to_a_classifier_that_is_not_there_is_one_line(run, tmp_path, capsys):
+def test_a_question_to_a_classifier_that_is_not_there_is_one_line(run, tmp_path, tmp_path_factory, monkeypatch, capsys):
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path_factory.mktemp("empty")))
     for option in ("--nearest=2", "--sort_by=confidence"):
         assert cgan("sample", f"--workdir={run}", "--labels=1", option, f"--out={tmp_path / 'a.png'}") == 2
         assert "train one with cgan train-classifier --dataset=digits" in capsys.readouterr().err

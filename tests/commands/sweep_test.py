@@ -140,15 +140,14 @@ def test_another_recipe_in_the_same_folder_is_refused(study, recipe, tmp_path, s
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(study, recipe, tmp_path, started, monkeypatch, capsys):
     shutil.copytree(study[0] / "baseline", tmp_path / "study" / "baseline")
-    real_steps, interrupted = train.train_steps, []
+    interrupted = []
 
-    def once_interrupted(*arguments):
+    def interrupt_once(step):
         if not interrupted:
-            interrupted.append(True)
+            interrupted.append(step)
             signal.raise_signal(signal.SIGINT)
-        return real_steps(*arguments)
 
-    monkeypatch.setattr(train, "train_steps", once_interrupted)
+    monkeypatch.setattr(train, "make_hooks", lambda *_: [interrupt_once])
     argv = arguments(tmp_path, recipe)
     assert cgan(*argv) == 75
     assert capsys.readouterr().err.rstrip().endswith("stopped at run 2 of 2; run the same command again to go on")
