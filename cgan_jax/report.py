@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cgan_jax import __version__, workdir
+from cgan_jax import __version__, guards, workdir
 from cgan_jax import recipe as recipes
 
 _POINTS = 500  # of a curve: more than a screen's pixels can show
@@ -60,6 +60,7 @@ def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
         "protocol": _leaves((evaluations or [{}])[-1].get("protocol", {})),
         "recipe": {key: _leaf(value) for key, value in recipes.flattened(info.recipe)},
         "environment": workdir.read_environments(path)[-1:],
+        "rollbacks": guards.rollbacks(path),
         "real": _encoded(path / "samples" / "real.png"),
         "pictures": pictures(path / "samples", picture_bytes),
     }

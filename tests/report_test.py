@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax import report, workdir
+from cgan_jax import guards, report, workdir
 from cgan_jax.errors import UsageError
 from tests.browser import opened
 from tests.command_line import cgan
@@ -40,6 +40,7 @@ def data_of(html: str) -> dict:
 def test_a_report_holds_the_curves_pictures_recipe_and_state_of_each_run(tmp_path):
     one, two = write_run(tmp_path / "one" / "run", cfd1k_train=2.0), write_run(tmp_path / "two" / "run", (1.0, 4.0))
     workdir.append_environment(one, {"command": "cgan train", "jax": "1.2"})
+    guards.remember_rollback(one, step=7, kimg=2.5, to=3, why="train/d_loss is nan")
     first, second = data_of(report.page([one, two]))["runs"]
     assert (first["name"], second["name"]) == ("one/run", "two/run")
     assert (first["status"], second["status"]) == ("stopped", "finished")
@@ -47,6 +48,7 @@ def test_a_report_holds_the_curves_pictures_recipe_and_state_of_each_run(tmp_pat
     assert first["curves"]["eval/cfd1k_train"] == [[2.0, 4.0], [3.0, 6.0]]
     assert [picture["kimg"] for picture in second["pictures"]] == [1.0, 4.0]
     assert first["recipe"]["train.total_kimg"] == 4.0
+    assert first["rollbacks"] == [{"step": 7, "kimg": 2.5, "to": 3, "why": "train/d_loss is nan"}]
     assert first["environment"] == [{"command": "cgan train", "jax": "1.2"}] and second["environment"] == []
 
 
@@ -95,11 +97,15 @@ def test_a_run_that_was_only_begun_has_a_report(tmp_path):
 @pytest.mark.slow  # a browser starts
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_in_a_browser_curves_answer_the_slider_moves_and_names_are_only_text(tmp_path, colours):
-    write_run(tmp_path / "run", class_names=(HOSTILE, "dog"), cfd1k_train=2.0, **{f"class_accuracy/{HOSTILE}": 0.1})
+    run = write_run(
+        tmp_path / "run", class_names=(HOSTILE, "dog"), cfd1k_train=2.0, **{f"class_accuracy/{HOSTILE}": 0.1}
+    )
+    guards.remember_rollback(run, step=7, kimg=2.5, to=3, why="a loss was not finite")
     assert cgan("report", f"--workdir={tmp_path / 'run'}") == 0
     with opened(f"file://{tmp_path}/run/report.html", colours) as page:
         assert page.title() == "run - cgan_jax"
         assert page.get_by_text(HOSTILE, exact=True).count() == 1
+        assert page.get_by_role("row", name="a loss was not finite").is_visible()
         losses = page.locator(".chart", has_text="losses")
         assert "d_loss 1.5 at the end" in " ".join(losses.inner_text().split())
         box = losses.locator("svg").bounding_box()
