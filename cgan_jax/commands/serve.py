@@ -1,4 +1,4 @@
-"""Serve a trained run, or an exported model, as a web page and a JSON interface: on this machine alone unless told not.
+"""Serve a trained run or an exported model as a web page and a JSON interface.
 
     cgan serve --workdir=runs/digits
     cgan serve --model=digits.cgan --host=0.0.0.0 --allowed_hosts=gan.example.org
