@@ -88,6 +88,7 @@ def _serve(model, listening: socket.socket, flags: absl_flags.FlagValues) -> Non
     is_everywhere = flags.host in ("0.0.0.0", "::")
     gate = web.Gate(app, (*(() if is_everywhere else (flags.host,)), *flags.allowed_hosts))
     config = uvicorn.Config(gate, log_level="warning", limit_concurrency=200)
+    listening.listen()  # before it is told: whoever comes early waits
     where = f"http://{'127.0.0.1' if is_everywhere else flags.host}:{listening.getsockname()[1]}/"
     print(f"serving {title} at {where} (Ctrl-C ends)", flush=True)
     uvicorn.Server(config).run(sockets=[listening])

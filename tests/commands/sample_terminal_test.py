@@ -52,6 +52,7 @@ class Terminal:
         return text.replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
+        time.sleep(0.5)  # a person's: a signal between the prompt and the reading waits in Python for the next key
         os.write(self._keyboard, text.encode())
 
     def ended(self) -> tuple[int, str]:
