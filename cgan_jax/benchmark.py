@@ -172,7 +172,7 @@ def _parts_seconds(
 
 
 def _sampling_speed(algorithm: Algorithm, state: TrainState, spec: ImageSpec, calls: int) -> Spread:
-    """Images/s of the averaged generator, uint8 on the host, on one device as `cgan sample` draws them."""
+    """Images/s of the averaged generator, uint8 on the host, on one device."""
     sampler = make_sampler(algorithm.generator)
     average = jax.device_put(state.average, jax.local_devices()[0])
     labels, indices = spread(_SAMPLES, list(range(spec.num_classes)))
