@@ -14,7 +14,6 @@ Reverse mode only: `jax.custom_vjp` knows no forward mode.
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -26,8 +25,9 @@ _KERNEL_GRADIENT = ("CHWN", "IHWO", "HWNC")
 _OVER_POSITIONS = (((0, 1, 2), (0, 1, 2)), ((), ()))
 _OVER_CHANNELS = (((3,), (0,)), ((), ()))
 _THIN = 4  # channels: too few to fill a matrix product, so their taps are stacked beside them
+_NARROW = 64  # channels: still few enough that the taps of a row are
 _SMALL = 2**24  # multiplications
-_SLICE = 2**20  # numbers: what a CPU works on at a time, as a part of the batch, should stay in its cache
+_SLICE = 2**20  # numbers: what a CPU copies at a time, for a part of the batch, should stay in its cache
 
 
 def conv(x, kernel, stride=1, padding="SAME"):
@@ -271,7 +271,7 @@ def _shrink_cpu(form, x, kernel):
     if kernel.shape[3] > _THIN or form.strides != (1, 1):
         return _shrink_lax(form, x, kernel)
     # 8x8 from 128 to 3 channels at 32x32: 261 -> 133; 3x3: 79 -> 35.
-    y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x)
+    y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x, size=x.size)
     return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
 
 
@@ -295,7 +295,16 @@ def _weigh_cpu(form, x, y):
         return _adjoint(_weigh_cpu(mirror, y, x))
     # The transposed 4x4 above: 19520 -> 298.
     # Thin: 3x3, stride 2, from 3 channels: 23 -> 7; 8x8 to 3 channels: 602 -> 161. A 3x3 of stride 1: 428 -> 130.
-    return _by_slices(functools.partial(_weigh_taps, form), x, y).sum(0).astype(x.dtype)
+    beside = _taps_beside(form, x.shape[3])
+    weigh = functools.partial(_weigh_taps, form, beside)
+    return _by_slices(weigh, x, y, size=x.size * beside + y.size).sum(0).astype(x.dtype)
+
+
+def _taps_beside(form, channels):
+    """How many taps to stack for one matrix product, so that it is wide enough to be fast."""
+    if channels <= _THIN:
+        return form.height.taps * form.width.taps
+    return form.width.taps if channels <= _NARROW else 1
 
 
 def _grow_by_phases(form, y, kernel):
@@ -326,12 +335,12 @@ def _taps(form, x):
             yield lax.slice(x, (0, row, column, 0), (x.shape[0], *stop, x.shape[3]), (1, *form.strides, 1))
 
 
-def _weigh_taps(form, x, y):
-    """One matrix product for all taps where x is thin, else one per tap."""
-    if x.shape[3] <= _THIN:
-        kernel = _dot(jnp.concatenate(list(_taps(form, x)), 3), y, _OVER_POSITIONS)
-    else:  # y stands first: products over positions run 2.5 times faster so on XLA's CPU
-        kernel = jnp.swapaxes(jnp.stack([_dot(y, tap, _OVER_POSITIONS) for tap in _taps(form, x)]), 1, 2)
+def _weigh_taps(form, beside, x, y):
+    """One matrix product for every `beside` taps."""
+    taps = list(_taps(form, x))
+    stacked = [jnp.concatenate(taps[i : i + beside], 3) for i in range(0, len(taps), beside)]
+    # y stands first: products over positions run 2.5 times faster so on XLA's CPU
+    kernel = jnp.swapaxes(jnp.stack([_dot(y, taps, _OVER_POSITIONS) for taps in stacked]), 1, 2)
     return kernel.reshape(form.height.taps, form.width.taps, x.shape[3], y.shape[3])
 
 
@@ -372,11 +381,11 @@ def _dot(a, b, dimensions):
     return lax.dot_general(a, b, dimensions, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
-def _by_slices(function, *arrays):
-    """The results of `function` on slices of the batch, one after the other, stacked: what it copies stays in cache."""
+def _by_slices(function, *arrays, size):
+    """The results of `function` on slices of the batch, one after the other, stacked: what it copies, `size` numbers
+    in all, stays in cache."""
     batch = arrays[0].shape[0]
     count = 1
     if isinstance(batch, int):  # the batch of an exported program may be a symbol
-        slices = sum(array.size for array in arrays) // _SLICE
-        count = math.gcd(batch, 1 << max(0, slices.bit_length() - 1))
+        count = next((n for n in range(min(batch, size // _SLICE), 1, -1) if batch % n == 0), 1)
     return lax.map(lambda parts: function(*parts), [a.reshape(count, -1, *a.shape[1:]) for a in arrays])
