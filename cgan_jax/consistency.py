@@ -67,7 +67,9 @@ consistency_fake.__doc__ = "The same on generated images; both: balanced (bCR; Z
 
 
 def _near(sigma: float) -> Callable:
-    """The view "fake/near": what the generator draws from the fakes' latents, moved by N(0, sigma^2)."""
+    """The view "fake/near": what the generator draws from the fakes' latents, moved by N(0, sigma^2), sigma > 0."""
+    if sigma <= 0:
+        raise UsageError(f"the sigma of near latents must be more than 0, given {sigma}")
 
     def views(key: jax.Array, batches, generate) -> dict[str, Batch]:
         fake = batches["fake"]
@@ -110,6 +112,9 @@ def lecam(decay: float = 0.99, start_kimg: float = 0.0) -> Term:
     one-sided as in their code, which averages the logits of this update in first). Up to `start_kimg` the term is 0 and
     the averages are the last update's means.
     """
+
+    if not 0 <= decay < 1:
+        raise UsageError(f"the decay of lecam must be at least 0 and less than 1, given {decay}")
 
     def value(passed: Pass):
         real, fake = (passed.outputs[name].logits for name in ("real", "fake"))

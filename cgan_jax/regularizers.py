@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cgan_jax import replica
+from cgan_jax.errors import UsageError
 from cgan_jax.terms import Pass, Term
 
 
@@ -20,7 +21,10 @@ def gradient_penalty(target: float = 1.0) -> Term:
     """(|d D(u) / d u| - target)^2 between a real and a generated image of one label (Gulrajani et al. 2017, eq. 3).
 
     The weight is their lambda. A discriminator that couples samples has no gradient of its own for each (section 4).
+    Raises UsageError for a negative target, which no norm reaches.
     """
+    if target < 0:
+        raise UsageError(f"the target of gradient_penalty must be at least 0, given {target}")
 
     def value(passed: Pass):
         real, fake = passed.batches["real"], passed.batches["fake"]

@@ -42,6 +42,18 @@ CASES = {
         "loss.g_terms.hinge lacks its weight",
     ),
     "unknown number of a loss": (["train", "--config.loss.g_terms.bce.slope=1.0"], "slope"),
+    "a LeCam that forgets nothing": (
+        ["train", "--config.loss.d_updates.both.lecam={'weight': 0.3, 'decay': 1.0}"],
+        "the decay of lecam must be at least 0 and less than 1, given 1.0",
+    ),
+    "near latents that are the same": (
+        ["train", "--config.loss.g_terms.latent_diversity={'weight': 0.5, 'sigma': 0.0}"],
+        "the sigma of near latents must be more than 0, given 0.0",
+    ),
+    "a norm below 0": (
+        ["train", "--config.loss.d_updates.both.gradient_penalty={'weight': 10.0, 'target': -1.0}"],
+        "the target of gradient_penalty must be at least 0, given -1.0",
+    ),
     "no loss at all": (["train", "--config.loss.g_terms.bce.weight=0.0"], "at least one loss"),
     "unknown parallelism": (["train", "--config.train.parallelism=pjit"], "must be one of shard_map, pmap"),
     "a single checkpoint to keep": (["train", "--config.checkpoint.max_to_keep=1"], "max_to_keep must be at least 2"),

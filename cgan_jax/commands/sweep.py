@@ -113,7 +113,10 @@ def _check_all(runs: Sequence[Run]) -> None:
 
 
 def _is_over(run: Run, workdir: Path) -> bool:
-    """Whether a run is at its end or was stopped by a guard. Raises UsageError where its folder holds another one."""
+    """Whether a run is at its end and evaluated, or was stopped by a guard.
+
+    Raises UsageError where its folder holds another one.
+    """
     from cgan_jax import workdir as workdirs
     from cgan_jax.algorithm import steps_for
     from cgan_jax.checkpoint import Checkpoints
@@ -122,12 +125,18 @@ def _is_over(run: Run, workdir: Path) -> bool:
     if not (folder / workdirs.CONFIG).exists():
         return False
     recipes.check_same_run(workdirs.read_info(folder).recipe, run.recipe, str(folder))
-    if _outcomes(workdir).get(run.name) == GuardError.exit_code:
+    outcome = _outcomes(workdir).get(run.name)
+    if outcome == GuardError.exit_code:
         return True
     checkpoints = Checkpoints(folder, read_only=True)
     steps = checkpoints.steps()
     checkpoints.close()
-    return bool(steps) and steps[-1] >= steps_for(run.recipe, run.recipe["train"]["total_kimg"])
+    if not steps:
+        return False
+    is_at_end = steps[-1] >= steps_for(run.recipe, run.recipe["train"]["total_kimg"])
+    is_out_of_time = run.recipe["train"]["max_minutes"] > 0 and outcome == 0
+    evaluated = [line["step"] for line in workdirs.read_metrics(folder, workdirs.EVALUATIONS)]
+    return (is_at_end or is_out_of_time) and (steps[-1] in evaluated or not run.recipe["evaluate"]["metrics"])
 
 
 def _outcomes(workdir: Path) -> dict[str, int]:

@@ -130,6 +130,24 @@ def test_only_what_is_new_is_started(study, recipe, tmp_path, monkeypatch):
     assert started == [f"--workdir={tmp_path}/study/generator.latent_dim+generator.embedding_dim=5"]
 
 
+def test_a_run_whose_last_evaluation_is_missing_makes_up_for_it(study, recipe, tmp_path, started):
+    workdir = shutil.copytree(study[0], tmp_path / "study")
+    (workdir / CHANGE / "evaluations.jsonl").unlink()
+    assert cgan(*arguments(tmp_path, recipe)) == 0
+    assert started == [CHANGE]
+    assert (workdir / "summary.csv").read_text() == (study[0] / "summary.csv").read_text()
+
+
+def test_a_run_that_has_used_its_minutes_is_over(recipe, tmp_path, started):
+    recipe["train"]["max_minutes"] = 1e-4
+    argv = arguments(tmp_path, recipe)
+    recipe["train"]["total_kimg"] = 1e6
+    write_recipe(tmp_path, recipe)
+    assert cgan(*argv) == 0
+    assert cgan(*argv) == 0
+    assert started == list(NAMES)
+
+
 def test_another_recipe_in_the_same_folder_is_refused(study, recipe, tmp_path, started, capsys):
     shutil.copytree(study[0], tmp_path / "study")
     recipe["seed"] = 7
