@@ -18,7 +18,8 @@ from cgan_jax.data import on_host
 from cgan_jax.datasets import load
 from cgan_jax.sampling import draw_images, gathered, make_sampler, spread
 from cgan_jax.sharding import distribute, make_mesh, replicate
-from cgan_jax.train import create_quickly, steps_per_call
+from cgan_jax.train import steps_per_call
+from cgan_jax.train_state import create_quickly
 from cgan_jax.train_step import train_steps
 
 

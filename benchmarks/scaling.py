@@ -200,7 +200,8 @@ def timed(recipe: dict[str, Any], calls: int) -> dict[str, float]:
     from cgan_jax.algorithm import ImageSpec, build
     from cgan_jax.data import Data
     from cgan_jax.sharding import WHOLE, distribute, make_mesh, replicate
-    from cgan_jax.train import create_quickly, load_dataset
+    from cgan_jax.train import load_dataset
+    from cgan_jax.train_state import create_quickly
     from cgan_jax.train_step import train_steps
 
     dataset, mesh = load_dataset(recipe), make_mesh()

@@ -22,9 +22,9 @@ from cgan_jax.data import Data, draw, on_host
 from cgan_jax.errors import MissingData
 from cgan_jax.sampling import make_sampler, spread
 from cgan_jax.sharding import distribute, make_mesh, replicate
-from cgan_jax.throughput import Spread, ceiling, layer_flop, seconds_of
-from cgan_jax.train import create_quickly, steps_per_call
-from cgan_jax.train_state import TrainState
+from cgan_jax.throughput import Spread, ceiling, layer_flop_by_dtype, most_of, seconds_of
+from cgan_jax.train import steps_per_call
+from cgan_jax.train_state import TrainState, create_quickly
 from cgan_jax.train_step import averaged, discriminator_step, generator_step, repeated, train_steps
 
 _WARM_UP = 2  # calls
@@ -79,11 +79,12 @@ def _training(
     # Of training alone: what is measured later may need more.
     memory, whose = throughput.peak_bytes()
     state, _ = seconds_of(compiled, state, data, _WARM_UP)
-    best = ceiling(mesh)
+    by_dtype = layer_flop_by_dtype(call, state, data)
+    dtype, flop = most_of(by_dtype), by_dtype.total() / images
+    best = ceiling(mesh, dtype)
     state, seconds = seconds_of(compiled, state, data, calls)
-    best = max(best, ceiling(mesh))
-    speed = _speed(images, seconds)
-    flop, counted = layer_flop(call, state, data) / images, compiled_flop(compiled)
+    best = max(best, ceiling(mesh, dtype))
+    speed, counted = _speed(images, seconds), compiled_flop(compiled)
     return state, {
         "seconds_per_call": seconds,
         "images_per_sec": speed._asdict(),
@@ -91,6 +92,7 @@ def _training(
         "gflop_per_image_compiled": None if counted is None else counted * mesh.size / images / 1e9,
         "gflop_per_sec": flop * speed.median / 1e9,
         "ceiling_gflop_per_sec": best / 1e9,
+        "ceiling_dtype": dtype,
         "share_of_ceiling": flop * speed.median / best,
         "compile_seconds": compilation,
         "first_step_seconds": first_step,

@@ -92,9 +92,12 @@ def fit(
     plan: Plan, network: classifier.Classifier, dataset: Dataset, state: ClassifierState
 ) -> Iterator[tuple[ClassifierState, jax.Array]]:
     """The state and the loss after every step that is left."""
-    optimizer = make_optimizer(plan, len(dataset.labels))
+    optimizer, before = make_optimizer(plan, len(dataset.labels)), jnp.zeros(())
     for images, labels in batches(plan, dataset.images, dataset.labels, int(state.step)):
         state, loss = train_step(network, optimizer, state, images, labels)
+        # One step runs while the next is made ready; more than that would keep whoever asks to stop waiting.
+        before.block_until_ready()
+        before = loss
         yield state, loss
 
 

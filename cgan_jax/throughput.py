@@ -1,5 +1,6 @@
 """How fast a program runs and how fast it could: seconds, arithmetic, the machine's own ceiling, memory."""
 
+import collections
 import math
 import resource
 import sys
@@ -53,35 +54,43 @@ def layer_flop(function: Callable, *arguments: Any) -> int:
     nothing reads do not, nor does anything elementwise. A scan counts all its turns, a while loop one; of two branches
     the dearer counts, so that a term of every k-th step is counted at each.
     """
+    return layer_flop_by_dtype(function, *arguments).total()
+
+
+def layer_flop_by_dtype(function: Callable, *arguments: Any) -> collections.Counter[str]:
+    """`layer_flop` apart by the type of the numbers that are multiplied, such as "bfloat16"."""
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     read, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return _flop(read)
 
 
-def _flop(jaxpr: Jaxpr) -> int:
-    return sum(_flop_of(equation) for equation in jaxpr.eqns)
+def _flop(jaxpr: Jaxpr) -> collections.Counter[str]:
+    return sum((_flop_of(equation) for equation in jaxpr.eqns), collections.Counter())
 
 
-def _flop_of(equation: JaxprEqn) -> int:
+def _flop_of(equation: JaxprEqn) -> collections.Counter[str]:
     name, params = equation.primitive.name, equation.params
+    dtype = equation.invars[0].aval.dtype.name if name in ("dot_general", "conv_general_dilated") else ""
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         shape = equation.invars[0].aval.shape
-        return 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        return collections.Counter({dtype: 2 * equation.outvars[0].aval.size * math.prod(shape[a] for a in contracted)})
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval
         products = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-        return 2 * equation.outvars[0].aval.size * products // math.prod(params["lhs_dilation"])
+        zeros = math.prod(params["lhs_dilation"])
+        return collections.Counter({dtype: 2 * equation.outvars[0].aval.size * products // zeros})
     inner = [_flop(jaxpr) for jaxpr in jaxprs_in_params(params)]
     if name == "cond":
         # Lowerings per platform end with the default, which is lax's and adds nothing to the arithmetic.
-        return inner[-1] if params.get("branches_platforms") else max(inner)
+        return inner[-1] if params.get("branches_platforms") else max(inner, key=collections.Counter.total)
     times = params["mesh"].size if name == "shard_map" else params["length"] if name == "scan" else 1
-    return times * sum(inner)
+    total = sum(inner, collections.Counter())
+    return collections.Counter({dtype: times * flop for dtype, flop in total.items()})
 
 
-def ceiling(mesh: Mesh) -> float:
-    """FLOP/s of a large float32 matrix product on all devices of the mesh at once, the best of several.
+def ceiling(mesh: Mesh, dtype: str) -> float:
+    """FLOP/s of a large matrix product in `dtype` on all devices of the mesh at once, the best of several.
 
     Takes well under a second. The product has the precision that layers have, which on accelerators is not always the
     full one: what is reached is compared with what could be. Of several processes each measures its own devices, since
@@ -89,24 +98,32 @@ def ceiling(mesh: Mesh) -> float:
     """
     size = _SMALLEST
     while True:
-        seconds = min(_product_seconds(mesh.local_mesh, size))
+        seconds = min(_product_seconds(mesh.local_mesh, size, dtype))
         if seconds >= _LONG_ENOUGH or size >= _LARGEST:
             return 2 * size**3 * mesh.size / seconds
         size *= 2
 
 
 def calls_per_sec_at_ceiling(call: Callable, state: Any, data: Any, mesh: Mesh) -> float:
-    """How often a call (state, data) could be made in a second if its layers ran as fast as `ceiling`."""
-    return ceiling(mesh) / layer_flop(call, state, data)
+    """How often a call (state, data) could be made in a second if its layers ran as fast as the `ceiling` of the type
+    that most of their arithmetic is in."""
+    flop = layer_flop_by_dtype(call, state, data)
+    return ceiling(mesh, most_of(flop)) / flop.total()
 
 
-def _product_seconds(mesh: Mesh, size: int) -> list[float]:
+def most_of(flop: collections.Counter[str]) -> str:
+    """The type that most of the arithmetic is in."""
+    ((dtype, _),) = flop.most_common(1)
+    return dtype
+
+
+def _product_seconds(mesh: Mesh, size: int, dtype: str) -> list[float]:
     """Seconds of each of several products [size, size] x [size, size], one on each device."""
     rows = NamedSharding(mesh, PartitionSpec(AXIS))
 
     def wave(height: int) -> jax.Array:
         # Numbers of all sizes: accelerators clock higher on constant ones.
-        return jnp.cos(jnp.arange(height * size, dtype=jnp.float32)).reshape(height, size)
+        return jnp.cos(jnp.arange(height * size, dtype=jnp.float32)).reshape(height, size).astype(dtype)
 
     left = jax.jit(lambda: wave(mesh.size * size), out_shardings=rows)()
     right = jax.jit(lambda: wave(size), out_shardings=replicated(mesh))()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cgan_jax import datasets, environment, feeding, guards, pictures, processes, replica, throughput
@@ -29,7 +28,7 @@ from cgan_jax.progress import Clock, TrainingProgress, duration
 from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
 from cgan_jax.sharding import distribute, make_mesh, on_one_device, replicate, replicated
 from cgan_jax.signals import StopRequest
-from cgan_jax.train_state import TrainState, create
+from cgan_jax.train_state import TrainState, create, create_quickly, describe, is_finite
 from cgan_jax.train_step import train_steps
 from cgan_jax.watchdog import Watchdog
 
@@ -395,44 +394,6 @@ def steps_per_call(recipe: dict[str, Any]) -> int:
     On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work.
     """
     return recipe["train"]["steps_per_call"] or _STEPS_PER_CALL.get(jax.default_backend(), _STEPS_PER_CALL_ELSEWHERE)
-
-
-@jax.jit
-def is_finite(tree: Any) -> jax.Array:
-    """Whether every floating-point number of a tree is finite, a bool scalar."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
-
-
-def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainState:
-    """The first state, by a program that runs once and is not worth optimising: 3 s of compilation in place of 14."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    is_cpu = jax.default_backend() == "cpu"
-    return jax.jit(
-        lambda: create(algorithm, spec, jax.random.key(seed, impl=replica.PRNG)),
-        compiler_options=options if is_cpu else None,
-    )()
-
-
-def describe(algorithm: Algorithm, spec: ImageSpec, shapes: TrainState) -> str:
-    """Layers, shapes and parameters of both networks, as text."""
-    from clu import parameter_overview
-
-    labels = np.zeros((1,), np.int32)
-    latents = np.zeros((1, algorithm.generator.latent_dim), np.float32)
-    images = np.zeros((1, spec.image_size, spec.image_size, spec.channels), np.float32)
-    key, wide = jax.random.key(0), {"width": 140, "force_terminal": False}
-    return "\n".join(
-        [
-            algorithm.generator.tabulate(key, latents, labels, False, console_kwargs=wide),
-            algorithm.discriminator.tabulate(key, images, labels, False, console_kwargs=wide),
-            "Generator",
-            parameter_overview.get_parameter_overview(shapes.g_params, include_stats=False),
-            "Discriminator",
-            parameter_overview.get_parameter_overview(shapes.d_params, include_stats=False),
-            "",
-        ]
-    )
 
 
 def _is_due(before: float, now: float, *intervals: float) -> bool:

@@ -6,7 +6,9 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from cgan_jax import replica
 from cgan_jax.algorithm import Algorithm, ImageSpec
 
 Tree = Any
@@ -70,4 +72,42 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
             "g": {listed.name: listed.term.init_memory for listed in algorithm.g_terms},
         },
         time_share=jnp.zeros(()),
+    )
+
+
+@jax.jit
+def is_finite(tree: Tree) -> jax.Array:
+    """Whether every floating-point number of a tree is finite, a bool scalar."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainState:
+    """The first state, by a program that runs once and is not worth optimising: 3 s of compilation in place of 14."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    is_cpu = jax.default_backend() == "cpu"
+    return jax.jit(
+        lambda: create(algorithm, spec, jax.random.key(seed, impl=replica.PRNG)),
+        compiler_options=options if is_cpu else None,
+    )()
+
+
+def describe(algorithm: Algorithm, spec: ImageSpec, shapes: TrainState) -> str:
+    """Layers, shapes and parameters of both networks, as text."""
+    from clu import parameter_overview
+
+    labels = np.zeros((1,), np.int32)
+    latents = np.zeros((1, algorithm.generator.latent_dim), np.float32)
+    images = np.zeros((1, spec.image_size, spec.image_size, spec.channels), np.float32)
+    key, wide = jax.random.key(0), {"width": 140, "force_terminal": False}
+    return "\n".join(
+        [
+            algorithm.generator.tabulate(key, latents, labels, False, console_kwargs=wide),
+            algorithm.discriminator.tabulate(key, images, labels, False, console_kwargs=wide),
+            "Generator",
+            parameter_overview.get_parameter_overview(shapes.g_params, include_stats=False),
+            "Discriminator",
+            parameter_overview.get_parameter_overview(shapes.d_params, include_stats=False),
+            "",
+        ]
     )

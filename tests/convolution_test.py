@@ -268,6 +268,15 @@ def test_a_large_batch_in_slices_matches_lax(monkeypatch):
         assert_near(ours(x, kernel, stride=1), theirs(x, kernel, stride=1))
 
 
+@pytest.mark.parametrize("batch", [7, 12])
+@pytest.mark.parametrize("name", PAIRS)
+def test_channels_too_many_to_stack_taps_beside_match_lax(monkeypatch, name, batch):
+    monkeypatch.setattr(convolution, "_NARROW", convolution._THIN)
+    monkeypatch.setattr(convolution, "_SLICE", 64)
+    x, kernel = draw(batch, 6, 7, 5), draw(3, 4, 5, 6)
+    assert_near(*(quick_jit(gradients(f, stride=2))(x, kernel) for f in PAIRS[name]))
+
+
 def lax_grouped_conv(x, kernel):
     """One convolution for each group of channels."""
     groups = x.shape[3] // kernel.shape[2]

@@ -13,7 +13,7 @@ from cgan_jax import throughput, train_state
 from cgan_jax.algorithm import ImageSpec, build
 from cgan_jax.data import on_host
 from cgan_jax.sharding import distribute, make_mesh
-from cgan_jax.throughput import Spread, ceiling, layer_flop, peak_bytes, seconds_of
+from cgan_jax.throughput import Spread, ceiling, layer_flop, layer_flop_by_dtype, most_of, peak_bytes, seconds_of
 from cgan_jax.train_step import train_step, train_steps
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
@@ -65,6 +65,17 @@ def test_loops_branches_and_what_nothing_reads():
     assert layer_flop(forgetful, zeros(4, 4)) == one
 
 
+def test_arithmetic_is_counted_by_the_type_it_is_in():
+    def mixed(x):
+        half = x.astype(jnp.bfloat16)
+        return lax.scan(lambda half, _: (half @ half, None), half, length=3)[0] @ half, x @ x
+
+    one = 2 * 4**3
+    flop = layer_flop_by_dtype(mixed, zeros(4, 4))
+    assert flop == {"bfloat16": 4 * one, "float32": one}
+    assert most_of(flop) == "bfloat16"
+
+
 def by_hand(width: int, latent_dim: int, output_kernel_size: int, batch_size: int) -> int:
     """A step of the unconditional dcgan on 8x8x1: D on real and generated images together, then G."""
     g_dense = 2 * latent_dim * (2 * 2 * width)
@@ -98,18 +109,18 @@ def test_a_distributed_call_counts_every_step_on_every_device(recipe, parallelis
 def test_the_ceiling_is_the_best_of_the_first_size_that_takes_long_enough(monkeypatch):
     asked = []
 
-    def product_seconds(mesh, size):
-        asked.append(size)
+    def product_seconds(mesh, size, dtype):
+        asked.append((size, dtype))
         return [size / 1e5, size / 1e5 + 1]
 
     monkeypatch.setattr(throughput, "_product_seconds", product_seconds)
-    assert ceiling(make_mesh()) == pytest.approx(8 * 2 * 1024**3 / 0.01024)
-    assert asked == [512, 1024]
+    assert ceiling(make_mesh(), "bfloat16") == pytest.approx(8 * 2 * 1024**3 / 0.01024)
+    assert asked == [(512, "bfloat16"), (1024, "bfloat16")]
 
 
 def test_a_real_ceiling_is_found_well_within_its_second():
     began = time.perf_counter()
-    assert 1e8 < ceiling(make_mesh()) < 1e18
+    assert 1e8 < ceiling(make_mesh(), "float32") < 1e18
     assert time.perf_counter() - began < 20  # on a machine that does other things too
 
 

@@ -6,8 +6,8 @@
 Times the very call that training makes, on the recipe's data (on made-up images of the same size where these are not
 prepared, which it says), after a warm-up: medians and quartiles. Nothing is written. Operations are counted twice:
 those that the layers ask for, and those that XLA counts in the program it made (loops once, nothing of what it hands to
-libraries). The ceiling is a large float32 matrix product in the same run. Compilation takes nothing from the cache.
-Images that the recipe streams are replicated for it.
+libraries). The ceiling is a large matrix product in the same run, of the type that most layers compute in. Compilation
+takes nothing from the cache. Images that the recipe streams are replicated for it.
 The parts of a step are compiled apart, each player's with its own data, and need not sum to the whole.
 """
 
@@ -51,7 +51,7 @@ def table(numbers: dict[str, Any]) -> str:
         ("an image's layers", f"{numbers['gflop_per_image_layers']:.4g} GFLOP", ""),
         ("an image as compiled", "-" if compiled is None else f"{compiled:.4g} GFLOP", ""),
         ("layers' speed", f"{numbers['gflop_per_sec']:.4g} GFLOP/s", ""),
-        ("ceiling", f"{numbers['ceiling_gflop_per_sec']:.4g} GFLOP/s", ""),
+        (f"ceiling, {numbers['ceiling_dtype']}", f"{numbers['ceiling_gflop_per_sec']:.4g} GFLOP/s", ""),
         ("share of the ceiling", f"{100 * numbers['share_of_ceiling']:.1f} %", ""),
         ("compilation", f"{numbers['compile_seconds']:.1f} s", ""),
         ("command to first step", f"{numbers['first_step_seconds']:.1f} s", ""),

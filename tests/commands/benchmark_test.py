@@ -58,7 +58,7 @@ def test_json_is_one_object_whose_numbers_agree(printed):
 def test_the_table_has_a_line_for_every_number(printed):
     text = table(json.loads(printed))
     names = (
-        *("step", "real images", "an image's layers", "an image as compiled", "layers' speed", "ceiling"),
+        *("step", "real images", "an image's layers", "an image as compiled", "layers' speed", "ceiling, float32"),
         *("share of the ceiling", "compilation", "command to first step", "peak memory, process", "images drawn"),
         *("data alone", "discriminator alone", "generator alone", "optimizers, average"),
     )
