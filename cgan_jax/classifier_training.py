@@ -28,6 +28,7 @@ _SMOOTHING = 0.2
 _SHIFT = 2  # pixels
 _TESTED_AT_ONCE = 500
 _MANY = 10_000  # images: fewer are for a narrower network, in smaller batches
+_EPOCHS = 12  # at least
 _SHOWN = 30_000  # images at least, some of them many times
 _WIDTHS, _NARROW = (64, 192, 192), (32, 64, 64)
 
@@ -50,9 +51,9 @@ class Plan(NamedTuple):
 
 
 def plan_for(dataset: Dataset, epochs: int | None, flip: bool, seed: int) -> Plan:
-    """What suits a dataset's size: 8 epochs, or up to 200 to show 30,000 images; batches of 2,000, or 128 of few."""
+    """What suits a dataset's size: 12 epochs, or up to 200 to show 30,000 images; batches of 2,000, or 128 of few."""
     n = len(dataset.labels)
-    return Plan(epochs or min(200, max(8, -(-_SHOWN // n))), 2000 if n >= _MANY else 128, flip, seed)
+    return Plan(epochs or min(200, max(_EPOCHS, -(-_SHOWN // n))), 2000 if n >= _MANY else 128, flip, seed)
 
 
 class ClassifierState(struct.PyTreeNode):

@@ -124,7 +124,7 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels():
 
 def test_a_plan_suits_the_number_of_images():
     many, few = (Dataset(np.zeros((n, 8, 8, 1), np.uint8), np.zeros(n, np.int32), ("a",)) for n in (50_000, 1_000))
-    assert training.plan_for(many, None, True, 0) == training.Plan(8, 2000, True, 0)
+    assert training.plan_for(many, None, True, 0) == training.Plan(12, 2000, True, 0)
     assert training.plan_for(few, None, True, 0) == training.Plan(30, 128, True, 0)
     assert training.plan_for(few, 3, True, 0).epochs == 3
 
