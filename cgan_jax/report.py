@@ -56,7 +56,11 @@ def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
         "seconds": last["seconds"],
         "num_images": info.num_images,
         "class_names": info.class_names,
-        "curves": {**curves(history, "train/"), **curves(history, "time/"), **curves(evaluations, "eval/")},
+        "curves": {
+            **curves(history, "train/"),
+            **curves(history, "time/"),
+            **curves(comparable(evaluations), "eval/"),
+        },
         "protocol": _leaves((evaluations or [{}])[-1].get("protocol", {})),
         "recipe": {key: _leaf(value) for key, value in recipes.flattened(info.recipe)},
         "environment": workdir.read_environments(path)[-1:],
@@ -69,14 +73,22 @@ def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
 def curves(lines: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list[list[float]]]:
     """{scalar: [[kimg, value], ...]} of the scalars whose names begin with `prefix`, at most 500 points each.
 
-    Where there are more, each point is the mean of its neighbours; numbers that are not finite are left out.
+    Where there are more, each point is the mean of its neighbours; of several at one place the last counts; numbers
+    that are not finite are left out.
     """
-    found: dict[str, list[list[float]]] = {}
+    found: dict[str, dict[float, float]] = {}
     for line in lines:
         for name, value in line.items():
             if name.startswith(prefix) and isinstance(value, int | float) and np.isfinite(value):
-                found.setdefault(name, []).append([line["kimg"], value])
-    return {name: _thinned(points) for name, points in found.items()}
+                found.setdefault(name, {})[line["kimg"]] = value
+    return {name: _thinned([list(point) for point in sorted(points.items())]) for name, points in found.items()}
+
+
+def comparable(evaluations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those made with the last one's feature network, or with none: numbers of two networks are no curve."""
+    networks = [line.get("protocol", {}).get("weights_sha256") for line in evaluations]
+    last = [network for network in networks if network][-1:]
+    return [line for line, its in zip(evaluations, networks, strict=True) if its is None or [its] == last]
 
 
 def _thinned(points: list[list[float]]) -> list[list[float]]:

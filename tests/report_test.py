@@ -76,6 +76,19 @@ def test_long_curves_become_means_of_neighbours():
     assert points[0] == [4.5, 0.5] and points[-1] == [4994.5, 0.5]
 
 
+def test_of_several_evaluations_of_one_checkpoint_the_last_counts_wherever_it_stands():
+    lines = [{"kimg": kimg, "eval/cfd": value} for kimg, value in ((2.0, 5.0), (1.0, 9.0), (2.0, 4.0))]
+    assert report.curves(lines, "eval/") == {"eval/cfd": [[1.0, 9.0], [2.0, 4.0]]}
+
+
+def test_numbers_of_two_feature_networks_are_no_curve():
+    old, new = ({"kimg": kimg, "protocol": {"weights_sha256": name}} for kimg, name in ((1.0, "old"), (2.0, "new")))
+    pixels = {"kimg": 3.0, "protocol": {}}
+    assert report.comparable([old, new, pixels]) == [new, pixels]
+    assert report.comparable([new, old]) == [old]
+    assert report.comparable([pixels]) == [pixels] and report.comparable([]) == []
+
+
 def test_pictures_keep_to_their_share_and_keep_the_first_and_last(tmp_path):
     run = write_run(tmp_path / "run", tuple(float(i) for i in range(1, 60)))
     every = report.pictures(run / "samples", 10**9)
