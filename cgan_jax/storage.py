@@ -23,6 +23,8 @@ from cgan_jax.errors import UsageError
 _PART = re.compile(r"(\d{6,})-\w+(\.anew)?\.jsonl")
 _ANEW = ".anew"
 _DISCARDED = ".discarded"
+_LAST_PARTS: dict[Path, int] = {}
+"""The numbers of the last parts that this process has written, by log."""
 _COMMITTED = "commit_success.txt"
 """The object by which orbax knows a whole checkpoint in a bucket."""
 
@@ -125,6 +127,7 @@ def rewrite_log(path: Path, text: str) -> None:
             if path.exists():
                 write_whole(path, text)
         elif older := _parts(path):
+            _LAST_PARTS[path] = _number(older[-1])
             _put_part(path, text, _ANEW)
             for part in older:
                 part.unlink(missing_ok=True)
@@ -142,8 +145,10 @@ def _number(part: Path) -> int:
 
 
 def _put_part(path: Path, text: str, kind: str = "") -> None:
-    number = max(map(_number, _parts(path)), default=0) + 1
-    write_whole(path.with_suffix("") / f"{number:06d}-{secrets.token_hex(2)}{kind}.jsonl", text)
+    # Listed once: a long log would take longer to list than to add to.
+    last = _LAST_PARTS.get(path) or max(map(_number, _parts(path)), default=0)
+    write_whole(path.with_suffix("") / f"{last + 1:06d}-{secrets.token_hex(2)}{kind}.jsonl", text)
+    _LAST_PARTS[path] = last + 1
 
 
 def _joined(parts: list[Path]) -> str:

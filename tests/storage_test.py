@@ -94,12 +94,19 @@ def test_more_parts_than_their_numbers_have_digits_for_stay_in_order(remote):
     ]
 
 
-def test_two_that_write_the_same_number_lose_no_line(remote, monkeypatch):
-    storage.append_line(remote / "evaluations.jsonl", "first")
-    with monkeypatch.context() as patch:
-        patch.setattr(storage, "_parts", lambda _: [])  # as the other saw it
-        storage.append_line(remote / "evaluations.jsonl", "second")
-    assert len(names(remote)) == 2
+def test_two_processes_that_add_to_one_log_lose_no_line(remote, monkeypatch):
+    log = remote / "evaluations.jsonl"
+    for line in ("one", "two"):
+        storage.append_line(log, f"{line} of training")
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "_LAST_PARTS", {})
+            storage.append_line(log, f"{line} of cgan evaluate")
+    assert sorted(storage.read_log(log).splitlines()) == [
+        "one of cgan evaluate",
+        "one of training",
+        "two of cgan evaluate",
+        "two of training",
+    ]
 
 
 def test_a_log_that_is_rewritten_holds_that_alone_and_grows_again(place):
