@@ -1,7 +1,8 @@
 """Manifests: `integrity/<step>.json` holds the sha256 of every file of `checkpoints/<step>`.
 
 orbax keeps no sum of what it writes: it restores a flipped bit without a word. A step whose files are what its manifest
-says holds the numbers that were saved.
+says holds the numbers that were saved. In a bucket too every file is read back for that, once beside the training after
+it was saved and once before it is restored.
 """
 
 import contextlib
@@ -74,5 +75,5 @@ def prune(workdir: Path, steps: Collection[int]) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with storage.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -103,7 +103,7 @@ def _encoded(path: Path) -> str:
     """A picture as a data URL, "" where there is none that can be read (a killed run's, or one being written)."""
     buffer = io.BytesIO()
     try:
-        with path.open("rb") as file, Image.open(file) as picture:
+        with storage.opened(path) as file, Image.open(file) as picture:
             picture.convert("RGB").save(buffer, format="WEBP", quality=80)
     except OSError:
         return ""

@@ -9,6 +9,7 @@ buckets `etils.epath.Path`, which have the same methods.
 import contextlib
 import errno
 import importlib.util
+import logging
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from cgan_jax.errors import UsageError
 
@@ -53,6 +55,7 @@ def _in_bucket(text: str) -> Path:
 
     # Checkpoints are written by tensorstore, past what gcsfs remembers of a listing.
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it tells, with a traceback, of errors that it raises
     return epath.Path(text)
 
 
@@ -76,6 +79,13 @@ def read_text(path: Path) -> str:
     """The text of a file. Raises OSError."""
     with _reaching(path):
         return path.read_text()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file, to read its bytes. Raises OSError."""
+    with _reaching(path), path.open("rb") as file:
+        yield file
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -162,7 +172,8 @@ def files_below(folder: Path) -> list[str]:
     """The files below a folder, by their paths within it, in order."""
     # The glob of a bucket knows no "**", and its walk forgets the bucket.
     found = _objects_below(folder) if is_remote(folder) else (path for path in folder.rglob("*") if path.is_file())
-    return [path.relative_to(folder).as_posix() for path in sorted(found)]
+    with _reaching(folder):
+        return [path.relative_to(folder).as_posix() for path in sorted(found)]
 
 
 def _objects_below(folder: Path) -> Iterator[Path]:
@@ -230,7 +241,7 @@ def _reaching(path: Path) -> Iterator[None]:
         # gcsfs, aiohttp and google-auth have no list of what they raise.
         if not is_remote(path) or (isinstance(error, OSError) and error.strerror):
             raise
-        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
-        number = errno.ENOENT if kind is FileNotFoundError else errno.EIO
+        if isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, "no such bucket or object", str(path)) from error
         told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise kind(number, told, str(path)) from error
+        raise OSError(errno.EIO, told, str(path)) from error

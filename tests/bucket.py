@@ -51,7 +51,8 @@ class Objects(fsspec.AbstractFileSystem):
         return Upload(self.file(path))
 
     def rm(self, path, recursive=False, maxdepth=None):
-        files = [file for file in self.file(path).rglob("*") if file.is_file()] if recursive else [self.file(path)]
+        self.info(path)
+        files = [file for file in self.file(path).rglob("*") if file.is_file()] if recursive else []
         for file in files or [self.file(path)]:
             file.unlink()
 

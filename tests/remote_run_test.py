@@ -56,6 +56,10 @@ def test_a_killed_run_in_a_bucket_goes_on_to_the_bits_of_its_twin_in_a_folder(
         assert cgan("sample", f"--workdir={workdir}", "--num_images=20", f"--out={out}", "--nocache") == 0
     np.testing.assert_array_equal(*(np.load(out)["images"] for out in pictures))
     assert cgan("report", f"--workdir={remote}") == 0
+    for command, out in (("export", "model.cgan"), ("synthesize", "synthetic")):
+        options = ["--num_images=20", "--nocache"] if command == "synthesize" else []
+        assert cgan(command, f"--workdir={remote}", f"--out={tmp_path / out}", *options) == 0
+        assert (tmp_path / out).exists()
     assert '"name": "digits", "status": "finished"' in (remote / "report.html").read_text()
 
 
@@ -78,6 +82,22 @@ def test_checkpoints_in_a_bucket_are_kept_discarded_and_set_aside_as_in_a_folder
     again.save(states[12])
     again.close()
     assert Checkpoints(remote, read_only=True).steps() == [9, 12]
+
+
+def test_a_checkpoint_in_a_bucket_without_its_commit_is_none_and_can_be_saved_again(remote):
+    checkpoints = Checkpoints(remote, max_to_keep=2)
+    for state in STATES.values():
+        checkpoints.save(state)
+    checkpoints.close()
+    (remote / "checkpoints" / "9" / "commit_success.txt").unlink()
+    assert Checkpoints(remote, read_only=True).steps() == [5]
+    again = Checkpoints(remote, max_to_keep=2)
+    assert bits(again.restore_newest(SHAPES, ONE)) == bits(STATES[5])
+    again.save(STATES[9])
+    again.close()
+    again = Checkpoints(remote, max_to_keep=2)
+    assert bits(again.restore_newest(SHAPES, ONE)) == bits(STATES[9]) and again.steps() == [5, 9]
+    again.close()
 
 
 def test_a_second_run_in_the_same_place_is_refused(remote, recipe, tmp_path, capsys):

@@ -218,7 +218,12 @@ def test_trouble_on_the_way_to_a_bucket_is_an_oserror_that_names_the_path(remote
         raise RuntimeError("Anonymous caller does not have\nstorage.objects.get access")
 
     monkeypatch.setattr(type(remote), "open", unreachable)
-    for act in (lambda path: storage.read_text(path), lambda path: storage.write_whole(path, "a")):
+
+    def digest(path):
+        with storage.opened(path) as file:
+            return file.read()
+
+    for act in (storage.read_text, lambda path: storage.write_whole(path, "a"), digest):
         with pytest.raises(OSError, match="Anonymous caller does not have storage") as raised:
             act(remote / "config.json")
         assert raised.value.filename == "gs://bucket/runs/digits/config.json"
