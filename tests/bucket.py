@@ -3,6 +3,7 @@
 import io
 import sys
 import types
+import uuid
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Objects(fsspec.AbstractFileSystem):
         if mode == "rb":
             return open(self.file(path), "rb")
         assert mode == "wb", f"{path} was opened to be changed ({mode}), which no object can be"
-        return Upload(self.file(path))
+        return Upload(self.file(path), aside=self.folder.parent)
 
     def rm(self, path, recursive=False, maxdepth=None):
         self.info(path)
@@ -71,14 +72,16 @@ class Objects(fsspec.AbstractFileSystem):
 class Upload(io.BytesIO):
     """What becomes an object once it is closed."""
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path, aside: Path):
         super().__init__()
-        self.file = file
+        self.file, self.aside = file, aside
 
     def close(self):
         if not self.closed:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_bytes(self.getvalue())
+            partial = self.aside / str(uuid.uuid4())
+            partial.write_bytes(self.getvalue())
+            partial.replace(self.file)
         super().close()
 
 
