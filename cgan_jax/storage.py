@@ -26,6 +26,7 @@ _ANEW = ".anew"
 _DISCARDED = ".discarded"
 _LAST_PARTS: dict[Path, int] = {}
 """The numbers of the last parts that this process has written, by log."""
+_ATTEMPTS = 5
 _COMMITTED = "commit_success.txt"
 """The object by which orbax knows a whole checkpoint in a bucket."""
 
@@ -119,7 +120,7 @@ def read_log(path: Path) -> str:
     """All lines of a log, "" where there is none. Raises OSError."""
     with _reaching(path):
         if is_remote(path):
-            return _joined(_parts(path))
+            return _read_parts(path)
         with contextlib.suppress(FileNotFoundError):
             return path.read_text()
     return ""
@@ -165,6 +166,15 @@ def _joined(parts: list[Path]) -> str:
     begins = max((i for i, part in enumerate(parts) if _PART.fullmatch(part.name)[2]), default=0)
     with ThreadPoolExecutor(16) as pool:
         return "".join(pool.map(read_text, parts[begins:]))
+
+
+def _read_parts(path: Path) -> str:
+    """The text of a log in a bucket."""
+    for _ in range(_ATTEMPTS):
+        # All processes of a run that is resumed read it, while the first begins it anew and deletes the older parts.
+        with contextlib.suppress(FileNotFoundError):
+            return _joined(_parts(path))
+    return _joined(_parts(path))
 
 
 def files_below(folder: Path) -> list[str]:

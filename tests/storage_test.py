@@ -156,6 +156,21 @@ def test_a_kill_before_a_log_is_rewritten_leaves_the_old_lines(remote, monkeypat
     assert storage.read_log(log) == "line 0\n"
 
 
+def test_a_log_that_begins_anew_while_it_is_read_is_read_again(remote, monkeypatch):
+    log = remote / "metrics.jsonl"
+    for number in range(3):
+        storage.append_line(log, f"line {number}")
+    joined = storage._joined
+
+    def rewritten_first(parts):
+        monkeypatch.setattr(storage, "_joined", joined)
+        storage.rewrite_log(log, "line 0\n")
+        return joined(parts)
+
+    monkeypatch.setattr(storage, "_joined", rewritten_first)
+    assert storage.read_log(log) == "line 0\n"
+
+
 def test_a_resumed_run_forgets_the_parts_after_its_checkpoint(remote):
     for step in (10, 20, 30, 40):
         workdirs.append_metrics(remote, {"step": step})
