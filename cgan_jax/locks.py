@@ -1,8 +1,9 @@
 """One process at a time: a file that the system locks or, in a bucket, an object that its holder renews.
 
 The system frees a file however its holder ends; a bucket frees nothing, so there a lock whose holder has been silent
-for a minute is free. The clocks of machines that share a bucket are taken to agree to within seconds. A holder that was
-cut off for longer, and finds another in its place, ends at once: it has lost no more than a killed one does.
+for a minute is free; who finds one that has been heard of lately listens whether it is heard of again. The clocks of
+machines that share a bucket are taken to agree to within seconds. A holder that was cut off for longer, and finds
+another in its place, ends at once: it has lost no more than a killed one does.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from cgan_jax.storage import is_remote, read_text, write_whole
 
 RENEWED, DEAD = 20.0, 60.0
 """Seconds between two signs of life, and without any."""
+LISTENING = 1.0
+"""Seconds between two looks for a sign of life."""
 SETTLED = 2.0
 """Seconds after which of several that found a lock free at once all see the last to take it."""
 
@@ -89,7 +92,7 @@ def last_beat(path: Path) -> Beat | None:
 @contextlib.contextmanager
 def _beating(path: Path) -> Iterator[None]:
     mine = Beat(socket.gethostname(), os.getpid(), secrets.token_hex(8), 0.0)
-    _refuse_another(path, mine)
+    _listen(path, mine)
     _beat(path, mine)
     time.sleep(SETTLED)
     _refuse_another(path, mine)
@@ -104,6 +107,21 @@ def _beating(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError, UsageError):  # in a minute it is free all the same
             _refuse_another(path, mine)
             path.unlink()
+
+
+def _listen(path: Path, mine: Beat) -> None:
+    """Returns once the holder there may have been has been silent for long enough; refuses one that lives."""
+    first = last_beat(path)
+    if first is not None:
+        print(
+            f"{path.parent} was in use by process {first.process} on {first.host} {max(0.0, first.age):.0f} s ago;"
+            f" listening for it, up to {DEAD:.0f} s",
+            flush=True,
+        )
+    while (beat := last_beat(path)) is not None:
+        if beat != first:
+            _refuse_another(path, mine)
+        time.sleep(LISTENING)
 
 
 def _renew(path: Path, mine: Beat, done: threading.Event) -> None:

@@ -15,7 +15,7 @@ from cgan_jax.errors import UsageError
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    for name, seconds in {"RENEWED": 0.05, "SETTLED": 0.02}.items():
+    for name, seconds in {"RENEWED": 0.05, "LISTENING": 0.01, "SETTLED": 0.02}.items():
         monkeypatch.setattr(locks, name, seconds)
 
 
@@ -49,15 +49,24 @@ def test_of_two_runs_at_once_the_second_is_refused(remote):
         assert workdirs.is_locked(remote)
 
 
-@pytest.mark.parametrize("age", [-5, 0, 40, 59])
-def test_a_young_lock_is_refused_with_its_host_and_age(remote, age):
+@pytest.mark.parametrize("age", [-5, 0, 40])
+def test_a_young_lock_that_is_renewed_is_refused_with_its_host_and_age(remote, age, capsys):
     leave(remote, age)
-    says = (
-        f"^{remote} is in use by process 77 on elsewhere, which gave a sign of life {max(0, age)} s ago; 60 s without"
-    )
+    renewal = threading.Timer(0.3, leave, (remote, 0))
+    renewal.start()
+    says = f"^{remote} is in use by process 77 on elsewhere, which gave a sign of life 0 s ago; 60 s without"
     with pytest.raises(UsageError, match=says), workdirs.locked(remote):
         pytest.fail("another's lock was taken")
+    assert f"process 77 on elsewhere {max(0, age)} s ago; listening for it, up to 60 s" in capsys.readouterr().out
     assert beat_of(remote)["token"] == "theirs"
+
+
+def test_a_young_lock_of_a_dead_holder_is_waited_for_and_taken_over(remote):
+    leave(remote, locks.DEAD - 0.5)
+    began = time.monotonic()
+    with workdirs.locked(remote):
+        assert time.monotonic() - began > 0.4
+        assert beat_of(remote)["process"] == os.getpid()
 
 
 @pytest.mark.parametrize("age", [61, 10_000])
