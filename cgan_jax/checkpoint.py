@@ -6,7 +6,6 @@ A step counts once its manifest (integrity.py) is there: written after the step,
 import contextlib
 import functools
 import logging
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
-from cgan_jax import integrity
+from cgan_jax import integrity, storage
 from cgan_jax.errors import UsageError
 from cgan_jax.processes import is_first
 from cgan_jax.progress import say
@@ -25,7 +24,6 @@ from cgan_jax.train_state import TrainState, Tree
 
 FOLDER, ASIDE = "checkpoints", "set_aside"
 _ITEMS = ("state", "ema")
-_DISCARDED = ".discarded"
 
 
 class DamagedCheckpoint(UsageError):
@@ -40,7 +38,7 @@ class Checkpoints:
 
         Without `max_to_keep` all are kept.
         """
-        self._workdir, self._max_to_keep = workdir.absolute(), max_to_keep
+        self._workdir, self._max_to_keep = storage.resolved(workdir), max_to_keep
         self._folder = self._workdir / FOLDER
         self._saving: _Thread | None = None
         self._damage: dict[int, str] = {}
@@ -52,8 +50,7 @@ class Checkpoints:
             )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         if not read_only and is_first():
-            for path in self._folder.glob(f"*{_DISCARDED}"):
-                shutil.rmtree(path)
+            storage.finish_discarding(self._folder)
 
     def steps(self) -> list[int]:
         """The generator updates at which there is a checkpoint with all its items, ascending."""
@@ -125,14 +122,14 @@ class Checkpoints:
         if not steps:
             return
         if is_first():
-            (self._workdir / ASIDE).mkdir(exist_ok=True)
+            storage.make_folder(self._workdir / ASIDE)
             for step in steps:
                 target = self._workdir / ASIDE / str(step)
                 while target.exists():
                     target = target.with_name(f"{target.name}.again")
-                (self._folder / str(step)).rename(target)
+                storage.move(self._folder / str(step), target)
                 with contextlib.suppress(FileNotFoundError):
-                    integrity.path_of(self._workdir, step).rename(target.with_name(f"{target.name}.json"))
+                    storage.move(integrity.path_of(self._workdir, step), target.with_name(f"{target.name}.json"))
                 self._damage.pop(step, None)
         self._manager.reload()
 
@@ -211,10 +208,7 @@ class Checkpoints:
         gone = [step for step in steps if step < sealed[-self._max_to_keep] and step != best]
         if gone and is_first():
             for step in gone:
-                # Renamed first, so that a kill leaves no part of a step that looks like a damaged one.
-                path = self._folder / f"{step}{_DISCARDED}"
-                (self._folder / str(step)).rename(path)
-                shutil.rmtree(path)
+                storage.discard(self._folder / str(step))
             integrity.prune(self._workdir, set(steps) - set(gone))
         if gone:
             self._manager.reload()

@@ -1,7 +1,8 @@
 """Manifests: `integrity/<step>.json` holds the sha256 of every file of `checkpoints/<step>`.
 
 orbax keeps no sum of what it writes: it restores a flipped bit without a word. A step whose files are what its manifest
-says holds the numbers that were saved.
+says holds the numbers that were saved. In a bucket too every file is read back for that, once beside the training after
+it was saved and once before it is restored.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from cgan_jax.workdir import write_whole
+from cgan_jax import storage
 
 FOLDER = "integrity"
 
@@ -32,21 +33,20 @@ def path_of(workdir: Path, step: int) -> Path:
 
 def measure(folder: Path) -> dict[str, str]:
     """The sha256 of every file below `folder`, by its path within."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    return {name: _sha256(folder / name) for name in storage.files_below(folder)}
 
 
 def write(workdir: Path, step: int, manifest: Manifest) -> None:
     """A reader finds the old manifest or the new one, never a part."""
     path = path_of(workdir, step)
-    path.parent.mkdir(exist_ok=True)
-    write_whole(path, json.dumps(manifest._asdict(), indent=1) + "\n")
+    storage.make_folder(path.parent)
+    storage.write_whole(path, json.dumps(manifest._asdict(), indent=1) + "\n")
 
 
 def read(workdir: Path, step: int) -> Manifest | None:
     """None where a step has no manifest, or none that can be read, which vouches for nothing either."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        manifest = Manifest(**json.loads(path_of(workdir, step).read_text()))
+        manifest = Manifest(**json.loads(storage.read_text(path_of(workdir, step))))
         is_cost = manifest.cost is None or isinstance(manifest.cost, int | float)
         if isinstance(manifest.files, dict) and manifest.files and is_cost:
             return manifest
@@ -75,5 +75,5 @@ def prune(workdir: Path, steps: Collection[int]) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with storage.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

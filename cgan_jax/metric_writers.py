@@ -8,6 +8,7 @@ import importlib.util
 import io
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from cgan_jax import storage
 from cgan_jax.processes import is_first
 
 
@@ -45,7 +47,9 @@ def make_writer(workdir: Path) -> MetricWriter:
 
     Of several processes the first writes them, the others none.
     """
-    return Deferred(lambda: _make_writer(workdir)) if is_first() else NoWriter()
+    if not is_first():
+        return NoWriter()
+    return Deferred(lambda: Uploaded(workdir) if storage.is_remote(workdir) else _make_writer(workdir))
 
 
 class Deferred:
@@ -59,10 +63,40 @@ class Deferred:
             self._writer = self._make()
         return getattr(self._writer, name)
 
+    def flush(self) -> None:
+        """Where it was never used there is nothing to flush."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def close(self) -> None:
         """Where it was never used there is nothing to close."""
         if self._writer is not None:
             self._writer.close()
+
+
+class Uploaded:
+    """A writer of files of this machine, which at every flush are put whole into a bucket: its objects do not grow."""
+
+    def __init__(self, workdir: Path):
+        self._workdir, self._folder = workdir, tempfile.TemporaryDirectory(prefix="cgan-")
+        self._local, self._sizes = Path(self._folder.name), {}
+        self._writer = _make_writer(self._local)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def flush(self) -> None:
+        self._writer.flush()
+        for name in storage.files_below(self._local):
+            content = (self._local / name).read_bytes()
+            if len(content) != self._sizes.get(name):
+                storage.write_whole(self._workdir / name, content)
+                self._sizes[name] = len(content)
+
+    def close(self) -> None:
+        self.flush()
+        self._writer.close()
+        self._folder.cleanup()
 
 
 def _make_writer(workdir: Path) -> MetricWriter:

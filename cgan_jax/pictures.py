@@ -1,11 +1,13 @@
 """Grids of images, still or moving, and curves of scalars, as picture files."""
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from cgan_jax.storage import write_whole
 
 _GAP = 2
 _INK = (60, 60, 60)
@@ -39,22 +41,22 @@ def to_pillow(image: np.ndarray) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG under a temporary name and renames it, so that nobody reads half a file."""
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG")
-    os.replace(partial, path)
+    """Writes a PNG, whole, so that nobody reads half a file."""
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    write_whole(path, content.getvalue())
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:
     """Writes a GIF or a WebP, by the name's ending, that goes there and back in `seconds`, again and again."""
     there_and_back = [*frames, *frames[-2:0:-1]]
     first, *others = there_and_back
-    partial = path.with_name(f".{path.name}.partial")
+    content = io.BytesIO()
     milliseconds = max(20, round(1000 * seconds / len(there_and_back)))
     options = {"lossless": True} if path.suffix.lower() == ".webp" else {}
     kind = path.suffix[1:].upper()
-    first.save(partial, kind, save_all=True, append_images=others, duration=milliseconds, loop=0, **options)
-    os.replace(partial, path)
+    first.save(content, kind, save_all=True, append_images=others, duration=milliseconds, loop=0, **options)
+    write_whole(path, content.getvalue())
 
 
 _PANELS = {
@@ -78,9 +80,9 @@ def save_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.axes[1].set_ylim(0, 1)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=110)
-    os.replace(partial, path)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    write_whole(path, content.getvalue())
 
 
 # Okabe & Ito (2008), "Color Universal Design", without their yellow, which is faint on white.
@@ -120,9 +122,9 @@ def save_overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], scal
     for axes in figure.axes[len(scalars) :]:
         axes.remove()
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=90)
-    os.replace(partial, path)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=90)
+    write_whole(path, content.getvalue())
 
 
 def _limit(axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:

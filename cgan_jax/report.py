@@ -6,7 +6,6 @@ too. `page` puts what was collected into report_page.html, whose script draws it
 
 import base64
 import datetime
-import fcntl
 import io
 import json
 import re
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cgan_jax import __version__, guards, workdir
+from cgan_jax import __version__, guards, storage, workdir
 from cgan_jax import recipe as recipes
 
 _POINTS = 500  # of a curve: more than a screen's pixels can show
@@ -116,7 +115,7 @@ def _encoded(path: Path) -> str:
     """A picture as a data URL, "" where there is none that can be read (a killed run's, or one being written)."""
     buffer = io.BytesIO()
     try:
-        with Image.open(path) as picture:
+        with storage.opened(path) as file, Image.open(file) as picture:
             picture.convert("RGB").save(buffer, format="WEBP", quality=80)
     except OSError:
         return ""
@@ -124,12 +123,7 @@ def _encoded(path: Path) -> str:
 
 
 def _status(path: Path, kimg: float, total_kimg: float) -> str:
-    try:
-        with open(path / workdir.LOCK) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        pass
-    except OSError:
+    if workdir.is_locked(path):
         return "training"
     return "finished" if kimg >= total_kimg else "stopped"
 
@@ -144,7 +138,7 @@ def _leaves(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths by which they differ."""
-    parts = [path.resolve().parts for path in paths]
+    parts = [storage.resolved(path).parts for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):

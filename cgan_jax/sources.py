@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import exported, interpolation, sampling
+from cgan_jax import exported, interpolation, sampling, storage
 from cgan_jax.data import to_uint8
 from cgan_jax.interpolation import End
 
@@ -23,7 +23,7 @@ class RunModel:
         self.conditional = recipe["dataset"]["conditional"]
         self.class_names = sampler.info.class_names
         self.about = {
-            "run": workdir.resolve().name,
+            "run": storage.resolved(workdir).name,
             "step": sampler.step,
             "architecture": recipe["architecture"],
             "image_size": recipe["dataset"]["image_size"],

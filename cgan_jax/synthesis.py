@@ -21,6 +21,7 @@ from cgan_jax.errors import Interrupted, UsageError
 from cgan_jax.lookup import module_named
 from cgan_jax.sampling import parse_labels
 from cgan_jax.signals import StopRequest
+from cgan_jax.storage import write_whole
 
 FORMATS = "cgan_jax.dataset_formats"
 README, CARD = "README.md", "card.json"
@@ -236,13 +237,13 @@ class Unfinished:
                 self._format.write_shard(inside, plan, shard, self._watched(stop, draw(plan.places(shard))))
                 self._keep(shards=shard + 1)
         self._format.finish(inside, plan)
-        workdir.write_whole(inside / CARD, json.dumps(self._card, indent=2) + "\n")
-        workdir.write_whole(inside / README, readme(self._card, self._format.loading(plan)))
+        write_whole(inside / CARD, json.dumps(self._card, indent=2) + "\n")
+        write_whole(inside / README, readme(self._card, self._format.loading(plan)))
         self._keep(whole=True)
 
     def _keep(self, **state: object) -> None:
         self._state |= state
-        workdir.write_whole(self.folder / _STATE, json.dumps(self._state) + "\n")
+        write_whole(self.folder / _STATE, json.dumps(self._state) + "\n")
 
     def _watched(self, stop: StopRequest, batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for batch in batches:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cgan_jax import datasets, environment, feeding, guards, pictures, processes, replica, throughput
+from cgan_jax import datasets, environment, feeding, guards, pictures, processes, replica, storage, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -244,9 +244,9 @@ class _Run:
 
     def _describe(self) -> None:
         """model.txt and the first pictures."""
-        workdirs.write_whole(self.workdir / "model.txt", describe(self.algorithm, self.spec, self.shapes))
+        storage.write_whole(self.workdir / "model.txt", describe(self.algorithm, self.spec, self.shapes))
         self.writer.write_hparams(dict(recipes.flattened(self.recipe)))
-        (self.workdir / "samples").mkdir(exist_ok=True)
+        storage.make_folder(self.workdir / "samples")
         conditional = self.recipe["dataset"]["conditional"]
         real = pictures.grid(
             *rows_of_real(self.dataset.images, self.dataset.labels, self.dataset.class_names, conditional)
@@ -325,6 +325,7 @@ class _Run:
                 pictures.save_curves(self.history, self.workdir / "curves.png")
             if evaluates:
                 self._evaluate(stop)
+            self.writer.flush()
 
     def _evaluates(self, before: float) -> bool:
         """Whether the recipe's metrics are due, or the run is done."""

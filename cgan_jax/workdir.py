@@ -1,13 +1,12 @@
 """The files of a run besides its checkpoints: config.json, its logs, and the lock against a second process."""
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cgan_jax import locks, storage
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 
@@ -39,7 +38,7 @@ def read_info(workdir: Path) -> RunInfo:
     """Raises UsageError where `workdir` holds no run."""
     path = workdir / CONFIG
     try:
-        info = RunInfo(**json.loads(path.read_text()))
+        info = RunInfo(**json.loads(storage.read_text(path)))
         recipes.check(info.recipe, stored=True)
     except FileNotFoundError:
         raise UsageError(f"{workdir} holds no run: there is no {path}") from None
@@ -60,53 +59,40 @@ def check_same_dataset(started: RunInfo, given: RunInfo, workdir: Path) -> None:
 
 def write_info(workdir: Path, info: RunInfo) -> None:
     """Writes config.json."""
-    write_whole(workdir / CONFIG, json.dumps(info._asdict(), indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes under a temporary name and renames, so that a reader finds the old file or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    storage.write_whole(workdir / CONFIG, json.dumps(info._asdict(), indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Creates `workdir` where needed and holds its lock, which the system frees however the process ends.
+    """Creates `workdir` where needed and holds its lock, which is free again however the process ends.
 
     Raises UsageError where the folder cannot be written or another process holds the lock.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / LOCK, "a+")  # noqa: SIM115 (held until the run ends)
-    except OSError as error:
-        raise UsageError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
-    with lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise UsageError(f"{workdir} is in use by process {lock.read().strip() or 'unknown'}") from None
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
+            storage.make_folder(workdir)
+            stack.enter_context(locks.held(workdir / LOCK))
+        except OSError as error:
+            raise UsageError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
         yield
+
+
+def is_locked(workdir: Path) -> bool:
+    """Whether a process holds the lock of a run."""
+    return locks.is_held(workdir / LOCK)
 
 
 def append_metrics(workdir: Path, line: Mapping[str, float], log: str = METRICS) -> None:
     """Adds one line to metrics.jsonl or evaluations.jsonl: {step, kimg, seconds, scalars}."""
-    with open(workdir / log, "a") as file:
-        file.write(json.dumps(line) + "\n")
+    storage.append_line(workdir / log, json.dumps(line))
 
 
 def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
     """The whole lines of a log; a torn last line, which a kill leaves, is no line."""
     lines = []
-    with contextlib.suppress(FileNotFoundError):
-        for text in (workdir / log).read_text().splitlines():
-            with contextlib.suppress(ValueError):
-                lines.append(json.loads(text))
+    for text in storage.read_log(workdir / log).splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(text))
     return lines
 
 
@@ -129,6 +115,5 @@ def read_environments(workdir: Path) -> list[dict[str, Any]]:
 def forget_metrics_after(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
     """Drops the lines that a resumed run is about to write again, and returns the others."""
     kept = read_metrics_until(workdir, step, log)
-    if (workdir / log).exists():
-        write_whole(workdir / log, "".join(json.dumps(line) + "\n" for line in kept))
+    storage.rewrite_log(workdir / log, "".join(json.dumps(line) + "\n" for line in kept))
     return kept

@@ -11,7 +11,8 @@ sync and run are its parts, each by itself. What stands behind -- goes to `cgan 
 gcloud lines that a first, undisturbed attempt would run, and runs none.
 
 Only this checkout's last commit travels (git archive). Only a resource that carries the label of this script is ever
-deleted. A slice of several hosts needs a workdir that all of them see. Needs Python 3.11 and gcloud, nothing else.
+deleted. A slice of several hosts needs a workdir that all of them see, such as gs://BUCKET/FOLDER. Needs Python 3.11
+and gcloud, nothing else.
 """
 
 import argparse

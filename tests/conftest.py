@@ -34,6 +34,14 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A prefix of a bucket that needs no network."""
+    from tests.bucket import put_in_place
+
+    return put_in_place(tmp_path / "buckets", monkeypatch)
+
+
+@pytest.fixture
 def bare(monkeypatch):
     """Runs in this process on one device, without what takes time and is tested elsewhere: pictures, texts, speed."""
     strip_runs(monkeypatch)

@@ -45,8 +45,8 @@ FLOORS = [
     ["attention", "augment", "class_losses", "consistency", "heads", "losses", "regularizers", "residual"],
     ["layers"],
     ["convolution", "exported", "recipe", "recipe_flags", "spectral_norm", "terms"],
-    ["processes"],
-    ["annealing", "archives", "cache", "download", "lookup", "replica", "tensor_file", "tfrecord"],
+    ["locks", "processes"],
+    ["annealing", "archives", "cache", "download", "lookup", "replica", "storage", "tensor_file", "tfrecord"],
     ["errors"],
     ["__init__"],
 ]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cgan_jax import metric_writers
+from cgan_jax import metric_writers, storage
 
 
 def read(folder):
@@ -45,6 +45,21 @@ def test_images_are_read_back_pixel_by_pixel(writer, tmp_path, channels):
         assert (event.step, event.height, event.width) == (11, 5, 7)
         pixels = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
         np.testing.assert_array_equal(pixels.reshape(5, 7, channels), image)
+
+
+def test_event_files_of_a_bucket_are_put_whole_at_every_flush(remote, tmp_path):
+    writer = metric_writers.make_writer(remote)
+    for step in (3, 7):
+        writer.write_scalars(step, {"train/d_loss": step / 2})
+        writer.flush()
+        (name,) = storage.files_below(remote)
+        (tmp_path / name).write_bytes((remote / name).read_bytes())
+        events = read(tmp_path).Scalars("train/d_loss")
+        assert [event.step for event in events] == [3, 7][: len(events)] and events[-1].step == step
+    writer.write_scalars(9, {"train/d_loss": 4.5})
+    writer.close()
+    (tmp_path / name).write_bytes((remote / name).read_bytes())
+    assert [event.step for event in read(tmp_path).Scalars("train/d_loss")] == [3, 7, 9]
 
 
 def test_texts_are_read_back_and_marked_for_the_text_page(writer, tmp_path):

@@ -43,12 +43,12 @@ def test_a_wrong_place_ends_the_command_before_anything_is_written(recipe, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_a_bucket_is_not_taken_for_a_folder(recipe, tmp_path, capsys, monkeypatch):
+def test_another_scheme_is_not_taken_for_a_folder(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = write_recipe(tmp_path, recipe)
-    assert cgan("train", f"--config={config}", "--workdir=gs://bucket/run") == 2
-    assert "--workdir=gs://bucket/run must be a folder" in capsys.readouterr().err
-    assert not (tmp_path / "gs:").exists()
+    assert cgan("train", f"--config={config}", "--workdir=s3://bucket/run") == 2
+    assert "--workdir=s3://bucket/run must be a folder, or gs://BUCKET/FOLDER" in capsys.readouterr().err
+    assert not (tmp_path / "s3:").exists()
 
 
 def test_flags_are_what_jax_is_given(monkeypatch, capsys):

@@ -34,19 +34,6 @@ def test_a_broken_config_is_wrong_use_and_names_the_file(tmp_path, text):
         workdirs.read_info(tmp_path)
 
 
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "config.json"
-    workdirs.write_whole(path, "old")
-
-    def fail(*_):
-        raise OSError("the power went out")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="power"):
-        workdirs.write_whole(path, "new and longer")
-    assert path.read_text() == "old"
-
-
 def hold(folder):
     """Another process that holds the lock of `folder` until it is killed."""
     code = f"""

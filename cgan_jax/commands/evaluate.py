@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from cgan_jax import storage
 from cgan_jax.errors import UsageError
 
 _OF_FEATURES = "fid,kid,inception_score,precision_recall,density_coverage"
@@ -75,7 +76,9 @@ def main(flags: absl_flags.FlagValues) -> None:
         from cgan_jax import workdir as workdirs
 
         means = {f"eval/{name}": sum(values) / len(values) for name, values in scores.items()}
-        workdirs.append_metrics(Path(flags.workdir), {**line, **means, "protocol": protocol}, workdirs.EVALUATIONS)
+        workdirs.append_metrics(
+            storage.place(flags.workdir), {**line, **means, "protocol": protocol}, workdirs.EVALUATIONS
+        )
     if flags.json:
         partial = Path(f"{flags.json}.partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,8 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     from cgan_jax.workdir import read_info
 
     began, step = time.perf_counter(), parse_step(flags.step)
-    info = read_info(Path(flags.workdir))
+    workdir = storage.place(flags.workdir)
+    info = read_info(workdir)
     section = dict(info.recipe["dataset"])
     for name in ("split", "data_dir"):
         section[name] = section[name] if getattr(flags, name) is None else getattr(flags, name)
@@ -99,7 +103,7 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     metrics = _metrics(flags, classes)
     evaluation.check_counts(metrics, flags.num_images, classes, "--num_images")
     compilation_cache.enable()
-    sampler = Sampler(Path(flags.workdir), step, batch_size=256)
+    sampler = Sampler(workdir, step, batch_size=256)
     dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
         raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")

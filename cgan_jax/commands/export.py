@@ -22,6 +22,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from cgan_jax import storage
 from cgan_jax.errors import UsageError
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -50,12 +51,12 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     from cgan_jax import exported, image_writers, sampling, tensor_file
 
-    out = Path(flags.out)
+    workdir, out = storage.place(flags.workdir), Path(flags.out)
     image_writers.check_free([out], flags.force)
     step = sampling.parse_step(flags.step)
-    sampler = sampling.Sampler(Path(flags.workdir), step, batch_stats=flags.batch_stats)
+    sampler = sampling.Sampler(workdir, step, batch_stats=flags.batch_stats)
     weights = {name: np.asarray(array) for name, array in _named(sampler.variables).items()}
-    metadata = _metadata(Path(flags.workdir), sampler, flags.batch_stats)
+    metadata = _metadata(workdir, sampler, flags.batch_stats)
     if flags.format == "cgan":
         content = exported.packed(_programs(sampler), weights, metadata)
     else:

@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 
 from absl import flags as flags_module
 
-from cgan_jax import download
+from cgan_jax import download, storage
 from cgan_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def _prepare_dataset(name: str, data_dir: str, archive_file: str) -> None:
     folder = reader.find(name, data_dir)
     if folder is None:
         root = reader.root(data_dir)
+        if storage.is_remote(root):
+            raise UsageError(f"{root}: prepare the data in a folder and copy that; training reads them from a bucket")
         with _no_empty_folders_left(root, name):
             builder = _builder(name, root)
             reader.keys_of(name, builder.info)  # better refused before the download than after

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
+from cgan_jax import storage
 from cgan_jax.errors import UsageError
 
 
@@ -22,19 +23,18 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    workdirs = [Path(name) for name in dict.fromkeys(flags.workdir)]
+    workdirs = [storage.place(name) for name in dict.fromkeys(flags.workdir)]
     if not workdirs or not all(flags.workdir):
         raise UsageError("--workdir=FOLDER[,FOLDER...] is needed (see cgan report --help)")
-    out = Path(flags.out or workdirs[0] / "report.html")
+    out = Path(flags.out) if flags.out else workdirs[0] / "report.html"
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out={out}: the name of a report ends in .html")
     if flags.out and out.exists() and not flags.force:
         raise UsageError(f"{out} exists; --force replaces it")
 
     from cgan_jax import report
-    from cgan_jax.workdir import write_whole
 
     text = report.page(workdirs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, text)
+    storage.make_folder(out.parent)
+    storage.write_whole(out, text)
     print(f"wrote {out}, {len(text) / 1e6:.1f} MB")

@@ -23,6 +23,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from cgan_jax import storage
 from cgan_jax.errors import UsageError
 
 _MOST_IN_MEMORY = 10_000
@@ -93,8 +94,9 @@ def main(flags: absl_flags.FlagValues) -> None:
     from cgan_jax import compilation_cache, image_writers, sampling
     from cgan_jax.workdir import read_info
 
+    workdir = storage.place(flags.workdir)
     truncation, step = sampling.parse_truncation(flags.truncation), sampling.parse_step(flags.step)
-    info = read_info(Path(flags.workdir))
+    info = read_info(workdir)
     chosen = _chosen_labels(flags.labels, info.classes, info.recipe["dataset"]["conditional"])
     if kind in _OTHER_KINDS:
         raise UsageError(f"--out={out}: this command writes .png, .npz or a folder, not {kind}")
@@ -108,7 +110,7 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     if flags.cache:
         compilation_cache.enable()
-    sampler = sampling.Sampler(Path(flags.workdir), step, 64, truncation, flags.batch_stats)
+    sampler = sampling.Sampler(workdir, step, 64, truncation, flags.batch_stats)
     began = time.perf_counter()
     if others is not None:
         drawn, told = _draw_ways(flags, out, sampler, (labels, others), indices), ""

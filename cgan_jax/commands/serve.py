@@ -15,6 +15,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
+from cgan_jax import storage
 from cgan_jax.errors import UsageError
 
 
@@ -69,15 +70,15 @@ def _model(flags: absl_flags.FlagValues):
 
     if flags.model:
         return sources.ExportedModel(Path(flags.model))
-    return sources.RunModel(Path(flags.workdir), parse_step(flags.step))
+    return sources.RunModel(storage.place(flags.workdir), parse_step(flags.step))
 
 
 def _serve(model, listening: socket.socket, flags: absl_flags.FlagValues) -> None:
     from cgan_jax import report, serving
 
     studio = serving.Studio(model, model.about)
-    workdir = Path(flags.workdir or ".")
-    title = workdir.resolve().name if flags.workdir else Path(flags.model).stem
+    workdir = storage.place(flags.workdir or ".")
+    title = storage.resolved(workdir).name if flags.workdir else Path(flags.model).stem
     story = (lambda: report.page([workdir])) if flags.workdir else None
 
     import uvicorn

@@ -30,6 +30,7 @@ from absl import flags as absl_flags
 from cgan_jax import recipe as recipes
 from cgan_jax import recipe_flags, variations
 from cgan_jax.errors import GuardError, Interrupted, UsageError
+from cgan_jax.storage import is_remote, place, write_whole
 from cgan_jax.variations import Run
 
 _OUTCOMES = "outcomes.json"
@@ -62,7 +63,9 @@ def main(flags: absl_flags.FlagValues) -> None:
         _named(run, recipes.check, run.recipe)
     from cgan_jax.workdir import CONFIG, locked
 
-    workdir = Path(flags.workdir)
+    workdir = place(flags.workdir)
+    if is_remote(workdir):
+        raise UsageError(f"--workdir={workdir}: a sweep needs a folder; cgan train writes to buckets")
     if (workdir / CONFIG).exists():
         raise UsageError(f"{workdir} holds a run, not a sweep; use another --workdir")
     _leave_the_devices_alone()
@@ -153,7 +156,6 @@ def _train_all(runs: Sequence[Run], workdir: Path, cache: bool) -> None:
     """Trains what is not over. Raises Interrupted, or KeyboardInterrupt after a second Ctrl-C."""
     from cgan_jax.progress import duration, say
     from cgan_jax.signals import RelayedRequests
-    from cgan_jax.workdir import write_whole
 
     with RelayedRequests() as stop:
         for number, run in enumerate(runs, 1):
@@ -175,8 +177,6 @@ def _train_all(runs: Sequence[Run], workdir: Path, cache: bool) -> None:
 
 def _train(stop, run: Run, folder: Path, cache: bool) -> int:
     """The exit code of `cgan train` in a process of its own: whatever ends it, the sweep goes on."""
-    from cgan_jax.workdir import write_whole
-
     folder.mkdir(exist_ok=True)
     recipe = folder / "recipe.py"
     write_whole(recipe, _as_file(run))
@@ -217,9 +217,9 @@ def _write_summary(runs: Sequence[Run], fields: Sequence[str], workdir: Path) ->
         row = {"run": run.name, **{field: leaves[field] for field in fields}}
         row |= _numbers(metrics[run.name], evaluations[run.name], measured)
         rows.append({**row, "ending": _ending(outcomes.get(run.name, 0))})
-    workdirs.write_whole(workdir / "summary.csv", _csv(rows))
+    write_whole(workdir / "summary.csv", _csv(rows))
     table = _table([{key: value for key, value in row.items() if key not in fields} for row in rows])
-    workdirs.write_whole(workdir / "summary.md", table)
+    write_whole(workdir / "summary.md", table)
     both = {name: [*metrics[name], *evaluations[name]] for name in metrics}
     pictures.save_overlaid_curves(both, ["train/d_loss", "train/g_loss", *measured], workdir / "curves.png")
     say(f"\n{table}\ntable and curves in {workdir}: summary.md, summary.csv, curves.png")

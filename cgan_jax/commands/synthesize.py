@@ -21,6 +21,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from cgan_jax import storage
 from cgan_jax.errors import UsageError
 
 _BATCH_SIZE = 256
@@ -75,7 +76,8 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     if not 1 <= flags.num_images <= synthesis.MOST:
         raise UsageError(f"--num_images must be 1 to {synthesis.MOST}, given {flags.num_images}")
-    truncation, run, out = sampling.parse_truncation(flags.truncation), Path(flags.workdir), Path(flags.out).absolute()
+    truncation = sampling.parse_truncation(flags.truncation)
+    run, out = storage.place(flags.workdir), Path(flags.out).absolute()
     lookup.module_named(synthesis.FORMATS, flags.format, "format")
     plan = _plan(flags, read_info(run))
     if flags.cache:

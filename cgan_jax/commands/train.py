@@ -7,19 +7,20 @@ Every value of the recipe can be overridden by --config.section.field=value; a l
 whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". The same command again resumes the run exactly. Ctrl-C
 saves and ends with exit code 75. On several hosts every one runs the same command, in a workdir that all of them see;
 on TPU slices and under Slurm they find each other, elsewhere the last three flags say how (see launch/README.md).
+--workdir=gs://BUCKET/FOLDER keeps the run in a bucket.
 """
-
-from pathlib import Path
 
 from absl import flags as absl_flags
 
-from cgan_jax import recipe_flags
+from cgan_jax import recipe_flags, storage
 from cgan_jax.errors import UsageError
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     recipe_flags.define(flags, argv)
-    absl_flags.DEFINE_string("workdir", None, "The folder of the run; created where needed.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "workdir", None, "The folder of the run, made where needed, or gs://BUCKET/FOLDER.", flag_values=flags
+    )
     absl_flags.DEFINE_bool(
         "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
     )
@@ -34,8 +35,9 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None or not flags.workdir:
         raise UsageError("both --config=FILE and --workdir=FOLDER are needed (see cgan train --help)")
-    if "://" in flags.workdir:
-        raise UsageError(f"--workdir={flags.workdir} must be a folder; mount the bucket and give where it is mounted")
+    workdir = storage.place(flags.workdir)
+    if flags.profile and storage.is_remote(workdir):
+        raise UsageError(f"--profile writes into a folder of this machine, given --workdir={workdir}")
     recipe = recipe_flags.given(flags)
     from cgan_jax import compilation_cache, processes
     from cgan_jax.train import train_and_evaluate
@@ -43,4 +45,4 @@ def main(flags: absl_flags.FlagValues) -> None:
     with processes.joined(flags.coordinator_address, flags.num_processes, flags.process_id):
         if flags.cache:
             compilation_cache.enable()
-        train_and_evaluate(recipe, Path(flags.workdir), profile=flags.profile)
+        train_and_evaluate(recipe, workdir, profile=flags.profile)

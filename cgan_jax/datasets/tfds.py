@@ -4,6 +4,7 @@
 formats that TFDS writes, tfrecord and array_record.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from cgan_jax import tfrecord
+from cgan_jax import storage, tfrecord
 from cgan_jax.datasets import Dataset, _pixels
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.lookup import unknown
@@ -77,7 +78,8 @@ def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
 
 def root(data_dir: str) -> Path:
     """The folder that holds all prepared sets: `data_dir`, or $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return storage.place(str(given), "data_dir").expanduser()
 
 
 def find(name: str, data_dir: str) -> Path | None:
@@ -151,7 +153,7 @@ def _shards(name: str, info: tfds.core.DatasetInfo, split: str) -> list[_Shard]:
         instructions = info.splits[split].file_instructions
     except (KeyError, ValueError) as error:
         raise unknown(f"split of {name}", split, info.splits) from error
-    shards = [_Shard(Path(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
+    shards = [_Shard(storage.place(str(i.filename)), i.skip, i.take, i.examples_in_shard) for i in instructions]
     for shard in shards:
         if not shard.path.is_file():
             raise UsageError(f"{shard.path}: the file is missing")
@@ -175,11 +177,8 @@ def _read_array_record(path: Path) -> list[bytes]:
     from array_record.python.array_record_module import ArrayRecordReader  # has no build for some systems
 
     try:
-        reader = ArrayRecordReader(str(path))
-        try:
+        with storage.as_file(path) as file, contextlib.closing(ArrayRecordReader(str(file))) as reader:
             return reader.read_all()
-        finally:
-            reader.close()
     except RuntimeError as error:
         raise UsageError(f"{path}: damaged: {_line(error)}") from error
 

@@ -122,6 +122,17 @@ def test_every_set_comes_back_pixel_for_pixel_with_its_labels(name, file_format,
     assert len(dataset.class_names) == (100 if name == "cifar100" else 10)
 
 
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_a_set_in_a_bucket_is_the_set_in_a_folder(file_format, tmp_path, remote):
+    prepare("cifar10", tmp_path / "buckets" / "bucket" / "data", file_format)
+    here = datasets.load("tfds", "cifar10", "train", str(tmp_path / "buckets" / "bucket" / "data"), 32)
+    there = datasets.load("tfds", "cifar10", "train", "gs://bucket/data", 32)
+    np.testing.assert_array_equal(there.images, here.images)
+    np.testing.assert_array_equal(there.labels, here.labels)
+    assert there.class_names == here.class_names
+    assert "the dataset mnist is not prepared in gs://bucket/data" in refused("mnist", "train", "gs://bucket/data", 28)
+
+
 def test_the_order_is_that_of_the_files(tmp_path):
     prepare("cifar10", tmp_path)
     expected = tensorflow_datasets.data_source("cifar10", data_dir=tmp_path, split="train")
