@@ -16,6 +16,7 @@ closest training images, by the features of the dataset's classifier, behind eac
 shows there. --sort_by=confidence begins each class with the images that the classifier is surest of.
 """
 
+import select
 import sys
 import time
 from pathlib import Path
@@ -274,9 +275,20 @@ def _chosen_labels(text: str | None, class_names: list[str], conditional: bool) 
     print("\n".join(f"{label:>5}  {name}" for label, name in enumerate(class_names)))
     while True:
         try:
-            return parse_labels(input("classes, by number or name (all for every one): "), class_names)
+            return parse_labels(_answer("classes, by number or name (all for every one): "), class_names)
         except UsageError as error:
             print(error)
         except EOFError:
             print()
             raise UsageError("no class was asked for") from None
+
+
+def _answer(question: str) -> str:
+    """What is typed in answer. Raises EOFError, and KeyboardInterrupt at once.
+
+    Python looks at a signal that comes between its prompt and its reading only after the next key.
+    """
+    print(question, end="", flush=True)
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    return input()

@@ -52,7 +52,6 @@ class Terminal:
         return text.replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
-        time.sleep(0.5)  # a person's: a signal between the prompt and the reading waits in Python for the next key
         os.write(self._keyboard, text.encode())
 
     def ended(self) -> tuple[int, str]:
@@ -95,7 +94,6 @@ def test_the_classes_are_listed_and_asked_for_until_they_are_some(run, tmp_path)
 def test_leaving_without_an_answer_is_one_line_and_draws_nothing(run, tmp_path, key, code, line):
     terminal = Terminal("sample", f"--workdir={run}", f"--out={tmp_path / 'a.npz'}")
     terminal.shown(until=PROMPT)
-    time.sleep(2)  # Python shows the prompt before it reads, and looks at a signal in between only after reading
     terminal.type(key)
     ended, rest = terminal.ended()
     assert (ended, rest.replace("^C", "").splitlines()) == (code, ["", line])

@@ -1,6 +1,7 @@
 """`cgan sample`: which images, in which form, and never over somebody's files."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -86,14 +87,18 @@ def test_on_a_terminal_the_class_is_asked_for_until_it_is_one(run, tmp_path, mon
         def isatty(self):
             return True
 
-    monkeypatch.setattr("sys.stdin", Terminal("cat\n11\n4\n"))
-    assert cgan("sample", f"--workdir={run}", "--num_images=2", f"--out={tmp_path / 'a.npz'}") == 0
-    shown = capsys.readouterr().out
-    assert "    9  9" in shown and "unknown class 'cat'" in shown and "unknown class '11'" in shown
-    assert arrays(tmp_path / "a.npz")["labels"].tolist() == [4, 4]
-    monkeypatch.setattr("sys.stdin", Terminal(""))  # Ctrl-D
-    assert cgan("sample", f"--workdir={run}", f"--out={tmp_path / 'b.npz'}") == 2
-    assert not (tmp_path / "b.npz").exists()
+        def fileno(self):
+            return always_ready.fileno()
+
+    with open(os.devnull) as always_ready:
+        monkeypatch.setattr("sys.stdin", Terminal("cat\n11\n4\n"))
+        assert cgan("sample", f"--workdir={run}", "--num_images=2", f"--out={tmp_path / 'a.npz'}") == 0
+        shown = capsys.readouterr().out
+        assert "    9  9" in shown and "unknown class 'cat'" in shown and "unknown class '11'" in shown
+        assert arrays(tmp_path / "a.npz")["labels"].tolist() == [4, 4]
+        monkeypatch.setattr("sys.stdin", Terminal(""))  # Ctrl-D
+        assert cgan("sample", f"--workdir={run}", f"--out={tmp_path / 'b.npz'}") == 2
+        assert not (tmp_path / "b.npz").exists()
 
 
 def test_elsewhere_all_classes_are_drawn(run, tmp_path, monkeypatch):
