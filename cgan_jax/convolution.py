@@ -295,16 +295,18 @@ def _weigh_cpu(form, x, y):
         return _adjoint(_weigh_cpu(mirror, y, x))
     # The transposed 4x4 above: 19520 -> 298.
     # Thin: 3x3, stride 2, from 3 channels: 23 -> 7; 8x8 to 3 channels: 602 -> 161. A 3x3 of stride 1: 428 -> 130.
-    beside = _taps_beside(form, x.shape[3])
+    beside = _taps_beside(form, x.shape[3], y.shape[3])
     weigh = functools.partial(_weigh_taps, form, beside)
     return _by_slices(weigh, x, y, size=x.size * beside + y.size).sum(0).astype(x.dtype)
 
 
-def _taps_beside(form, channels):
+def _taps_beside(form, stacked, other):
     """How many taps to stack for one matrix product, so that it is wide enough to be fast."""
-    if channels <= _THIN:
+    if stacked <= _THIN:
         return form.height.taps * form.width.taps
-    return form.width.taps if channels <= _NARROW else 1
+    # Narrow: 3x3 of stride 1, 24 to 64 channels at 32x32: 349 -> 119 (a tap each 189); 64 to 64 at 16x16: 237 -> 61
+    # (75). Stacking before a wide side gains nothing: 64 to 192: 346 -> 96 (stacked 114).
+    return form.width.taps if max(stacked, other) <= _NARROW else 1
 
 
 def _grow_by_phases(form, y, kernel):
@@ -338,9 +340,11 @@ def _taps(form, x):
 def _weigh_taps(form, beside, x, y):
     """One matrix product for every `beside` taps."""
     taps = list(_taps(form, x))
-    stacked = [jnp.concatenate(taps[i : i + beside], 3) for i in range(0, len(taps), beside)]
-    # y stands first: products over positions run 2.5 times faster so on XLA's CPU
-    kernel = jnp.swapaxes(jnp.stack([_dot(y, taps, _OVER_POSITIONS) for taps in stacked]), 1, 2)
+    if x.shape[3] <= _THIN:
+        kernel = _dot(jnp.concatenate(taps, 3), y, _OVER_POSITIONS)
+    else:  # y stands first: products of fewer taps over positions run 2.5 times faster so on XLA's CPU
+        stacked = [jnp.concatenate(taps[i : i + beside], 3) for i in range(0, len(taps), beside)]
+        kernel = jnp.swapaxes(jnp.stack([_dot(y, some, _OVER_POSITIONS) for some in stacked]), 1, 2)
     return kernel.reshape(form.height.taps, form.width.taps, x.shape[3], y.shape[3])
 
 
