@@ -110,9 +110,8 @@ def lecam(decay: float = 0.99, start_kimg: float = 0.0) -> Term:
 
     with a_real and a_fake the moving averages of the mean logits up to the update before (Tseng et al. 2021,
     one-sided as in their code, which averages the logits of this update in first). Up to `start_kimg` the term is 0 and
-    the averages are the last update's means.
+    the averages are the last update's means. Raises UsageError for a decay outside [0, 1).
     """
-
     if not 0 <= decay < 1:
         raise UsageError(f"the decay of lecam must be at least 0 and less than 1, given {decay}")
 

@@ -1,8 +1,9 @@
 """Where the files of a run lie: in a folder, or under a prefix of a bucket (`gs://BUCKET/FOLDER`).
 
 A file of a folder can be renamed into place and appended to. An object of a bucket can only be put, whole, which is
-atomic by itself; so a log is there a series of numbered parts, and a folder is moved object by object. What differs is
-here and in locks.py; all else takes either kind of path: `pathlib.Path`, or `etils.epath.Path` with the same methods.
+atomic by itself; so a log is there a series of numbered parts, and a folder is moved object by object. Local paths are
+`pathlib.Path`, those of buckets `etils.epath.Path`, which have the same methods; only this file, locks.py, the writer
+of event files and what refuses buckets ask which of the two a path is.
 """
 
 import contextlib
