@@ -16,6 +16,7 @@ from benchmarks import worker
 from cgan_jax.algorithm import ImageSpec, build
 from cgan_jax.data import on_host
 from cgan_jax.datasets import load
+from cgan_jax.heap import keep_freed_memory
 from cgan_jax.sampling import draw_images, gathered, make_sampler, spread
 from cgan_jax.sharding import distribute, make_mesh, replicate
 from cgan_jax.train import steps_per_call
@@ -33,6 +34,7 @@ def recipe_named(name):
 
 def main():
     flags = worker.parse("float32")
+    keep_freed_memory()  # as the command does
     recipe = recipe_named(flags.recipe)
     spec, mesh, per_call = ImageSpec(32, 3, 10), make_mesh(), steps_per_call(recipe)
     algorithm = build(recipe, spec)

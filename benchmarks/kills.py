@@ -44,7 +44,7 @@ _SMALL = {
     "evaluate.metrics": "pixel_mse,ms_ssim",
     "evaluate.keep_best": "pixel_mse",
     "evaluate.every_kimg": 0.32,
-    "evaluate.num_images": 400,
+    "evaluate.num_images": 1000,
     "guard.collapse": 0.0,
 }
 _WITHIN = {"compilation": 3.0, "evaluation": 0.05}  # seconds
@@ -114,10 +114,13 @@ class Ordeal:
             return "compilation" if "step 0 of" in said or "resuming at" in said else "start"
         steps = steps_in(run)
         sealed = {int(path.stem) for path in (run / "integrity").glob("[0-9]*.json")}
-        if list((run / "checkpoints").glob("*tmp*")) or max(steps, default=0) not in {*sealed, 0}:
+        if list((run / "checkpoints").glob("*tmp*")):
             return "save"
         evaluated = [int(line["step"]) for line in workdir.read_metrics(run, workdir.EVALUATIONS)]
-        return "evaluation" if steps and max(steps) > max(evaluated, default=0) else "training"
+        if max(steps, default=0) > max(evaluated, default=0):
+            return "evaluation"
+        # A checkpoint gets its sums only after it has been evaluated.
+        return "training" if max(steps, default=0) in {*sealed, 0} else "save"
 
     def bits(self, name: str) -> dict[str, bytes]:
         """Every array of a run's last checkpoint."""

@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 
 from cgan_jax import __version__
 from cgan_jax.errors import GuardError, Interrupted, UsageError
+from cgan_jax.heap import keep_freed_memory
 from cgan_jax.lookup import module_named, names_in
 
 _COMMANDS = "cgan_jax.commands"
@@ -64,6 +65,7 @@ def _run_command(name: str, argv: list[str]) -> None:
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; values are given as --flag=value (see cgan {name} --help)")
     os.environ["JAX_ENABLE_X64"] = "0"  # all of the house computes in float32, whatever other programs want
+    keep_freed_memory()
     command.main(flags)
 
 

@@ -47,7 +47,7 @@ FLOORS = [
     ["convolution", "exported", "recipe", "recipe_flags", "spectral_norm", "terms"],
     ["locks", "processes"],
     ["annealing", "archives", "cache", "download", "lookup", "replica", "storage", "tensor_file", "tfrecord"],
-    ["errors"],
+    ["errors", "heap"],
     ["__init__"],
 ]
 # The package's own front door, which its files may use.
