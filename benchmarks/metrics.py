@@ -74,8 +74,9 @@ def _one_for_each(images: np.ndarray, labels: np.ndarray, wanted: np.ndarray, rn
 def measured(train: Dataset, test: Dataset, first: int) -> Iterator[dict]:
     """A row for each damage."""
     network = evaluation.find_network("classifier", {"image_size": 32}, 3, train.class_names)
-    reference = evaluation.make_reference(train, "train", True, network)
+    section = {"source": "tfds", "name": "cifar10", "data_dir": "", "split": "train", "conditional": True}
     metrics = evaluation.metrics_named(METRICS)
+    reference = evaluation.make_reference(train, section, metrics, network)
     test = test._replace(images=test.images[:first], labels=test.labels[:first])
     cases = [("test images as they are", 0.0), *((kind, s) for kind, of in STRENGTHS.items() for s in of)]
     for kind, strength in cases:

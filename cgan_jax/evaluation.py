@@ -44,6 +44,10 @@ class Reference(NamedTuple):
     split: str
     network: Network | None
     """None where only pixels are looked at."""
+    dataset: str
+    """Source and name of the dataset."""
+    sha256: str
+    """Of the real images' pixels, or of the file of published statistics."""
     moments: fid.Moments | None = None
     """Published statistics in place of the real images."""
 
@@ -72,6 +76,18 @@ def reads_network(metrics: Mapping[str, ModuleType]) -> bool:
     return any(set(metric.READS) & {"features", "logits"} for metric in metrics.values())
 
 
+def check_network(metrics: Mapping[str, ModuleType], network: Network | None, class_names: tuple[str, ...]) -> None:
+    """Raises UsageError where a metric asks for the dataset's classes and the network's logits are of others."""
+    for name, metric in metrics.items():
+        if getattr(metric, "OF_CLASSES", False) and network.class_names != class_names:
+            others = (
+                f"of {', '.join(network.class_names[:5])}..." if network.class_names else "of no class of a dataset"
+            )
+            raise UsageError(
+                f"{name} needs a classifier of the dataset's classes; the logits of {network.name} are {others}"
+            )
+
+
 def find_network(
     features: str, section: Mapping[str, Any], channels: int, class_names: tuple[str, ...], file: str = ""
 ) -> Network:
@@ -95,27 +111,36 @@ def find_network(
 
 
 def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_names: tuple[str, ...]) -> Path:
-    packaged = classifier.read(classifier.PACKAGED)[0]
-    if (packaged.class_names, packaged.image_size, packaged.channels) == (class_names, size, channels):
+    if classifier.is_packaged(size, channels, class_names):
         return classifier.PACKAGED
-    path = cache.cache_path() / classifier.place(section["source"], section["name"], size, channels, class_names)
+    place = classifier.place(*(section[key] for key in ("source", "name", "data_dir")), size, channels, class_names)
+    path = cache.cache_path() / place
     if not path.exists():
         usual = {"source": "digits" if section["name"] == "digits" else "tfds", "image_size": 32, "data_dir": ""}
         other = "".join(f" --{flag}={section[flag]}" for flag, value in usual.items() if section[flag] != value)
         raise UsageError(
-            f"there is no classifier for {section['name']} yet; train one with"
+            f"there is no classifier for {section['name'] or section['data_dir']} yet; train one with"
             f" cgan train-classifier --dataset={section['name']}{other}, or do without what compares features"
         )
     return path
 
 
-def make_reference(dataset: Dataset, split: str, conditional: bool, network: Network | None) -> Reference:
-    """The real images of `dataset` and, where there is a network, their features."""
+def make_reference(
+    dataset: Dataset, section: Mapping[str, Any], metrics: Mapping[str, ModuleType], network: Network | None
+) -> Reference:
+    """The real images of `dataset`, which a recipe's `section` names, and their features where a metric reads them."""
     names, labels = dataset.class_names, dataset.labels
-    if not conditional:
+    if not section["conditional"]:
         names, labels = ("all",), np.zeros_like(labels)
-    features = cached_features(network, dataset.images) if network else (None, None)
-    return Reference(Sample(labels, dataset.images, *features), names, split, network)
+    of_real = {name: metric for name, metric in metrics.items() if getattr(metric, "USES_REAL", True)}
+    features = cached_features(network, dataset.images) if reads_network(of_real) else (None, None)
+    sample = Sample(labels, dataset.images, *features)
+    named = " ".join(section[key] for key in ("source", "name", "data_dir") if section[key])
+    return Reference(sample, names, section["split"], network, named, _sha256_of(dataset.images))
+
+
+def _sha256_of(images: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
 
 
 class Evaluator:
@@ -142,21 +167,22 @@ class Evaluator:
         if reads_network(self.metrics):
             channels = dataset.images.shape[-1]
             self._network = find_network(section["features"], recipe["dataset"], channels, dataset.class_names)
+            check_network(self.metrics, self._network, dataset.class_names)
         self._reference: Reference | None = None
 
     def __call__(self, sampler: Callable[..., jax.Array], variables: Tree) -> tuple[dict[str, float], dict[str, Any]]:
         """(scores by their full names, protocol) of `evaluate.num_images` images spread evenly over the classes."""
         began = time.perf_counter()
         if self._reference is None:
-            section = self._recipe["dataset"]
-            self._reference = make_reference(self._dataset, section["split"], section["conditional"], self._network)
+            self._reference = make_reference(self._dataset, self._recipe["dataset"], self.metrics, self._network)
         num_images, classes = self._recipe["evaluate"]["num_images"], len(self._reference.class_names)
         labels, indices = spread(num_images, list(range(classes)))
         batches = draw_images(
             sampler, variables, self._recipe["seed"], labels, indices, min(_DRAWN_AT_ONCE, num_images)
         )
         scores = score(self.metrics, gathered(batches), labels, self._reference)
-        return scores, protocol(self._reference, num_images, began, **of_run(self._recipe), seed=self._recipe["seed"])
+        drawn_by = of_run(self._recipe, variables)
+        return scores, protocol(self._reference, num_images, began, **drawn_by, seed=self._recipe["seed"])
 
     def cost(self, scores: Mapping[str, float]) -> float | None:
         """What the best checkpoint has least of, by `evaluate.keep_best`."""
@@ -179,10 +205,18 @@ def with_verdicts(reference: Reference, sampler: Sampler, held_out: Dataset | No
     return reference._replace(real=real._replace(verdicts=verdicts, held_out_verdicts=of_others))
 
 
-def published_reference(path: Path, dataset: Dataset, conditional: bool, network: Network) -> Reference:
-    """Published statistics of real images, in place of features of `dataset`, whose classes are still the classes."""
-    names = dataset.class_names if conditional else ("all",)
-    return Reference(Sample(np.zeros(0, np.int32)), names, path.stem, network, fid.load_moments(path))
+def published_reference(path: Path, dataset: Dataset, section: Mapping[str, Any], network: Network) -> Reference:
+    """Published statistics of real images, in place of features of `dataset`, whose classes are still the classes.
+
+    Raises UsageError where they are of features that the network does not have.
+    """
+    names = dataset.class_names if section["conditional"] else ("all",)
+    moments = fid.load_moments(path)
+    found = jax.eval_shape(network.extract, network.variables, dataset.images[:1]).features.shape[1]
+    if found != len(moments.mean):
+        raise UsageError(f"{path} is of {len(moments.mean)} features, the network {network.name} has {found}")
+    nobody, digest = Sample(np.zeros(0, np.int32)), hashlib.sha256(path.read_bytes()).hexdigest()
+    return Reference(nobody, names, path.stem, network, f"statistics in {path.name}", digest, moments)
 
 
 def score(
@@ -254,8 +288,7 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
 
     A file there that is damaged is computed again; a folder that cannot be written to is done without.
     """
-    pixels = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
-    content = f"{network.weights_sha256} {network.preprocessing} {images.shape} {pixels}"
+    content = f"{network.weights_sha256} {network.preprocessing} {images.shape} {_sha256_of(images)}"
     path = cache.cache_path() / "features" / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
     with contextlib.suppress(OSError, ValueError, KeyError):
         arrays = arrays_in(path)
@@ -273,12 +306,14 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
     return features, logits
 
 
-def of_run(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What a protocol says of the generator: which weights, and by which statistics it normalises."""
-    halflife = recipe["ema"]["halflife_kimg"]
+def of_run(recipe: Mapping[str, Any], variables: Tree) -> dict[str, Any]:
+    """What a protocol says of a generator of such `variables`: which weights, by which statistics it normalises."""
+    first = recipe["ema"]["halflife_kimg"]
+    last = recipe["anneal"]["to"].get("ema", {}).get("halflife_kimg", first)
+    halflife = f"{first:g} kimg" if first == last else f"{first:g} to {last:g} kimg"
     return {
-        "weights": f"averaged, half-life {halflife:g} kimg" if halflife else "the last step's, not averaged",
-        "batch_norm": "running statistics, averaged as the weights are",
+        "weights": f"averaged, half-life {halflife}" if first or last else "the last step's, not averaged",
+        "batch_norm": "running statistics, averaged as the weights are" if "batch_stats" in variables else None,
     }
 
 
@@ -286,7 +321,9 @@ def protocol(reference: Reference, num_images: int, began: float, **of_run: Any)
     """All that a number depends on, to be written beside it; `began` from time.perf_counter()."""
     network = reference.network
     return {
+        "real_dataset": reference.dataset,
         "real_split": reference.split,
+        "real_sha256": reference.sha256,
         "real_images": reference.moments.count if reference.moments else len(reference.real.labels),
         "generated_images": num_images,
         "features": network.name if network else None,

@@ -7,13 +7,15 @@
 The file is eight bytes that say what it is, the SHA-256 of all that follows, and a tensor_file.py of the weights and of
 two programs (StableHLO by `jax.export`, for cpu, cuda and tpu, of any batch size): one makes latents of (seed, labels,
 indices, truncation), the other images of (weights, latents, labels). The sum shows damage, not who made the file:
-whoever alters one can compute it anew. What the programs can do is arithmetic; they reach no file and no network.
+whoever alters one can compute it anew. So the programs are read before they are compiled, and one that would call
+anything outside of StableHLO is refused: what is left is arithmetic, which reaches no file and no network.
 """
 
 import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ _DIGEST = hashlib.sha256().digest_size
 _PROGRAMS = ("latents", "images")
 _PROGRAM, _WEIGHT = "program/", "weight/"
 _DRAWN_AT_ONCE = 256
+_CALLS = {"shape_assertion"}  # what jax.export itself puts in, for a batch size that is a symbol
 
 
 class Model:
@@ -45,7 +48,8 @@ class Model:
         """[H, W, C]."""
         self._weights = jax.device_put([arrays[_WEIGHT + name] for name in metadata["weights"]])
         self._latents, self._images = (
-            jax.jit(export.deserialize(bytearray(arrays[_PROGRAM + name].tobytes())).call) for name in _PROGRAMS
+            jax.jit(_arithmetic(export.deserialize(bytearray(arrays[_PROGRAM + name].tobytes()))).call)
+            for name in _PROGRAMS
         )
 
     def __call__(
@@ -109,6 +113,16 @@ class Model:
         return self._latents(np.uint32(seed), labels, indices.astype(np.int32), cut)
 
 
+def _arithmetic(program: Any) -> Any:
+    """The exported program itself. Raises UsageError where it calls or talks to anything outside."""
+    text = program.mlir_module()
+    called = re.findall(r"custom_call @(\w+)\(", text)
+    outside = {*called} - _CALLS | {*re.findall(r"\b(infeed|outfeed|send|recv)\b", text)}
+    if outside or len(called) != text.count("custom_call"):
+        raise UsageError(f"a program in it does more than arithmetic: {', '.join(sorted(outside)) or 'custom_call'}")
+    return program
+
+
 def _within_class(labels: np.ndarray) -> np.ndarray:
     """How many of the same label came before each: [3, 3, 7] -> [0, 1, 0]."""
     indices = np.empty_like(labels)
@@ -130,6 +144,8 @@ def load(path: str | os.PathLike) -> Model:
     try:
         described = json.loads(metadata["model"])
         return Model(arrays, described)
+    except UsageError as error:
+        raise UsageError(f"{path} is refused: {error}") from error
     except (KeyError, ValueError, TypeError) as error:
         made_by = json.loads(metadata.get("model", "{}")).get("jax", "an unknown version")
         raise UsageError(f"{path} was exported by jax {made_by}, this is {jax.__version__}: {error}") from error

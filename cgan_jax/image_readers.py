@@ -11,6 +11,7 @@ from cgan_jax.archives import arrays_in
 from cgan_jax.errors import UsageError
 from cgan_jax.image_writers import folder_names
 
+_NO_CLASS = ["image"]  # what cgan sample calls the images of an unconditional run
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -61,7 +62,9 @@ def _read_npz(path: Path, class_names: Sequence[str]) -> Images:
     if "images" not in arrays:
         raise UsageError(f"{path} has no array named images")
     names = arrays.get("class_names")
-    if names is not None and "labels" in arrays and names.tolist() not in (list(class_names), ["image"]):
+    if names is not None and names.tolist() == _NO_CLASS:
+        return Images(arrays["images"], None)
+    if names is not None and "labels" in arrays and names.tolist() != list(class_names):
         raise UsageError(f"{path} is of the classes {', '.join(map(str, names[:5]))}..., the dataset of others")
     return Images(arrays["images"], arrays.get("labels"))
 
@@ -72,7 +75,7 @@ def _read_folder(path: Path, shape: tuple[int, int, int], class_names: Sequence[
     images, labels = [], []
     for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES):
         inside = file.relative_to(path).parts
-        if len(inside) > 1:
+        if len(inside) > 1 and (inside[0] in of_class or [inside[0]] != _NO_CLASS):
             if inside[0] not in of_class:
                 raise UsageError(f"{path / inside[0]}: the dataset has no class of that name")
             labels.append(of_class[inside[0]])

@@ -48,7 +48,7 @@ def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
     total_kimg = info.recipe["train"]["total_kimg"]
     return {
         "name": name,
-        "status": _status(path, last["kimg"], total_kimg),
+        "status": _status(path, last, info.recipe["train"]),
         "step": last["step"],
         "kimg": last["kimg"],
         "total_kimg": total_kimg,
@@ -122,10 +122,11 @@ def _encoded(path: Path) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _status(path: Path, kimg: float, total_kimg: float) -> str:
+def _status(path: Path, last: Mapping[str, float], section: Mapping[str, Any]) -> str:
     if workdir.is_locked(path):
         return "training"
-    return "finished" if kimg >= total_kimg else "stopped"
+    out_of_time = section["max_minutes"] and last["seconds"] >= 60 * section["max_minutes"]
+    return "finished" if last["kimg"] >= section["total_kimg"] or out_of_time else "stopped"
 
 
 def _leaf(value: Any) -> Any:

@@ -230,7 +230,8 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
     names = [name.lower() for name in class_names]
     labels = []
     for word in (word.strip().lower() for word in text.split(",")):
-        if word.isdecimal() and int(word) < len(class_names):
+        # int() refuses thousands of digits by an error of its own.
+        if word.isdecimal() and len(word) < 20 and int(word) < len(class_names):
             label = int(word)
             if word in names and names.index(word) != label:
                 raise UsageError(

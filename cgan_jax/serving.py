@@ -21,7 +21,7 @@ from cgan_jax.sampling import parse_labels, spread
 
 MOST_IMAGES = 256
 _BATCH = 16  # images: what a page asks for at first, so that its program serves most requests
-_WAITING = 64
+_WAITING = 32  # of the 40 threads that a web server answers with
 _COLUMNS, _UNCONDITIONAL_COLUMNS = 16, 8
 
 

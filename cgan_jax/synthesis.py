@@ -165,7 +165,11 @@ def readme(card: Mapping[str, Any], loading: str) -> str:
     }
     classes = [[one["label"], one["name"], one["folder"], f"{one['images']:,}"] for one in card["classes"]]
     metrics = [[name, f"{value:.6g}"] for name, value in card["metrics"].items()]
-    measured = _table(["metric", "value"], metrics) if metrics else "None: the run was not evaluated at this step."
+    measured = (
+        _table(["metric, of untruncated images", "value"], metrics)
+        if metrics
+        else "None: the run was not evaluated at this step."
+    )
     return _README.format(
         name=card["name"],
         facts=_table(["", ""], list(facts.items())),

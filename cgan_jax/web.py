@@ -11,6 +11,7 @@ Wrong input is answered with status 400 and {"error": "one line"}, a full queue 
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,8 +25,9 @@ from cgan_jax.serving import Busy, Drawing, Studio
 
 MOST_BYTES = 64 * 1024  # of a request's body
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-_CLOSED = ("/gradio_api/upload", "/gradio_api/proxy", "/upload", "/proxy")
-"""Paths of Gradio that take files from a browser or fetch from elsewhere: nothing here needs them."""
+_CLOSED = re.compile(r"(/gradio_api)?/(upload|proxy|file/|file=(?!/))")
+"""Paths of Gradio that take files from a browser or fetch from elsewhere (`file=` of an address in place of a path):
+nothing here needs them."""
 
 
 def application(studio: Studio, story: Callable[[], str] | None = None) -> FastAPI:
@@ -134,7 +136,7 @@ class Gate:
         name = host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
         if name.lower() not in self._hosts:
             return 421, f"this server does not answer for {host[:100]!r}; --allowed_hosts names those it does"
-        if any(path.startswith(closed) for closed in _CLOSED):
+        if _CLOSED.match(path):
             return 403, "closed"
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > MOST_BYTES:

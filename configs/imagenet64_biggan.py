@@ -7,7 +7,7 @@ channels in the generator, 80 to 1280 against it, attention at 32 pixels, latent
 Expected: for this data no number of such a BigGAN is known to us.
 Differs from it: the data; and as cifar10_biggan.py says.
 Data: TFDS's imagenet_resized/64x64 (Chrabaszcz et al. 2017), 15.7 GB as pixels; or a folder per class, by
---config.dataset.source=image_folder --config.dataset.data_dir=FOLDER.
+--config.dataset.source=image_folder --config.dataset.name= --config.dataset.data_dir=FOLDER.
 Hardware and time: not trained here.
 
     cgan train --config=configs/imagenet64_biggan.py --workdir=runs/imagenet64_biggan

@@ -1,5 +1,6 @@
 """Scoring images: names and protocols, features by all devices and from the cache, a run that logs its evaluations."""
 
+import hashlib
 import json
 import time
 
@@ -18,6 +19,7 @@ from cgan_jax.train import train_and_evaluate
 RNG = np.random.default_rng(0)
 DATASET = datasets.Dataset(RNG.integers(0, 256, (9, 2, 2, 1), dtype=np.uint8), np.int32([0, 1, 2] * 3), ("a", "b", "c"))
 SECTION = {"source": "tfds", "name": "cifar10", "image_size": 32, "data_dir": ""}
+UNCONDITIONAL = {**SECTION, "name": "squares", "split": "train", "conditional": False}
 
 
 class Recorded:
@@ -32,7 +34,7 @@ class Recorded:
 
 def sampler(variables, seed, labels, indices):
     """An image of the numbers that it hangs on."""
-    values = variables + 100 * seed + 10 * labels + indices
+    values = variables["base"] + 100 * seed + 10 * labels + indices
     return np.broadcast_to(values.astype(np.uint8)[:, None, None, None], (len(labels), 2, 2, 1))
 
 
@@ -53,7 +55,7 @@ def test_images_are_spread_evenly_over_the_classes_and_compared_with_all_real_on
     recipe["seed"] = 1
     metric = Recorded()
     monkeypatch.setattr(evaluation, "metrics_named", lambda text: {text: metric})
-    scores, protocol = evaluation.Evaluator(recipe, DATASET)(sampler, 5)
+    scores, protocol = evaluation.Evaluator(recipe, DATASET)(sampler, {"base": 5})
     assert scores == {"answer": 42.0}
     assert protocol["generated_images"] == 7 and protocol["real_images"] == 9 and protocol["seed"] == 1
     fake, real, names = metric.given
@@ -156,7 +158,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
 
 def test_scores_of_features_are_those_of_the_formula():
     images, labels = RNG.integers(0, 256, (30, 2, 2, 1), dtype=np.uint8), np.zeros(30, np.int32)
-    reference = evaluation.make_reference(DATASET, "train", False, network())
+    reference = evaluation.make_reference(DATASET, UNCONDITIONAL, {"fid": fid}, network())
     scores = evaluation.score({"fid": fid, "pixel_mse": pixel_mse}, images, labels, reference)
     x, y = images.reshape(30, -1) / 1.0, DATASET.images.reshape(9, -1) / 1.0
     root = np.sum(np.sqrt(np.abs(np.linalg.eigvals(np.cov(x.T) @ np.cov(y.T)))))
@@ -170,9 +172,47 @@ def test_published_statistics_take_the_place_of_real_images(tmp_path):
     flat = images.reshape(30, -1).astype(np.float64)
     path = tmp_path / "published.npz"
     np.savez(path, mu=flat.mean(0), sigma=np.cov(flat.T))
-    reference = evaluation.published_reference(path, DATASET, False, network(""))
+    reference = evaluation.published_reference(path, DATASET, UNCONDITIONAL, network(""))
     scores = evaluation.score({"fid": fid}, images, np.zeros(30, np.int32), reference)
     assert scores == {"fid0.03k_published": pytest.approx(0, abs=1e-4)}
+
+
+def test_published_statistics_of_other_features_are_refused_before_anything_is_drawn(tmp_path):
+    np.savez(tmp_path / "published.npz", mu=np.zeros(7), sigma=np.eye(7))
+    with pytest.raises(UsageError, match=r"published.npz is of 7 features, the network pixels has 4"):
+        evaluation.published_reference(tmp_path / "published.npz", DATASET, UNCONDITIONAL, network(""))
+
+
+def test_real_images_are_looked_at_where_a_metric_compares_with_them(monkeypatch):
+    monkeypatch.setattr(evaluation, "cached_features", lambda *_: ("features", "logits"))
+    metrics = {"class_accuracy": class_accuracy, "pixel_mse": pixel_mse}
+    assert evaluation.make_reference(DATASET, UNCONDITIONAL, metrics, network()).real.features is None
+    assert evaluation.make_reference(DATASET, UNCONDITIONAL, {"fid": fid}, network()).real.features == "features"
+
+
+def test_a_network_of_other_classes_cannot_say_whether_the_asked_one_is_seen(recipe, monkeypatch):
+    metrics = {"fid": fid, "class_accuracy": class_accuracy}
+    with pytest.raises(UsageError, match=r"class_accuracy needs a classifier of the dataset's classes; .* of no class"):
+        evaluation.check_network(metrics, network(), DATASET.class_names)
+    with pytest.raises(UsageError, match="the logits of pixels are of x, b, c"):
+        evaluation.check_network(metrics, network()._replace(class_names=("x", "b", "c")), DATASET.class_names)
+    evaluation.check_network({"fid": fid}, network(), DATASET.class_names)
+    evaluation.check_network(metrics, network()._replace(class_names=("a", "b", "c")), DATASET.class_names)
+    monkeypatch.setattr(evaluation, "find_network", lambda *_: network())
+    recipe["evaluate"].update(metrics="class_accuracy", num_images=50)
+    with pytest.raises(UsageError, match="class_accuracy needs"):
+        evaluation.Evaluator(recipe, DATASET)
+
+
+def test_a_protocol_says_which_weights_drew(recipe):
+    recipe["ema"]["halflife_kimg"] = 0.0
+    assert evaluation.of_run(recipe, {"params": 0}) == {
+        "weights": "the last step's, not averaged",
+        "batch_norm": None,
+    }
+    recipe["anneal"]["to"] = {"ema": {"halflife_kimg": 20.0}}
+    said = evaluation.of_run(recipe, {"params": 0, "batch_stats": 0})
+    assert said["weights"] == "averaged, half-life 0 to 20 kimg" and said["batch_norm"].startswith("running")
 
 
 def test_the_packaged_classifier_serves_cifar10_and_nothing_else():
@@ -190,10 +230,11 @@ def test_the_packaged_classifier_serves_cifar10_and_nothing_else():
 
 
 def test_a_protocol_says_what_a_number_depends_on():
-    reference = evaluation.make_reference(DATASET, "train", True, network())
+    reference = evaluation.make_reference(DATASET, {**UNCONDITIONAL, "conditional": True}, {"fid": fid}, network())
     said = evaluation.protocol(reference, 50, time.perf_counter(), step=3)
     assert (said["real_split"], said["real_images"], said["generated_images"]) == ("train", 9, 50)
     assert (said["features"], said["weights_sha256"], said["step"]) == ("pixels", "sum1.0", 3)
+    assert (said["real_dataset"], said["real_sha256"]) == ("tfds squares", hashlib.sha256(DATASET.images).hexdigest())
     assert {"decoder", "preprocessing", "matmul_precision", "jax", "device"} <= said.keys() and said["seconds"] >= 0
     json.dumps(said)
 

@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -65,6 +68,9 @@ class Absent:
             raise ImportError(f"{name} is not here")
 
 sys.meta_path.insert(0, Absent())
+import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 from cgan_jax import exported
 model = exported.load(sys.argv[1])
@@ -155,3 +161,38 @@ def test_a_file_with_a_sum_of_its_own_but_no_model_in_it_is_refused(tmp_path):
         (tmp_path / "a.cgan").write_bytes(exported._MAGIC + hashlib.sha256(inside).digest() + inside)
         with pytest.raises(UsageError):
             exported.load(tmp_path / "a.cgan")
+
+
+@pytest.mark.parametrize("which", ["latents", "images"])
+def test_a_program_that_calls_something_outside_is_refused_before_it_is_compiled(which, tmp_path):
+    def latents(seed, labels, indices, truncation):
+        return jnp.zeros((1, 4)) + truncation
+
+    def images(weights, latents, labels):
+        return jnp.zeros((1, 2, 2, 1), jnp.uint8)
+
+    def calling(function):
+        def called(*arguments):
+            result = function(*arguments)
+            return jax.ffi.ffi_call("anything", jax.ShapeDtypeStruct(result.shape, result.dtype))(result)
+
+        return called
+
+    one, some = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
+    given = {
+        "latents": (latents, (jax.ShapeDtypeStruct((), jnp.uint32), one, one, some)),
+        "images": (images, ([jax.ShapeDtypeStruct((1,), jnp.float32)], jax.ShapeDtypeStruct((1, 4), jnp.float32), one)),
+    }
+    unchecked = [jax.export.DisabledSafetyCheck.custom_call("anything")]
+    programs = {
+        name: bytes(
+            jax.export.export(jax.jit(calling(function) if name == which else function), disabled_checks=unchecked)(
+                *arguments
+            ).serialize()
+        )
+        for name, (function, arguments) in given.items()
+    }
+    described = {"class_names": ["a"], "latent_dim": 4, "image_shape": [2, 2, 1]}
+    (tmp_path / "a.cgan").write_bytes(exported.packed(programs, {"w": np.zeros(1, np.float32)}, described))
+    with pytest.raises(UsageError, match=r"a.cgan is refused: a program in it does more than arithmetic: anything"):
+        exported.load(tmp_path / "a.cgan")

@@ -40,6 +40,17 @@ def test_pictures_without_class_folders_have_no_labels(tmp_path):
     assert np.array_equal(found.images, IMAGES) and found.labels is None
 
 
+def test_images_of_an_unconditional_run_have_no_labels(tmp_path):
+    image_writers.write_npz(tmp_path / "a.npz", IMAGES, np.zeros(5, np.int32), ("image",))
+    paths = list(image_writers.image_paths(tmp_path / "out", np.zeros(5, np.int32), np.arange(5), ("image",)))
+    image_writers.write_folder(tmp_path / "out", [IMAGES], paths)
+    for path in (tmp_path / "a.npz", tmp_path / "out"):
+        found = image_readers.read(path, SHAPE, NAMES)
+        assert np.array_equal(found.images, IMAGES) and found.labels is None
+    labelled = image_readers.read(tmp_path / "out", SHAPE, ("cat", "image"))
+    assert labelled.labels.tolist() == [1] * 5
+
+
 @pytest.mark.parametrize(
     ("arrays", "line"),
     [

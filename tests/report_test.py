@@ -52,6 +52,15 @@ def test_a_report_holds_the_curves_pictures_recipe_and_state_of_each_run(tmp_pat
     assert first["environment"] == [{"command": "cgan train", "jax": "1.2"}] and second["environment"] == []
 
 
+def test_a_run_that_has_used_its_minutes_is_finished(tmp_path):
+    run = write_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    for minutes, status in ((1.0, "stopped"), (0.01, "finished")):
+        config["recipe"]["train"]["max_minutes"] = minutes
+        (run / "config.json").write_text(json.dumps(config))
+        assert report.collect(run, "run", 10**6)["status"] == status
+
+
 def test_a_run_that_trains_says_so(tmp_path):
     with workdir.locked(write_run(tmp_path / "run")):
         assert report.collect(tmp_path / "run", "run", 10**6)["status"] == "training"

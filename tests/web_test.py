@@ -86,6 +86,7 @@ def test_images_come_as_json_as_a_grid_and_as_an_archive(client):
         (b'{"seed": ' + b"9" * 5000 + b"}", ""),
         (b'{"truncation": NaN}', "given nan"),
         (b'{"classes": ["bird"]}', "unknown class 'bird'"),
+        (b'{"classes": "' + b"9" * 5000 + b'"}', "unknown class"),
     ],
 )
 def test_wrong_input_is_answered_with_a_line(client, body, message):
@@ -131,7 +132,19 @@ def test_lengths_that_are_no_numbers_are_refused(client, length):
     assert client.post("/api/images", content=b"", headers={"content-length": length}).status_code == 413
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/proxy=http://a.example", "/docs"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/upload",
+        "/gradio_api/proxy=http://a.example",
+        "/gradio_api/file=http://a.example/x.png",
+        "/gradio_api/file=http%3A%2F%2Fa.example",
+        "/gradio_api/file=%68ttps://a.example/x.png",
+        "/gradio_api/file/http://a.example/x.png",
+        "/file=https://a.example",
+        "/docs",
+    ],
+)
 def test_doors_that_nobody_needs_are_closed(address, path):
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(address + path)
@@ -160,6 +173,27 @@ def test_200_requests_from_16_clients_are_all_answered_rightly_in_flat_memory(ad
         answers = list(clients.map(lambda number: ask(address, number), range(200)))
     assert answers == [[[number % 3, i, number % 256] for i in range(5)] for number in range(200)]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB, of 200 answers of 16 clients
+
+
+def test_a_flood_is_answered_too(studio, address, monkeypatch):
+    free, draw = threading.Event(), studio._model.images
+
+    def slow(*given):
+        free.wait(30)
+        return draw(*given)
+
+    def code(number: int) -> int:
+        try:
+            ask(address, number)
+        except urllib.error.HTTPError as error:
+            free.set()
+            return error.code
+        return 200
+
+    monkeypatch.setattr(studio._model, "images", slow)
+    with concurrent.futures.ThreadPoolExecutor(60) as clients:
+        codes = list(clients.map(code, range(60)))
+    assert codes.count(503) >= 1 and codes.count(200) >= 32 and len(codes) == codes.count(503) + codes.count(200)
 
 
 @pytest.mark.slow  # a browser starts

@@ -12,6 +12,7 @@ FID, whose weights cgan prepare-data --inception fetches. Features of the real i
 
 import json
 import os
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,11 @@ def main(flags: absl_flags.FlagValues) -> None:
     if line is not None:
         from cgan_jax import workdir as workdirs
 
-        means = {f"eval/{name}": sum(values) / len(values) for name, values in scores.items()}
-        workdirs.append_metrics(
-            storage.place(flags.workdir), {**line, **means, "protocol": protocol}, workdirs.EVALUATIONS
-        )
+        for name, values in scores.items():
+            line[f"eval/{name}"] = statistics.fmean(values)
+            if len(values) > 1:
+                line[f"spread/{name}"] = statistics.stdev(values)
+        workdirs.append_metrics(storage.place(flags.workdir), {**line, "protocol": protocol}, workdirs.EVALUATIONS)
     if flags.json:
         partial = Path(f"{flags.json}.partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -124,21 +126,27 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
         reference,
         flags.num_images,
         began,
-        **evaluation.of_run(info.recipe),
+        **evaluation.of_run(info.recipe, sampler.variables),
         workdir=flags.workdir,
         step=sampler.step,
-        chosen="best" if flags.step == "best" else "given" if flags.step else "latest",
+        chosen=_chosen(flags.step, info.recipe["evaluate"]["keep_best"]),
         seeds=list(range(flags.seeds)),
     )
     kimg = round(sampler.step * images_per_step(info.recipe) / 1000, 6)
     return scores, protocol, {"step": sampler.step, "kimg": kimg}
 
 
+def _chosen(step: str | None, keep_best: str) -> str:
+    if step == "best":
+        return f"best by {keep_best}"
+    return "given" if step else "latest"
+
+
 def _held_out(section: dict[str, Any], shown: str) -> Any:
-    """The test split, where there is one that training did not show."""
+    """The test split, where there is one that training did not show and that is not what `section` asks for."""
     from cgan_jax import datasets
 
-    if shown != "train":
+    if shown != "train" or section["split"] == "test":
         return None
     try:
         return datasets.load(section["source"], section["name"], "test", section["data_dir"], section["image_size"])
@@ -180,8 +188,12 @@ def _metrics(flags: absl_flags.FlagValues, classes: int) -> dict[str, Any]:
     """The metrics asked for by name, or all that need no training."""
     from cgan_jax import evaluation
 
-    usual = "fid" if flags.reference else f"{_OF_FEATURES},{_OF_CLASSES}" if classes > 1 else _OF_FEATURES
-    metrics = evaluation.metrics_named(usual if flags.metrics is None else flags.metrics)
+    usual = [_OF_FEATURES, _OF_CLASSES] if classes > 1 else [_OF_FEATURES]
+    metrics = evaluation.metrics_named("fid" if flags.reference else ",".join(usual))
+    if flags.metrics is not None:
+        metrics = evaluation.metrics_named(flags.metrics)
+    elif flags.features == "inception":  # whose logits are of no dataset's classes
+        metrics = {name: metric for name, metric in metrics.items() if not getattr(metric, "OF_CLASSES", False)}
     if not metrics:
         raise UsageError("--metrics names none")
     if flags.reference and list(metrics) != ["fid"]:
@@ -198,9 +210,10 @@ def _reference(flags: absl_flags.FlagValues, metrics: dict[str, Any], section: d
         file = flags.inception_weights if flags.features == "inception" else flags.classifier
         channels = dataset.images.shape[-1]
         network = evaluation.find_network(flags.features, section, channels, dataset.class_names, file)
+        evaluation.check_network(metrics, network, dataset.class_names)
     if flags.reference:
-        return evaluation.published_reference(Path(flags.reference), dataset, section["conditional"], network)
-    return evaluation.make_reference(dataset, section["split"], section["conditional"], network)
+        return evaluation.published_reference(Path(flags.reference), dataset, section, network)
+    return evaluation.make_reference(dataset, section, metrics, network)
 
 
 def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
@@ -208,8 +221,7 @@ def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
     width = max(map(len, [*scores, *protocol]))
     lines = []
     for name, values in scores.items():
-        mean = sum(values) / len(values)
-        spread = (sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5
-        lines.append(f"{name:<{width}}  {mean:.5g}" + (f" ± {spread:.2g}" if len(values) > 1 else ""))
+        spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+        lines.append(f"{name:<{width}}  {statistics.fmean(values):.5g}{spread}")
     lines += [""] + [f"{name:<{width}}  {value}" for name, value in protocol.items() if value is not None]
     return "\n".join(lines)

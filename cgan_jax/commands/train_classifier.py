@@ -2,10 +2,12 @@
 
     cgan train-classifier --dataset=cifar10
     cgan train-classifier --dataset=digits
+    cgan train-classifier --dataset= --source=image_folder --data_dir=pictures
 
-CIFAR-10's weights come with the package, so that is only needed for other data. The result goes to the cache folder
-($CGAN_CACHE_DIR, else ~/.cache/cgan_jax), where cgan evaluate finds it. Ctrl-C keeps what was learned, and the same
-command goes on from there.
+The result goes to the cache folder ($CGAN_CACHE_DIR, else ~/.cache/cgan_jax), where training and cgan evaluate find it.
+CIFAR-10's weights come with the package, and these are the ones that are used, so that numbers can be compared; another
+one for CIFAR-10 is used by cgan evaluate --classifier=FILE alone. Ctrl-C keeps what was learned, and the same command
+goes on from there.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string(
         "dataset",
         None,
-        "A prepared set of TensorFlow Datasets, as in a recipe's dataset.name; or digits.",
+        "A prepared set of TensorFlow Datasets, as in a recipe's dataset.name; or digits; empty for an image folder.",
         flag_values=flags,
     )
     absl_flags.DEFINE_string(
@@ -45,7 +47,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if not flags.dataset:
+    if not flags.dataset and not (flags.source and flags.data_dir and flags.dataset == ""):
         raise UsageError("--dataset=NAME is needed, such as --dataset=cifar10 (see cgan train-classifier --help)")
     for name, least in (("image_size", 8), ("seed", 0), ("epochs", 1)):
         if getattr(flags, name) is not None and getattr(flags, name) < least:
@@ -64,11 +66,16 @@ def main(flags: absl_flags.FlagValues) -> None:
     )
     if test.class_names != train.class_names:
         raise UsageError(f"the splits {flags.split} and {flags.test_split} have other classes")
-    place = classifier.place(source, flags.dataset, flags.image_size, train.images.shape[-1], train.class_names)
+    shape = (flags.image_size, train.images.shape[-1], train.class_names)
+    place = classifier.place(source, flags.dataset, flags.data_dir, *shape)
     out = Path(flags.out) if flags.out else cache.cache_folder() / place
     if out.exists() and not flags.force:
         raise UsageError(f"{out} exists; --force trains a new one in its place")
     out.parent.mkdir(parents=True, exist_ok=True)
+    if classifier.is_packaged(*shape):
+        print(
+            f"for these classes the packaged classifier stays in use; cgan evaluate --classifier={out} takes this one"
+        )
     compilation_cache.enable()
     plan = training.plan_for(train, flags.epochs, flags.flip and source != "digits", flags.seed)
     description = training.describe(plan, train, f"{flags.dataset} {flags.split}")

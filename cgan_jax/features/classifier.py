@@ -168,11 +168,18 @@ def read(path: Path) -> tuple[Description, dict[str, Any], str]:
     return description, variables, hashlib.sha256(content).hexdigest()
 
 
-def place(source: str, name: str, image_size: int, channels: int, class_names: tuple[str, ...]) -> Path:
-    """Where in the cache folder the classifier of a dataset lies."""
-    digest = hashlib.sha256(json.dumps(class_names).encode()).hexdigest()[:8]
-    safe = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or source
+def place(source: str, name: str, data_dir: str, image_size: int, channels: int, class_names: tuple[str, ...]) -> Path:
+    """Where in the cache folder the classifier of a dataset lies; `data_dir` counts where there is no other name."""
+    folder = [] if name or not data_dir else [os.path.realpath(data_dir)]
+    digest = hashlib.sha256(json.dumps([*class_names, *folder]).encode()).hexdigest()[:8]
+    safe = re.sub(r"[^A-Za-z0-9]+", "_", name or Path(data_dir).name).strip("_") or source
     return Path("classifiers", f"{source}-{safe}-{image_size}x{channels}-{digest}.npz")
+
+
+def is_packaged(image_size: int, channels: int, class_names: tuple[str, ...]) -> bool:
+    """Whether the classifier that comes with the package is of such images and classes."""
+    packaged = read(PACKAGED)[0]
+    return (packaged.image_size, packaged.channels, packaged.class_names) == (image_size, channels, class_names)
 
 
 def init(description: Description, key: jax.Array) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 and, where they apply,
 
     USES_REAL = False                                it says something of generated images alone; `real` may be None
+    OF_CLASSES = True                                it needs logits of the very classes that were asked for
     BETTER = "lower"                                 or "higher": it ranks checkpoints by the number of its own name
     NAMES = {"c": "cfd"}                             what its name becomes with the features of that prefix
 

@@ -13,7 +13,7 @@ from cgan_jax.metrics import Sample, check
 READS = ("logits",)
 MIN_IMAGES, MIN_PER_CLASS = 1, 1
 BETTER = "higher"
-USES_REAL = False
+USES_REAL, OF_CLASSES = False, True
 NAMES = {"c": "class_accuracy"}
 
 

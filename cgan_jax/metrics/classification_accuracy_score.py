@@ -3,8 +3,8 @@
 Ravuri & Vinyals (2019), "Classification Accuracy Score for Conditional Generative Models", section 3: it falls where
 the generator lacks a class's variety or draws the wrong class, which distances between features may not show. Its
 authors test on the held-out split: score against --split=test for their number. The classifier is the one of
-features/classifier.py, trained as `cgan train-classifier` does, which takes as long: with 50,000 images of 32 pixels
-about three quarters of an hour on two processor cores, seconds on an accelerator.
+features/classifier.py, trained as `cgan train-classifier --noflip` does, since not every class is its mirror image's.
+That takes as long: with 50,000 images of 32 pixels more than an hour on two processor cores.
 """
 
 from collections import deque

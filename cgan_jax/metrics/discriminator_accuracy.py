@@ -2,7 +2,8 @@
 
 A discriminator that knows its training images by heart is right about them and wrong about others of the same kind: a
 gap between `real` and `held_out` is memorisation, as Brock, Donahue & Simonyan (2019, "Large Scale GAN Training",
-section 4.2) found it. Near one half for generated images it can no longer tell them.
+section 4.2) found it. Near one half for generated images it can no longer tell them. Of the critic of a Wasserstein or
+relativistic loss, whose logits have no natural zero, the three numbers say nothing.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 Bińkowski, Sutherland, Arbel & Gretton (2018), section 4, "KID", with k(x, y) = (x'y / F + 1)^3; the estimate is that of
 Gretton, Borgwardt, Rasch, Schölkopf & Smola (2012), lemma 6. Its mean does not depend on the number of images, and near
 0 it may be negative. Mean and standard deviation over 100 random subsets of 1,000 images of each kind, or of as many as
-there are of the fewer kind.
+there are of the fewer kind. Where that is all of both, there is one subset and no deviation.
 """
 
 import numpy as np
@@ -20,8 +20,10 @@ _SUBSETS, _SUBSET_SIZE = 100, 1000
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
     """Raises UsageError for fewer than two images of either kind."""
     check("kid", fake, real, class_names, READS, MIN_IMAGES)
-    estimates = subset_distances(fake.features, real.features, _SUBSETS, _SUBSET_SIZE)
-    return {"kid": float(np.mean(estimates)), "kid_std": float(np.std(estimates))}
+    subsets = _SUBSETS if max(len(fake.features), len(real.features)) > _SUBSET_SIZE else 1
+    estimates = subset_distances(fake.features, real.features, subsets, _SUBSET_SIZE)
+    spread = {"kid_std": float(np.std(estimates))} if subsets > 1 else {}
+    return {"kid": float(np.mean(estimates)), **spread}
 
 
 def subset_distances(features: np.ndarray, others: np.ndarray, subsets: int, subset_size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import cache, datasets, sampling, workdir
+from cgan_jax import cache, datasets, evaluation, sampling, workdir
 from cgan_jax.features import classifier
 from cgan_jax.metrics import fid
 from cgan_jax.train import train_and_evaluate
@@ -29,7 +29,7 @@ def network():
     description = classifier.Description(DIGITS.class_names, 8, 1, (4, 6), "none", 0.1, "none", "none")
     variables = jax.jit(lambda: classifier.init(description, jax.random.key(0)))()
     variables["fixed"]["_Whitening_0"]["kernel"] = classifier.whitening(DIGITS.images[:100])
-    path = cache.cache_folder() / classifier.place("digits", "digits", 8, 1, DIGITS.class_names)
+    path = cache.cache_folder() / classifier.place("digits", "digits", "", 8, 1, DIGITS.class_names)
     path.parent.mkdir(exist_ok=True)
     classifier.save(path, description, variables)
     return classifier.load(path)
@@ -51,6 +51,7 @@ def test_a_run_is_scored_by_several_seeds_and_the_line_says_how(run, network, tm
     line = workdir.read_metrics(run, workdir.EVALUATIONS)[-1]
     assert line["step"] == 8 and line["kimg"] == 0.128 and line["protocol"] == protocol
     assert line["eval/cfd0.04k_all"] == pytest.approx(np.mean(scores["cfd0.04k_all"]))
+    assert line["spread/pixel_mse"] == pytest.approx(np.std(scores["pixel_mse"], ddof=1))
     assert cgan("evaluate", f"--workdir={run}", metrics, "--num_images=40", f"--json={out}") == 2
     assert "exists already; --force" in capsys.readouterr().err
 
@@ -128,6 +129,19 @@ def test_wrong_use_is_one_line(arguments, line, run, network, capsys):
     assert cgan("evaluate", f"--workdir={run}", *arguments) == 2
     error = capsys.readouterr().err
     assert line in error and error.count("\n") == 1
+
+
+def test_inception_is_asked_for_what_it_can_tell(run, network, monkeypatch, tmp_path, capsys):
+    """Its logits are of no class of the dataset: it is left out of the usual metrics, refused where it is named."""
+    stranger = network._replace(name="inception", prefix="", class_names=())
+    monkeypatch.setattr(evaluation.inception, "load", lambda: stranger)
+    out, asked = tmp_path / "scores.json", (f"--workdir={run}", "--features=inception", "--num_images=200")
+    assert cgan("evaluate", *asked, "--metrics=class_accuracy") == 2
+    assert "class_accuracy needs a classifier of the dataset's classes" in capsys.readouterr().err
+    assert cgan("evaluate", *asked, f"--json={out}") == 0
+    names = json.loads(out.read_text())["scores"].keys()
+    assert {"fid0.2k_all", "intra_fid0.2k_all", "inception_score0.2k"} <= names
+    assert not any("class_accuracy" in name for name in names)
 
 
 def test_without_a_classifier_the_line_says_how_to_get_one(run, monkeypatch, tmp_path, capsys):

@@ -164,7 +164,7 @@ def judged(run, tmp_path, monkeypatch):
     # Small and of both signs, or it would be certain of everything.
     variables["params"] = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) / 10, shapes["params"])
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))
-    path = tmp_path / "cache" / classifier.place("digits", "digits", 8, 1, dataset.class_names)
+    path = tmp_path / "cache" / classifier.place("digits", "digits", "", 8, 1, dataset.class_names)
     path.parent.mkdir(parents=True)
     classifier.save(path, description, variables)
     return run

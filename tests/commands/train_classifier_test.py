@@ -1,10 +1,13 @@
 """`cgan train-classifier`: it learns, its file is found by evaluate, and an interrupted training goes on."""
 
+import re
+
 import numpy as np
 import pytest
 
 from cgan_jax import classifier_training as training
-from cgan_jax import datasets, evaluation, signals
+from cgan_jax import datasets, evaluation, image_writers, signals
+from cgan_jax.errors import UsageError
 from cgan_jax.features import classifier
 from tests.command_line import cgan
 
@@ -32,6 +35,27 @@ def test_it_learns_the_digits_and_evaluate_finds_it(monkeypatch, tmp_path, capsy
     assert "digits train, 1438 images" in description.dataset and "test, 359 images" in description.tested_on
     assert cgan(*ARGUMENTS) == 2
     assert "exists; --force" in capsys.readouterr().err
+
+
+def test_a_folder_of_ones_own_pictures_has_a_classifier_that_is_found(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))
+    digits = datasets.load("digits", "", "test", "", 8)
+    images, labels = np.repeat(digits.images[:60], 3, axis=-1), digits.labels[:60] % 2
+    paths = list(image_writers.image_paths(tmp_path / "pictures", labels, np.arange(60), ("even", "odd")))
+    image_writers.write_folder(tmp_path / "pictures", [images], paths)
+    section = {"source": "image_folder", "name": "", "data_dir": str(tmp_path / "pictures"), "image_size": 8}
+    with pytest.raises(UsageError) as raised:
+        evaluation.find_network("classifier", section, 3, ("even", "odd"))
+    command = re.search(r"cgan (train-classifier .*), or do without", str(raised.value))[1].split()
+    assert cgan(*command, "--test_split=train", "--epochs=1") == 0
+    assert evaluation.find_network("classifier", section, 3, ("even", "odd")).class_names == ("even", "odd")
+
+
+def test_the_packaged_classifier_stays_in_use(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(classifier, "is_packaged", lambda *_: True)
+    assert cgan(*ARGUMENTS, "--epochs=1") == 0
+    assert "the packaged classifier stays in use; cgan evaluate --classifier=" in capsys.readouterr().out
 
 
 def test_interrupted_it_goes_on_to_the_same_weights(monkeypatch, tmp_path, capsys):

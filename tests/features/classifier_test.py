@@ -120,14 +120,17 @@ def test_a_damaged_byte_is_refused_or_was_of_no_consequence(variables, tmp_path)
 def test_a_place_in_the_cache_is_a_datasets_own():
     names = ("a", "b")
     places = {
-        classifier.place("tfds", "mnist", 28, 1, names),
-        classifier.place("tfds", "mnist", 32, 1, names),
-        classifier.place("tfds", "mnist", 28, 3, names),
-        classifier.place("tfds", "mnist", 28, 1, ("a", "c")),
-        classifier.place("image_folder", "mnist", 28, 1, names),
+        classifier.place("tfds", "mnist", "", 28, 1, names),
+        classifier.place("tfds", "mnist", "", 32, 1, names),
+        classifier.place("tfds", "mnist", "", 28, 3, names),
+        classifier.place("tfds", "mnist", "", 28, 1, ("a", "c")),
+        classifier.place("image_folder", "mnist", "", 28, 1, names),
+        classifier.place("image_folder", "", "mine/mnist", 28, 1, names),
+        classifier.place("image_folder", "", "yours/mnist", 28, 1, names),
     }
-    assert len(places) == 5
-    assert "/" not in classifier.place("tfds", "../../etc/x:1.0.0", 28, 1, names).name
+    assert len(places) == 7
+    assert classifier.place("tfds", "mnist", "/data", 28, 1, names) in places
+    assert "/" not in classifier.place("tfds", "../../etc/x:1.0.0", "", 28, 1, names).name
 
 
 def test_the_packaged_weights_are_small_and_say_what_they_are_of():

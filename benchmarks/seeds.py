@@ -1,0 +1,90 @@
+"""The recipes of the seeds, each shown the same number of CIFAR-10's images: trained, scored, drawn under one another.
+
+    python -m benchmarks.seeds --kimg=25.6 --folder=runs/seeds --out=docs/seeds.png
+
+Every recipe is a `cgan train` in a sub-folder and a `cgan evaluate` of its end. Broken off, the same command goes on
+where it was. One seed each: which recipe is better by a little, this does not say.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cgan_jax import datasets, pictures, workdir
+from cgan_jax.sampling import Sampler, gathered, spread
+
+RECIPES = ("dcgan", "cgan", "cgan_embedding", "cgan_deep", "gan_upsample", "wgan_gp")
+METRICS = {False: "fid,pixel_mse", True: "fid,pixel_mse,class_accuracy"}
+_CONFIGS = Path(__file__).parents[1] / "configs"
+_DRAWN = 20
+
+
+def trained(recipe: str, folder: Path, kimg: float) -> Path:
+    """The folder of a run of `recipe`, at its end."""
+    run = folder / recipe
+    overrides = {
+        "train.total_kimg": kimg,
+        "train.log_kimg": kimg / 20,
+        "train.sample_kimg": kimg / 4,
+        "checkpoint.every_kimg": kimg / 2,
+        "evaluate.metrics": "",
+        "evaluate.keep_best": "",
+    }
+    flags = [f"--config.{name}={value}" for name, value in overrides.items()]
+    _cgan("train", f"--config={_CONFIGS / f'cifar10_{recipe}.py'}", f"--workdir={run}", *flags)
+    return run
+
+
+def scored(run: Path, num_images: int) -> dict[str, float]:
+    """The scores of a run's end, those of single classes left out."""
+    scores, conditional = run / "scores.json", workdir.read_info(run).recipe["dataset"]["conditional"]
+    if not scores.exists():
+        flags = [f"--metrics={METRICS[conditional]}", f"--num_images={num_images}", f"--json={scores}"]
+        _cgan("evaluate", f"--workdir={run}", *flags)
+    return {name: value for name, [value] in json.loads(scores.read_text())["scores"].items() if "/" not in name}
+
+
+def drawn(run: Path) -> np.ndarray:
+    """Images of a run's end, by class where it has any, uint8 [_DRAWN, 32, 32, 3]."""
+    sampler = Sampler(run, batch_size=_DRAWN)
+    classes = range(len(sampler.info.class_names)) if sampler.info.recipe["dataset"]["conditional"] else [0]
+    return gathered(sampler.images(0, *spread(_DRAWN, list(classes))))
+
+
+def real() -> np.ndarray:
+    """The first real images of each class, in the same order."""
+    images, labels, names = datasets.load("tfds", "cifar10", "train", "", 32)
+    return np.concatenate([images[labels == label][: _DRAWN // len(names)] for label in range(len(names))])
+
+
+def _cgan(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "cgan_jax", *arguments], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kimg", type=float, default=25.6, help="of real images for each recipe")
+    parser.add_argument("--num_images", type=int, default=2000, help="to draw for the scores")
+    parser.add_argument("--folder", type=Path, required=True, help="of the runs")
+    parser.add_argument("--out", type=Path, required=True, help="the picture")
+    given = parser.parse_args()
+    rows, scores = {"real": list(real())}, {}
+    for recipe in RECIPES:
+        run = trained(recipe, given.folder, given.kimg)
+        end = workdir.read_metrics(run)[-1]
+        scores[recipe] = {"kimg": end["kimg"], "steps": end["step"], "minutes": end["seconds"] / 60}
+        scores[recipe] |= scored(run, given.num_images)
+        rows[recipe] = list(drawn(run))
+    pictures.save(pictures.grid(list(rows.values()), list(rows)), given.out)
+    columns = list(dict.fromkeys(name for row in scores.values() for name in row))
+    print(f"\n| recipe | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    for recipe, row in scores.items():
+        print(f"| {recipe} | {' | '.join(f'{row[name]:.4g}' if name in row else '' for name in columns)} |")
+
+
+if __name__ == "__main__":
+    main()
