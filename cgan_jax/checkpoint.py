@@ -18,7 +18,7 @@ from jax.sharding import Sharding
 
 from cgan_jax import integrity, storage
 from cgan_jax.errors import UsageError
-from cgan_jax.processes import is_first
+from cgan_jax.processes import is_first, meet, of_first
 from cgan_jax.progress import say
 from cgan_jax.train_state import TrainState, Tree
 
@@ -43,6 +43,8 @@ class Checkpoints:
         self._saving: _Thread | None = None
         self._damage: dict[int, str] = {}
         self._manager = None
+        self.good_until: int | None = None
+        """The newest checkpoint up to this step is kept besides: later ones may be part of a trouble not yet seen."""
         _silence_orbax()
         if not read_only or self._folder.is_dir():
             options = ocp.CheckpointManagerOptions(
@@ -74,13 +76,13 @@ class Checkpoints:
         self._saving = _Thread(step, lambda: self._seal(step))
         self._saving.start()
 
-    def rate(self, step: int, cost: float) -> None:
-        """Notes what the checkpoint at `step` costs; that of the least cost is kept besides the latest."""
+    def rate(self, step: int, cost: float, cost_of: str) -> None:
+        """Notes what the checkpoint at `step` costs, by the name of what was measured; the best is kept besides."""
         self.wait()
         if is_first():
             # Without a manifest it was taken as it is, after a kill between it and its manifest.
             manifest = integrity.read(self._workdir, step) or self._measured(step)
-            integrity.write(self._workdir, step, manifest._replace(cost=float(cost)))
+            integrity.write(self._workdir, step, manifest._replace(cost=float(cost), cost_of=cost_of))
         self._discard_older()
 
     def restore(self, step: int, shapes: TrainState, sharding: Sharding) -> TrainState:
@@ -95,10 +97,13 @@ class Checkpoints:
     def restore_newest(self, shapes: TrainState, sharding: Sharding) -> TrainState | None:
         """As `restore`, the newest checkpoint that can be; None where there is none at all.
 
-        Says which it skipped and why, and sets them aside. Raises UsageError where all would have to be skipped.
+        Of several processes the first says which, since the others may see late what it sets aside. Says which it
+        skipped and why, and sets them aside. Raises UsageError where all would have to be skipped.
         """
         skipped: dict[int, DamagedCheckpoint] = {}
-        for step in reversed(self._committed()):
+        steps = self._committed()
+        while (step := of_first(steps.pop() if steps else None)) is not None:
+            step = int(step)
             try:
                 state = self.restore(step, shapes, sharding)
             except DamagedCheckpoint as error:
@@ -118,10 +123,11 @@ class Checkpoints:
         return self._read(step, ema=_laid_out(shapes, sharding))["ema"]
 
     def set_aside(self, steps: list[int]) -> None:
-        """Moves steps and their manifests to `set_aside/`: orbax saves nothing at or below a step that it sees."""
-        if not steps:
-            return
-        if is_first():
+        """Moves steps and their manifests to `set_aside/`: orbax saves nothing at or below a step that it sees.
+
+        All processes call this, and the steps are those of the first one.
+        """
+        if is_first() and steps:
             storage.make_folder(self._workdir / ASIDE)
             for step in steps:
                 target = self._workdir / ASIDE / str(step)
@@ -130,14 +136,16 @@ class Checkpoints:
                 storage.move(self._folder / str(step), target)
                 with contextlib.suppress(FileNotFoundError):
                     storage.move(integrity.path_of(self._workdir, step), target.with_name(f"{target.name}.json"))
-                self._damage.pop(step, None)
+        self._damage.clear()
+        meet()
         self._manager.reload()
 
     def best(self) -> int | None:
-        """The step of least cost, None where no checkpoint has any."""
-        manifests = {step: integrity.read(self._workdir, step) for step in self.steps()}
-        costs = {step: manifest.cost for step, manifest in manifests.items() if manifest and manifest.cost is not None}
-        return min(costs, key=costs.__getitem__, default=None)
+        """The step of least cost by the newest kind of cost, None where no checkpoint has any."""
+        manifests = [(integrity.read(self._workdir, step), step) for step in self.steps()]
+        costs = [(step, each.cost, each.cost_of) for each, step in manifests if each and each.cost is not None]
+        alike = {step: cost for step, cost, cost_of in costs if cost_of == costs[-1][2]}
+        return min(alike, key=alike.__getitem__, default=None)
 
     def chosen(self, step: int | str | None) -> int:
         """`step`, "best", or the latest that is whole. Raises UsageError, listing what there is, for want of it."""
@@ -198,14 +206,15 @@ class Checkpoints:
         return integrity.Manifest(integrity.measure(self._folder / str(step)))
 
     def _discard_older(self) -> None:
-        """Deletes what is older than the newest `max_to_keep` that have their manifests, all but the best."""
+        """Deletes what is older than the newest `max_to_keep` that have manifests, but for the best and the good."""
         if self._max_to_keep is None:
             return
         steps, best = self._committed(), self.best()
         sealed = [step for step in steps if integrity.path_of(self._workdir, step).exists()]
         if len(sealed) < self._max_to_keep:
             return
-        gone = [step for step in steps if step < sealed[-self._max_to_keep] and step != best]
+        good = max((step for step in steps if self.good_until is not None and step <= self.good_until), default=None)
+        gone = [step for step in steps if step < sealed[-self._max_to_keep] and step not in (best, good)]
         if gone and is_first():
             for step in gone:
                 storage.discard(self._folder / str(step))
@@ -273,6 +282,11 @@ class _Thread(threading.Thread):
             self._work()
         except Exception as error:
             self.error = error
+
+
+def exist(workdir: Path) -> bool:
+    """Whether a run has saved anything, or had something set aside."""
+    return any((workdir / folder).is_dir() and any((workdir / folder).iterdir()) for folder in (FOLDER, ASIDE))
 
 
 def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:

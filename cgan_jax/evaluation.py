@@ -184,14 +184,19 @@ class Evaluator:
         drawn_by = of_run(self._recipe, variables)
         return scores, protocol(self._reference, num_images, began, **drawn_by, seed=self._recipe["seed"])
 
+    @property
+    def cost_of(self) -> str:
+        """The full name of what `evaluate.keep_best` ranks by."""
+        metric, section = self.metrics[self.keep_best], self._recipe["evaluate"]
+        split = self._recipe["dataset"]["split"]
+        return full_name(self.keep_best, self.keep_best, metric, self._network, section["num_images"], split)
+
     def cost(self, scores: Mapping[str, float]) -> float | None:
         """What the best checkpoint has least of, by `evaluate.keep_best`."""
         if not self.keep_best:
             return None
-        metric, section = self.metrics[self.keep_best], self._recipe["evaluate"]
-        names = self.keep_best, self.keep_best, metric
-        number = scores[full_name(*names, self._network, section["num_images"], self._recipe["dataset"]["split"])]
-        return number if metric.BETTER == "lower" else -number
+        number = scores[self.cost_of]
+        return number if self.metrics[self.keep_best].BETTER == "lower" else -number
 
 
 def with_verdicts(reference: Reference, sampler: Sampler, held_out: Dataset | None, conditional: bool) -> Reference:

@@ -6,6 +6,7 @@ the generator maps everything to a few images. Both show in numbers that are log
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cgan_jax.errors import GuardError
 from cgan_jax.workdir import append_metrics, read_metrics
@@ -24,18 +25,39 @@ def check_discriminator(lines: Sequence[Line], kimg: float, since: int) -> None:
 
     A line holds the means since the one before it; those of steps up to `since` do not count. 0 kimg is no limit.
     """
-    began, good = None, 0
-    for before, line in zip([{"step": 0, "kimg": 0.0}, *lines], lines, strict=False):
-        if line["step"] <= since or min(line.get(name, 0.0) for name in _ACCURACIES) < _RIGHT_ON_EVERYTHING:
-            began, good = None, int(line["step"])
-        elif began is None:
-            began = before["kimg"]
+    began, good = _perfect(lines, since)
     if kimg and began is not None and lines[-1]["kimg"] - began >= kimg:
         raise GuardError(
             f"the discriminator was right on at least {_RIGHT_ON_EVERYTHING:.0%} of real and generated images"
             f" from {began:.1f} to {lines[-1]['kimg']:.1f} kimg",
             good_until=good,
         )
+
+
+def _perfect(lines: Sequence[Line], since: int) -> tuple[float | None, int]:
+    """(from which kimg on the discriminator was right on everything, None where it is not; the last step before)."""
+    began, good = None, 0
+    for before, line in zip([{"step": 0, "kimg": 0.0}, *lines], lines, strict=False):
+        if line["step"] <= since or min(line.get(name, 0.0) for name in _ACCURACIES) < _RIGHT_ON_EVERYTHING:
+            began, good = None, int(line["step"])
+        elif began is None:
+            began = before["kimg"]
+    return began, good
+
+
+def good_until(
+    section: Mapping[str, Any], lines: Sequence[Line], evaluations: Sequence[Line], since: int
+) -> int | None:
+    """The last step up to which nothing can be held against a run any more; None where its guards never go back.
+
+    Later ones may turn out to have been part of a collapse, or of a time in which the discriminator was always right.
+    """
+    if section["action"] != "rollback":
+        return None
+    steps = [_perfect(lines, since)[1]] if section["d_perfect_kimg"] and lines else []
+    if section["collapse"] and evaluations:
+        steps.append(int(evaluations[-1]["step"]))
+    return min(steps, default=None)
 
 
 def check_evaluations(lines: Sequence[Line], share: float, num_classes: int) -> None:

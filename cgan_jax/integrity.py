@@ -24,6 +24,8 @@ class Manifest(NamedTuple):
     """The sha256 of every file, by its path within the step's folder."""
     cost: float | None = None
     """What the best checkpoint has least of, where that was measured."""
+    cost_of: str = ""
+    """What was measured: costs of one name can be compared."""
 
 
 def path_of(workdir: Path, step: int) -> Path:
@@ -48,6 +50,7 @@ def read(workdir: Path, step: int) -> Manifest | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
         manifest = Manifest(**json.loads(storage.read_text(path_of(workdir, step))))
         is_cost = manifest.cost is None or isinstance(manifest.cost, int | float)
+        is_cost = is_cost and isinstance(manifest.cost_of, str)
         if isinstance(manifest.files, dict) and manifest.files and is_cost:
             return manifest
     return None

@@ -106,20 +106,20 @@ def relativistic_generator(real_logits: jax.Array, fake_logits: jax.Array) -> ja
     return relativistic_discriminator(fake_logits, real_logits)
 
 
-def _simple(loss, *reads):
+def _simple(loss, *reads, boundary=None):
     def make() -> Term:
-        return on_logits(loss, *reads)
+        return on_logits(loss, *reads, boundary=boundary)
 
     return make
 
 
 DISCRIMINATOR = {
-    "bce_real": _simple(bce_real, "real"),
-    "bce_fake": _simple(bce_fake, "fake"),
-    "hinge_real": _simple(hinge_real, "real"),
-    "hinge_fake": _simple(hinge_fake, "fake"),
-    "least_squares_real": _simple(least_squares_real, "real"),
-    "least_squares_fake": _simple(least_squares_fake, "fake"),
+    "bce_real": _simple(bce_real, "real", boundary=0.0),
+    "bce_fake": _simple(bce_fake, "fake", boundary=0.0),
+    "hinge_real": _simple(hinge_real, "real", boundary=0.0),
+    "hinge_fake": _simple(hinge_fake, "fake", boundary=0.0),
+    "least_squares_real": _simple(least_squares_real, "real", boundary=0.5),
+    "least_squares_fake": _simple(least_squares_fake, "fake", boundary=0.5),
     "wasserstein_real": _simple(wasserstein_real, "real"),
     "wasserstein_fake": _simple(wasserstein_fake, "fake"),
     "relativistic": _simple(relativistic_discriminator, "real", "fake"),

@@ -138,7 +138,7 @@ def together() -> Iterator[None]:
         yield
     except UsageError as error:
         problem = error
-    _meet()
+    meet()
     failed = _gathered(problem is not None)
     if failed.any() and len(failed) > 1:
         jax.distributed.shutdown()  # while everybody is here
@@ -148,7 +148,7 @@ def together() -> Iterator[None]:
         raise UsageError(f"process {int(np.argmax(failed))} cannot go on; its own line says why")
 
 
-def _meet() -> None:
+def meet() -> None:
     """Waits for all processes as long as it takes (an hour), which the first collective of processors does not: between
     these the connection is given up where one of them comes 30 s after the other.
     """
@@ -186,7 +186,7 @@ class AnyProcess:
         self._mesh, self._asked = mesh, None
         self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
         # All devices are connected now, while everybody is here: each process compiles the first step in its own time.
-        _meet()
+        meet()
         self(False)
         jax.block_until_ready(self._asked)
 

@@ -18,10 +18,10 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """A line for whoever still reads: that a pipe was closed must not end a run of days."""
+    """A line for whoever still reads: a pipe that was closed, a terminal that has gone must not end a run of days."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
 
 
@@ -75,7 +75,8 @@ class TrainingProgress:
         if self._bar is None:
             say(text)
         else:
-            self._bar.write(text)
+            with self._bar.external_write_mode():
+                say(text)
 
     def close(self) -> None:
         if self._bar is not None:

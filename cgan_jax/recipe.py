@@ -167,6 +167,8 @@ def warn_of_schedules(started: Mapping[str, Any], given: Mapping[str, Any]) -> N
                     f"note: {name} has a {given[name]['schedule']} schedule over the whole run; with train.{field}"
                     f" {before:g} -> {after:g} its learning rate changes at once"
                 )
+        if before != after and given["anneal"]["to"] and given["train"]["max_minutes"]:
+            print(f"note: with train.{field} {before:g} -> {after:g} what anneal.to lists changes at once")
 
 
 def _may_change(key: str) -> bool:

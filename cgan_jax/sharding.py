@@ -29,6 +29,11 @@ def replicate(tree, mesh: Mesh):
     return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
 
 
+def everywhere(number: float, mesh: Mesh) -> jax.Array:
+    """A float32 scalar on every device of the mesh, for which nothing is compiled."""
+    return jax.make_array_from_callback((), replicated(mesh), lambda _: np.float32(number))
+
+
 def over_all(tree, mesh: Mesh):
     """Arrays that this process has whole on each of its devices, and every other process too, as ones of the mesh."""
     if mesh.local_mesh.size == mesh.size or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree)):

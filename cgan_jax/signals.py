@@ -1,4 +1,7 @@
-"""Requests to stop: a first SIGINT or SIGTERM is granted at the end of a call, a second SIGINT is obeyed at once."""
+"""Requests to stop: a first SIGINT, SIGTERM or SIGHUP is granted at the end of a call, a second SIGINT obeyed at once.
+
+SIGHUP is a terminal that has gone, by which nohup's programs are not to be moved.
+"""
 
 import contextlib
 import os
@@ -15,7 +18,7 @@ from cgan_jax.errors import Interrupted
 
 _SECOND_INTERRUPT = 130
 _GRACE = 3.0  # seconds for the main thread to leave by itself
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
@@ -34,7 +37,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         for number in _NUMBERS:
-            self._previous[number] = signal.signal(number, self._handle)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._handle)
         self._told, self._tells = os.pipe()
         os.set_blocking(self._tells, False)
         self._previous_fd = signal.set_wakeup_fd(self._tells, warn_on_full_buffer=False)
@@ -70,7 +74,8 @@ class StopRequest:
         self.requested = True
         if self._farewell is not None:
             raise Interrupted(self._farewell)
-        with contextlib.suppress(RuntimeError):  # a print that a signal has interrupted cannot be begun again
+        # A print that a signal has interrupted cannot be begun again; whoever read it may have been stopped too.
+        with contextlib.suppress(RuntimeError, OSError, ValueError):
             print(
                 f"\n{signal.Signals(number).name}: finishing this call and saving;"
                 " Ctrl-C again leaves at once without saving",

@@ -218,7 +218,8 @@ def discard(folder: Path) -> None:
             return
         renamed = folder.with_name(f"{folder.name}{_DISCARDED}")
         folder.rename(renamed)
-        shutil.rmtree(renamed)
+        # A reader may hold its files open, on a network drive: what is left goes at the next start.
+        shutil.rmtree(renamed, ignore_errors=True)
 
 
 def finish_discarding(folder: Path) -> None:
@@ -226,7 +227,7 @@ def finish_discarding(folder: Path) -> None:
     with _reaching(folder):
         if not is_remote(folder):
             for path in folder.glob(f"*{_DISCARDED}"):
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -73,6 +73,8 @@ class Term(NamedTuple):
     views: Views = no_views
     """(key, batches, generate) -> further batches to evaluate, by name."""
     init_memory: Any = ()
+    boundary: float | None = None
+    """The logit above which it takes an image for real; None where a logit alone tells nothing."""
 
 
 class Weighted(NamedTuple):
@@ -83,13 +85,13 @@ class Weighted(NamedTuple):
     term: Term
 
 
-def on_logits(loss: Callable[..., jax.Array], *reads: str) -> Term:
+def on_logits(loss: Callable[..., jax.Array], *reads: str, boundary: float | None = None) -> Term:
     """The term of a loss that maps the logits of the named batches, in this order, to one value per sample."""
 
     def value(passed: Pass) -> tuple[jax.Array, Any]:
         return loss(*(passed.outputs[name].logits for name in reads)), ()
 
-    return Term(value, reads=reads)
+    return Term(value, reads=reads, boundary=boundary)
 
 
 def every(term: Term, k: int) -> Term:

@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cgan_jax import datasets, environment, feeding, guards, pictures, processes, replica, storage, throughput
+from cgan_jax import (
+    checkpoint,
+    datasets,
+    environment,
+    feeding,
+    guards,
+    pictures,
+    processes,
+    replica,
+    storage,
+    throughput,
+)
 from cgan_jax import recipe as recipes
 from cgan_jax import workdir as workdirs
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
@@ -26,7 +37,7 @@ from cgan_jax.evaluation import Evaluator
 from cgan_jax.metric_writers import make_hooks, make_writer
 from cgan_jax.progress import Clock, TrainingProgress, duration
 from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
-from cgan_jax.sharding import distribute, make_mesh, on_one_device, replicate, replicated
+from cgan_jax.sharding import distribute, everywhere, make_mesh, on_one_device, replicate, replicated
 from cgan_jax.signals import StopRequest
 from cgan_jax.train_state import TrainState, create, create_quickly, describe, is_finite
 from cgan_jax.train_step import train_steps
@@ -40,7 +51,7 @@ _STEPS_PER_CALL_ELSEWHERE = 32
 def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
     """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `total_kimg` or for `max_minutes`.
 
-    Raises UsageError for a recipe that cannot work, before anything is written; GuardError where a guard of the recipe
+    Raises UsageError for a recipe that cannot work, before it has cost anything; GuardError where a guard of the recipe
     stops the run; Interrupted, with the state saved, after SIGINT or SIGTERM.
     """
     with StopRequest() as stop, contextlib.ExitStack() as held:
@@ -53,7 +64,7 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
                 info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
                 if processes.is_first():
                     held.enter_context(workdirs.locked(workdir))
-                if (workdir / workdirs.CONFIG).exists():
+                if (workdir / workdirs.CONFIG).exists() and checkpoint.exist(workdir):
                     started = workdirs.read_info(workdir)
                     recipes.check_same_run(started.recipe, recipe, str(workdir))
                     workdirs.check_same_dataset(started, info, workdir)
@@ -139,7 +150,7 @@ class _Run:
         call = distribute(steps, self.mesh, parallelism, feeding.SPECS[self.recipe["dataset"]["placement"]])
         hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
         guard = self.recipe["guard"]
-        with Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"]) as self.watchdog:
+        with Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"], self.step) as self.watchdog:
             while True:
                 try:
                     self._go_on(call, per_call, hooks, stop)
@@ -179,12 +190,8 @@ class _Run:
             # Asked once: a request during maintenance is granted after the next call.
             stopping = self.any_process(stop.requested)
             ends = stopping or self.done
-            train, checkpoint = self.recipe["train"], self.recipe["checkpoint"]
-            if (
-                ends
-                or self._evaluates(before)
-                or _is_due(before, self.kimg, checkpoint["every_kimg"], train["sample_kimg"])
-            ):
+            intervals = self.recipe["checkpoint"]["every_kimg"], self.recipe["train"]["sample_kimg"]
+            if ends or self._evaluates(before) or _is_due(before, self.kimg, *intervals):
                 _drain(pending)
                 self._maintain(before, ends, stop)
             if stopping and not self.done:
@@ -218,8 +225,14 @@ class _Run:
         evaluations = lines_until(self.workdir, self.step, workdirs.EVALUATIONS)
         # Those that training made: cgan evaluate writes no seconds of training.
         self.evaluations = [line for line in evaluations if "seconds" in line]
+        self._remember_good()
         self.clock = Clock(self.history, self.kimg)
         self._tell_the_time()
+
+    def _remember_good(self) -> None:
+        """Which checkpoint a guard would go back to is kept for it."""
+        since = self.rollbacks[-1]["to"] if self.rollbacks else 0
+        self.checkpoints.good_until = guards.good_until(self.recipe["guard"], self.history, self.evaluations, since)
 
     def _roll_back(self, error: GuardError) -> None:
         """To the last good checkpoint, or the beginning, with another key; raises `error` where that is not allowed."""
@@ -228,16 +241,16 @@ class _Run:
             raise GuardError(f"{error}, after {count} rollbacks" if count else str(error)) from error
         self.checkpoints.wait()
         steps = self.checkpoints.steps()
-        good = [step for step in steps if error.good_until is None or step <= error.good_until] or steps[:1] or [0]
+        good = [step for step in steps if error.good_until is None or step <= error.good_until]
+        to = int(processes.of_first(float(max(good, default=0))))
         # Set aside before it is noted: a kill in between leaves a run that comes to the same trouble again.
-        self.checkpoints.set_aside([step for step in steps if step > good[-1]])
-        went_back = {"step": self.step, "kimg": self.kimg, "to": good[-1], "why": str(error)}
+        self.checkpoints.set_aside([step for step in steps if step > to])
+        went_back = {"step": self.step, "kimg": self.kimg, "to": to, "why": str(error)}
         if self.writes:
             guards.remember_rollback(self.workdir, **went_back)
         self.rollbacks.append(went_back)
         self.progress.say(
-            f"guard: {error}; rollback {count + 1} of at most {guard['max_rollbacks']}"
-            f" to step {good[-1]}, with a new key"
+            f"guard: {error}; rollback {count + 1} of at most {guard['max_rollbacks']} to step {to}, with a new key"
         )
         self._restore()
         self.progress.advance(self.step, self.kimg)
@@ -259,7 +272,7 @@ class _Run:
         seconds = self.clock.total if self.began else self.clock.seconds
         share = min(1.0, seconds / (60 * self.max_minutes)) if self.max_minutes else 0.0
         self.time_share = processes.of_first(share)
-        self.state = self.state.replace(time_share=replicate(np.float32(self.time_share), self.mesh))
+        self.state = self.state.replace(time_share=everywhere(self.time_share, self.mesh))
 
     def _first(self, call: Callable, data: Any, stop: StopRequest) -> tuple[TrainState, dict[str, jax.Array]]:
         """The first call, most of which is compilation; once it is done, the clock starts."""
@@ -298,6 +311,7 @@ class _Run:
         self.progress.report(step, kimg, means, left)
         since = self.rollbacks[-1]["to"] if self.rollbacks else 0
         guards.check_discriminator(self.history, self.recipe["guard"]["d_perfect_kimg"], since)
+        self._remember_good()
 
     def _guard(self, what: str, step: int) -> GuardError:
         self.checkpoints.wait()
@@ -311,7 +325,8 @@ class _Run:
         What is evaluated has been saved: an evaluation that is cut short costs nothing and is made up for.
         """
         jax.block_until_ready(self.state)
-        if ends and self.clock.has_news:
+        # The minutes of a run that ends by the clock are counted up to each checkpoint.
+        if (ends or self.max_minutes) and self.clock.has_news:
             self._log(self.step, self.kimg)
         with self.clock.maintenance(), self.watchdog.resting():
             evaluates = self._evaluates(before)
@@ -343,7 +358,7 @@ class _Run:
         self.checkpoints.wait()
         cost = processes.of_first(self._score(stop) if self.writes else None)
         if cost is not None:
-            self.checkpoints.rate(self.step, cost)
+            self.checkpoints.rate(self.step, cost, self.evaluator.cost_of)
         self._check_evaluations()
 
     def _score(self, stop: StopRequest) -> float | None:
@@ -372,6 +387,7 @@ class _Run:
         good_until = processes.of_first(None if trouble is None else float(trouble.good_until))
         if good_until is not None:
             raise trouble or GuardError("the first process found a collapse", good_until=int(good_until))
+        self._remember_good()
 
     def _draw_samples(self) -> None:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]

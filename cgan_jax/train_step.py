@@ -12,7 +12,7 @@ of the global batch, never to a device: fold_in(fold_in(fold_in(run key, purpose
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from cgan_jax import replica
 from cgan_jax.algorithm import Algorithm
 from cgan_jax.annealing import half_cosine
 from cgan_jax.data import Data, draw, draw_labels
-from cgan_jax.terms import Batch, Output, Pass, batches_read, objective, with_views
+from cgan_jax.terms import Batch, Output, Pass, Weighted, batches_read, objective, with_views
 from cgan_jax.train_state import TrainState, Tree
 
 Scalars = dict[str, jax.Array]
@@ -77,7 +77,7 @@ def discriminator_step(
             discriminate = _discriminate(algorithm, params, state.d_stats, look)
             passed = Pass(seen, outputs, discriminate, generate, state.memory["d"][name], key, index, annealed)
             total, memory, means = objective(terms, passed)
-            means = {"d_loss": total, **_prefixed("d_", means), **_accuracies(outputs)}
+            means = {"d_loss": total, **_named_in(algorithm, name, means), **_accuracies(terms, outputs)}
             return total, (stats, memory, means)
 
         gradients, aux = jax.grad(loss, has_aux=True)(replica.varying(state.d_params))
@@ -255,9 +255,21 @@ def _prefixed(prefix: str, scalars: Scalars) -> Scalars:
     return {prefix + name: value for name, value in scalars.items()}
 
 
-def _accuracies(outputs: Mapping[str, Output]) -> Scalars:
-    """The shares of real and generated images that the discriminator takes for what they are."""
-    told = {"real": lambda logits: logits > 0, "fake": lambda logits: logits < 0}
+def _named_in(algorithm: Algorithm, update: str, means: Scalars) -> Scalars:
+    """The scalars of an update's terms, with its own name where another update has a term of that name."""
+    elsewhere = {listed.name for name, terms in algorithm.d_updates.items() if name != update for listed in terms}
+    return {f"d_{update}_{name}" if name in elsewhere else f"d_{name}": value for name, value in means.items()}
+
+
+def _accuracies(terms: Sequence[Weighted], outputs: Mapping[str, Output]) -> Scalars:
+    """The shares of real and generated images that the discriminator takes for what they are, by an update's terms.
+
+    None where no term says above which logit an image is taken for real.
+    """
+    boundary = next((listed.term.boundary for listed in terms if listed.term.boundary is not None), None)
+    if boundary is None:
+        return {}
+    told = {"real": lambda logits: logits > boundary, "fake": lambda logits: logits < boundary}
     return {
         f"d_accuracy_{name}": jnp.mean(is_right(outputs[name].logits))
         for name, is_right in told.items()

@@ -28,10 +28,10 @@ class Watchdog:
     checkpoint; else it is told of each time the minutes have passed again.
     """
 
-    def __init__(self, minutes: float, exits: bool):
+    def __init__(self, minutes: float, exits: bool, step: int = 0):
         self._seconds, self._exits = 60 * minutes, exits
         self._allowed = PATIENCE * self._seconds
-        self._step, self._since = 0, time.monotonic()
+        self._step, self._since = step, time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -66,7 +66,8 @@ class Watchdog:
             report_step(self._step)
             still = time.monotonic() - self._since
             if still > self._allowed:
-                self._tell(still)
+                with contextlib.suppress(OSError):  # nobody reads it any more
+                    self._tell(still)
                 if self._exits:
                     os._exit(Interrupted.exit_code)
                 self._since = time.monotonic()

@@ -5,8 +5,8 @@ Adam(1e-4, b1 0, b2 0.9), 64 images a batch, latents of 128 for CIFAR-10; a crit
 section 4) and without dropout. The pair is the classic one of cifar10_dcgan.py, unconditional.
 Expected: for this code unknown; StudioGAN's benchmark reports FID 53.98 for a WGAN-GP of its own, 50k generated against
 the 50k training images. Only the difference of the critic's means says something of progress:
--(d_wasserstein_real + d_wasserstein_fake) estimates a distance; d_accuracy_real and _fake do not, since a critic's
-output has no natural zero.
+-(d_wasserstein_real + d_wasserstein_fake) estimates a distance. There is no d_accuracy, since a critic's output has no
+natural zero.
 Differs from the paper: smaller networks, 5,000 kimg = 15,625 generator updates where the paper takes more than
 100,000, no averaged generator. --config.dataset.conditional=True gives both networks the label as a feature map.
 Hardware and time: not trained here yet.

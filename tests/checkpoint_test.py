@@ -66,6 +66,17 @@ def test_only_the_newest_are_kept(tmp_path, state):
     assert checkpoints.steps() == [2, 3]
 
 
+def test_what_a_guard_would_go_back_to_is_kept_besides(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path, max_to_keep=2)
+    for step, good_until in ((1, None), (2, 2), (3, 2), (4, 3), (5, 3), (6, 3), (7, 6)):
+        checkpoints.good_until = good_until
+        checkpoints.save(state.replace(step=state.step * 0 + step))
+        checkpoints.wait()
+        if step == 6:
+            assert checkpoints.steps() == [3, 5, 6]
+    assert checkpoints.steps() == [6, 7]
+
+
 def test_saving_a_step_twice_is_no_error(tmp_path, state):
     checkpoints = saved(tmp_path, state)
     checkpoints.save(state)

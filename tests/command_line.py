@@ -21,10 +21,10 @@ def cgan(*argv: object) -> int:
     return run([str(argument) for argument in argv])
 
 
-def start(*argv: object, devices: int = 1, **environment: str) -> subprocess.Popen:
-    """A real process."""
+def start(*argv: object, devices: int = 1, program: str | None = None, **environment: str) -> subprocess.Popen:
+    """A real process of `cgan`, or of a Python program in its place."""
     return subprocess.Popen(
-        [sys.executable, "-m", "cgan_jax", *map(str, argv)],
+        [sys.executable, *(["-m", "cgan_jax"] if program is None else ["-c", program]), *map(str, argv)],
         env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -80,6 +80,18 @@ def test_collapse_is_an_evaluation_that_keeps_little_of_the_best(name, values, c
     guards.check_evaluations([*lines, {"step": 999, "eval/fid": 1.0}], 0.1, num_classes=10)  # it says nothing of it
 
 
+def test_what_nothing_can_be_held_against_any_more():
+    section = {"action": "rollback", "d_perfect_kimg": 3.0, "collapse": 0.1}
+    lines, evaluations = lines_of([FINE, FINE, PERFECT, PERFECT]), evaluated("eval/ms_ssim", [0.5])
+    assert guards.good_until(section, lines, [], 0) == 20
+    assert guards.good_until(section, lines_of([FINE] * 4), evaluations, 0) == 40
+    assert guards.good_until(section, lines_of([FINE] * 40), evaluations, 0) == 100
+    assert guards.good_until({**section, "d_perfect_kimg": 0.0}, lines, evaluations, 0) == 100
+    assert guards.good_until({**section, "d_perfect_kimg": 0.0, "collapse": 0.0}, lines, evaluations, 0) is None
+    assert guards.good_until({**section, "action": "raise"}, lines, evaluations, 0) is None
+    assert guards.good_until(section, [], [], 0) is None
+
+
 def test_only_what_was_saved_before_going_back_needs_another_key():
     assert guards.folds([], 5) == 0
     back = [{"to": 8}, {"to": 4}]
@@ -194,6 +206,18 @@ def test_a_collapse_goes_back_before_it_and_sets_the_collapsed_aside(bare, recip
     assert sorted(path.name for path in (tmp_path / "run" / "set_aside").iterdir()) == ["6", "6.json"]
     evaluations = [json.loads(line) for line in (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()]
     assert [(line["step"], line["eval/ms_ssim"]) for line in evaluations] == [(2, 0.5), (4, 0.6), (6, 0.5), (8, 0.5)]
+
+
+def test_the_checkpoint_before_a_collapse_is_still_there(bare, recipe, tmp_path, monkeypatch):
+    """Of those that are kept anyway none is old enough."""
+    recipe["guard"]["action"] = "rollback"
+    recipe["evaluate"] |= {"metrics": "ms_ssim", "every_kimg": 0.064}
+    recipe["checkpoint"] = {"every_kimg": 0.016, "max_to_keep": 2}
+    scores = iter([0.5, 0.99, 0.5])
+    monkeypatch.setattr(train.Evaluator, "__call__", lambda *_: ({"ms_ssim": next(scores)}, {}))
+    train_and_evaluate(recipe, tmp_path / "run")
+    assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / "run")] == [(8, 4)]
+    assert Checkpoints(tmp_path / "run", read_only=True).steps() == [4, 7, 8]
 
 
 def test_a_run_that_a_collapse_stopped_does_not_go_on_by_being_started_again(bare, recipe, tmp_path, monkeypatch):

@@ -207,10 +207,28 @@ def test_the_best_stays_and_is_known_after_a_restart(tmp_path):
     for step, cost in costs.items():
         checkpoints = Checkpoints(tmp_path, max_to_keep=2)
         checkpoints.save(STATES[5].replace(step=np.int32(step)))
-        checkpoints.rate(step, cost)
+        checkpoints.rate(step, cost, "cfd1k_train")
         assert checkpoints.best() == min(range(1, step + 1), key=costs.get)
         checkpoints.close()
     assert Checkpoints(tmp_path, read_only=True).steps() == [2, 4, 5]
+
+
+def test_costs_of_two_kinds_are_not_compared(tmp_path):
+    checkpoints = Checkpoints(tmp_path, max_to_keep=2)
+    costs = {
+        1: (-7.0, "inception_score1k"),
+        2: (40.0, "cfd1k_train"),
+        3: (12.0, "cfd1k_train"),
+        4: (30.0, "cfd1k_train"),
+    }
+    best = []
+    for step, (cost, cost_of) in {**costs, 5: (35.0, "cfd1k_train")}.items():
+        checkpoints.save(STATES[5].replace(step=np.int32(step)))
+        checkpoints.rate(step, cost, cost_of)
+        best.append(checkpoints.best())
+    checkpoints.close()
+    assert best == [1, 2, 3, 3, 3]
+    assert Checkpoints(tmp_path, read_only=True).steps() == [3, 4, 5]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import train_state
+from cgan_jax import guards, train_state
 from cgan_jax.algorithm import build
 from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.sharding import make_mesh, replicated
@@ -29,13 +29,15 @@ def every_step(recipe) -> dict:
     return recipe
 
 
-def start_pair(*argv: object, **environment: str) -> list:
+def start_pair(*argv: object, program: str | None = None, **environment: str) -> list:
     """The same command as two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     where = [f"--coordinator_address={address}", "--num_processes=2"]
-    return [start(*argv, *where, f"--process_id={number}", devices=2, **environment) for number in (0, 1)]
+    return [
+        start(*argv, *where, f"--process_id={number}", devices=2, program=program, **environment) for number in (0, 1)
+    ]
 
 
 def ended(pair: list) -> list[tuple[int, str, str]]:
@@ -53,6 +55,56 @@ def first_gradients(workdir: Path, recipe: dict) -> dict[str, np.ndarray]:
     moments = {"g": state.g_opt_state[0].mu, "d": state.d_opt_state[0].mu}
     leaves = jax.tree_util.tree_leaves_with_path(moments)
     return {jax.tree_util.keystr(path): np.asarray(leaf) / (1 - B1) for path, leaf in leaves}
+
+
+ROLLS_BACK = """
+import sys, time
+from cgan_jax import guards, storage
+from cgan_jax.__main__ import run
+from cgan_jax.errors import GuardError
+
+fired = []
+
+
+def check(lines, kimg, since):
+    if lines[-1]["step"] == 8 and not fired:
+        fired.append(8)
+        raise GuardError("made up", good_until=4)
+
+
+def slowly(*paths, move=storage.move):
+    time.sleep(0.5)
+    move(*paths)
+
+
+guards.check_discriminator, storage.move = check, slowly
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow  # three processes, each of which starts jax and compiles
+def test_two_processes_go_back_to_one_checkpoint(tmp_path, every_step):
+    """Also where the second sees late what the first has moved, as on a network drive."""
+    every_step["guard"] |= {"action": "rollback", "d_perfect_kimg": 1.0}
+    every_step["checkpoint"]["every_kimg"] *= 2
+    config, cache = write_recipe(tmp_path, every_step), str(tmp_path / "cache")
+
+    def command(run: str) -> tuple:
+        return ("train", f"--config={config}", f"--workdir={tmp_path / run}")
+
+    for code, _, error in ended(start_pair(*command("two"), program=ROLLS_BACK, CGAN_CACHE_DIR=cache)):
+        assert code == 0, error
+    alone = start(*command("one"), program=ROLLS_BACK, devices=4, CGAN_CACHE_DIR=cache)
+    _, error = alone.communicate(timeout=1200)
+    assert alone.returncode == 0, error
+    for run in ("one", "two"):
+        assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / run)] == [(8, 4)]
+        assert [line["step"] for line in metrics(tmp_path / run)] == list(range(1, STEPS + 1))
+    losses = [
+        [[line["train/d_loss"], line["train/g_loss"]] for line in metrics(tmp_path / run)[:14]]
+        for run in ("one", "two")
+    ]
+    np.testing.assert_allclose(*losses, rtol=0, atol=1e-3)
 
 
 @pytest.mark.slow  # nine processes, each of which starts jax and compiles

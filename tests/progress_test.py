@@ -1,6 +1,8 @@
 """Progress: lines where nobody watches, a bar on a terminal."""
 
+import errno
 import io
+import os
 import sys
 
 import pytest
@@ -72,6 +74,29 @@ def test_lines_of_their_own_are_printed_and_advancing_is_silent(capsys):
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader has left, or a terminal that was closed."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, _):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "gone"), OSError(errno.EIO, "gone")], ids=str)
+@pytest.mark.parametrize("stderr", [Terminal, io.StringIO], ids=["bar", "no bar"])
+def test_a_reader_that_has_gone_ends_nothing(error, stderr, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stderr())
+    shown = progress.TrainingProgress(0.0, 30.0, 2000)
+    for _ in range(2):
+        monkeypatch.setattr(sys, "stdout", Gone(error))
+        shown.say("evaluated")
+        assert sys.stdout.name == os.devnull
+    shown.close()
 
 
 def test_on_a_terminal_a_bar_starts_where_the_run_resumes_and_ends_at_its_length(monkeypatch, capsys):

@@ -11,7 +11,7 @@ from cgan_jax.errors import Interrupted
 from cgan_jax.signals import RelayedRequests, StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_request_is_noted_and_the_handlers_come_back(number, capsys):
     before = signal.getsignal(number)
     with StopRequest() as stop:
@@ -21,6 +21,32 @@ def test_a_request_is_noted_and_the_handlers_come_back(number, capsys):
         signal.raise_signal(signal.SIGTERM)  # a second SIGTERM changes nothing
     assert signal.getsignal(number) is before
     assert "finishing this call and saving" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError, ValueError])
+def test_that_nobody_reads_any_more_changes_nothing(error, monkeypatch):
+    """Ctrl-C also ends the tee that a run is piped into."""
+
+    class Gone:
+        def write(self, _):
+            raise error
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+
+
+def test_a_terminal_that_goes_stops_no_program_of_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_interrupt_leaves_at_once():

@@ -1,5 +1,6 @@
 """What a folder does by renaming and appending, a bucket does without; what is read is the same."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -199,6 +200,21 @@ def test_a_folder_is_moved_with_all_that_is_in_it(place):
     assert names(place) == ["a", "set_aside/5/commit_success.txt"]
     with pytest.raises(FileNotFoundError):
         storage.move(place / "nothing", place / "b")
+
+
+def test_what_a_reader_holds_open_is_left_for_the_next_start(tmp_path, monkeypatch):
+    (tmp_path / "5" / "state").mkdir(parents=True)
+
+    def busy(*_, **__):
+        raise OSError(errno.EBUSY, "held open")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", busy)
+        storage.discard(tmp_path / "5")
+        storage.finish_discarding(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["5.discarded"]
+    storage.finish_discarding(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_checkpoint_is_discarded_with_its_commit_first(place, monkeypatch):

@@ -180,6 +180,32 @@ def test_two_entries_of_d_updates_are_two_optimizer_steps(recipe):
     np.testing.assert_allclose(scalars["d_loss"], scalars["d_bce_real"] + scalars["d_bce_fake"], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("loss", "boundary"), [("bce", 0.0), ("hinge", 0.0), ("least_squares", 0.5)])
+def test_what_counts_as_right_is_what_the_loss_asks_for(recipe, loss, boundary):
+    recipe["loss"]["d_updates"] = {"both": {f"{loss}_real": {"weight": 1.0}, f"{loss}_fake": {"weight": 1.0}}}
+    [terms] = build(recipe, SPEC).d_updates.values()
+    logits = boundary + jnp.float32([-0.3, -0.1, 0.1, 0.2])
+    outputs = {name: Output(logits + shift, {}) for name, shift in (("real", 0.2), ("fake", 0.0))}
+    found = train_step._accuracies(terms, outputs)
+    assert {name: float(value) for name, value in found.items()} == {"d_accuracy_real": 0.75, "d_accuracy_fake": 0.5}
+
+
+@pytest.mark.parametrize("update", [("wasserstein_real", "wasserstein_fake"), ("relativistic",)], ids=len)
+def test_a_loss_without_a_boundary_has_no_accuracy(recipe, update):
+    recipe["loss"]["d_updates"] = {"both": {name: {"weight": 1.0} for name in update}}
+    _, scalars = run(build(recipe, SPEC), 1)
+    assert not any("accuracy" in name for name in scalars)
+
+
+def test_a_term_of_two_updates_has_two_scalars(recipe):
+    terms = {"first": ["bce_real", "r1"], "second": ["bce_fake", "r1"]}
+    recipe["loss"]["d_updates"] = {update: {name: {"weight": 1.0} for name in of} for update, of in terms.items()}
+    _, scalars = run(build(recipe, SPEC), 1)
+    names = ("d_bce_real", "d_first_r1", "d_bce_fake", "d_second_r1")
+    assert "d_r1" not in scalars
+    assert float(scalars["d_loss"]) == pytest.approx(sum(float(scalars[name]) for name in names), rel=1e-5)
+
+
 def test_one_call_on_all_batches_equals_one_call_each(recipe):
     recipe["discriminator"]["dropout"] = 0.0
     algorithm = build(recipe, SPEC)

@@ -249,3 +249,15 @@ def test_a_wish_of_other_programs_for_64_bits_changes_nothing(recipe, tmp_path):
         assert process.returncode == 0, error
     losses = [json.loads((tmp_path / x64 / "metrics.jsonl").read_text())["train/d_loss"] for x64 in ("0", "1")]
     assert losses[0] == losses[1]
+
+
+def test_a_recipe_that_was_refused_is_corrected_in_the_same_folder(bare, recipe, tmp_path):
+    update = recipe["loss"]["d_updates"]["both"]
+    update["class_real"] = {"weight": 1.0}
+    with pytest.raises(UsageError, match="class"):
+        train_and_evaluate(recipe, tmp_path / "run")
+    del update["class_real"]
+    train_and_evaluate(recipe, tmp_path / "run")
+    recipe["seed"] = 3
+    with pytest.raises(UsageError, match="holds a run of another recipe, which differs in seed: 0 -> 3"):
+        train_and_evaluate(recipe, tmp_path / "run")

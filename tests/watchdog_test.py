@@ -36,6 +36,19 @@ with Watchdog({HALF_A_SECOND}, exits=True) as watchdog:
     assert "in a_place_to_wait_in" in done.stderr and done.stderr.count("Thread 0x") >= 2
 
 
+def test_it_ends_the_process_even_where_nobody_reads_what_it_tells():
+    program = f"""
+import time
+from cgan_jax.watchdog import Watchdog
+with Watchdog({HALF_A_SECOND}, exits=True, step=7) as watchdog:
+    watchdog.beat(7)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) as process:
+        process.stderr.close()
+        assert process.wait(60) == 75
+
+
 def test_without_leave_to_exit_it_tells_and_goes_on():
     done = run_python(f"""
 import time
@@ -74,6 +87,10 @@ def test_compilation_and_evaluations_may_take_ten_times_as_long(told):
         assert told == []
         time.sleep(0.8)
     assert len(told) == 1 and told[0] > 0.5
+
+
+def test_a_run_that_goes_on_begins_at_its_step():
+    assert Watchdog(0.0, exits=False, step=7)._step == 7
 
 
 def test_no_minutes_are_no_watchdog(told):
