@@ -223,8 +223,13 @@ class Profile:
         """After a call that ended at `step`; a run that ends early ends its trace too."""
         self._calls += 1
         if self._traces and (self._calls == self.last or step >= self._total_steps):
-            jax.profiler.stop_trace()
-            self._traces = False
+            self.close()
         elif self._calls == self.first and step < self._total_steps:
             jax.profiler.start_trace(self._logdir)
             self._traces = True
+
+    def close(self) -> None:
+        """Ends and writes a trace that is being taken."""
+        if self._traces:
+            jax.profiler.stop_trace()
+            self._traces = False

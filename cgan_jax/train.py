@@ -34,7 +34,7 @@ from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import Data
 from cgan_jax.errors import GuardError, Interrupted
 from cgan_jax.evaluation import Evaluator
-from cgan_jax.metric_writers import make_hooks, make_writer
+from cgan_jax.metric_writers import Profile, make_hooks, make_writer
 from cgan_jax.progress import Clock, TrainingProgress, duration
 from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
 from cgan_jax.sharding import distribute, everywhere, make_mesh, on_one_device, replicate, replicated
@@ -132,6 +132,7 @@ class _Run:
         if not self.step and self.writes:
             self._describe()
         self.feed, self.any_process = (_ for _ in ()), processes.AnyProcess(self.mesh)
+        self.hooks: list[Callable[[int], None]] = []
 
     @property
     def kimg(self) -> float:
@@ -148,12 +149,12 @@ class _Run:
         per_call, parallelism = steps_per_call(self.recipe), self.recipe["train"]["parallelism"]
         steps = functools.partial(train_steps, self.algorithm, per_call)
         call = distribute(steps, self.mesh, parallelism, feeding.SPECS[self.recipe["dataset"]["placement"]])
-        hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
+        self.hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
         guard = self.recipe["guard"]
         with Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"], self.step) as self.watchdog:
             while True:
                 try:
-                    self._go_on(call, per_call, hooks, stop)
+                    self._go_on(call, per_call, stop)
                     break
                 except GuardError as error:
                     self._roll_back(error)
@@ -162,7 +163,7 @@ class _Run:
             f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}"
         )
 
-    def _go_on(self, call: Callable, per_call: int, hooks: list[Callable[[int], None]], stop: StopRequest) -> None:
+    def _go_on(self, call: Callable, per_call: int, stop: StopRequest) -> None:
         """The loop. Raises Interrupted, with the state saved, and GuardError."""
         pending: list[Callable[[], None]] = []
         if processes.of_first(float(self._lacks_evaluation(per_call))):
@@ -185,7 +186,7 @@ class _Run:
             if self.max_minutes:
                 self._tell_the_time()
             pending.append(functools.partial(self._record, self.step, before, scalars))
-            for hook in hooks:
+            for hook in self.hooks:
                 hook(self.step)
             # Asked once: a request during maintenance is granted after the next call.
             stopping = self.any_process(stop.requested)
@@ -199,6 +200,9 @@ class _Run:
 
     def close(self) -> None:
         """Waits for what is being written."""
+        for hook in self.hooks:
+            if isinstance(hook, Profile):
+                hook.close()
         self.progress.close()
         self.feed.close()
         self.writer.close()

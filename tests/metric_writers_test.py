@@ -107,3 +107,17 @@ def test_a_profile_traces_from_the_second_call_to_the_sixth_or_the_last(tmp_path
     for number in range(1, total_steps // 100 + 1):
         hook(100 * number)
     assert calls == [("start", 2, str(tmp_path)), ("stop", last)]
+
+
+def test_a_run_that_is_stopped_ends_its_trace_too(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(metric_writers.jax.profiler, "start_trace", lambda where: calls.append("start"))
+    monkeypatch.setattr(metric_writers.jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    (hook,) = metric_writers.make_hooks(None, tmp_path, 100, profile=True)
+    hook.close()
+    for step in (1, 2, 3):
+        hook(step)
+    assert calls == ["start"]
+    hook.close()
+    hook.close()
+    assert calls == ["start", "stop"]
