@@ -9,7 +9,8 @@ and real images of a class. A generator that draws its class's mean image would 
 and brightness, not whether the images are any good.
 Our choice where the source is silent: widths (256 to 64 features in the generator, 64 to 512 against it), the label as
 a feature map, b1 0.5, eps 1e-7, one discriminator update on real and generated images together, no averaged generator.
-Hardware and time: not trained here at this width yet; README.md has a study at a quarter of it, by cgan sweep.
+Hardware and time: 26 of 5,000 kimg on two processor cores, and a study at a quarter of the width by cgan sweep, both in
+README.md.
 
     cgan train --config=configs/cifar10_cgan_deep.py --workdir=runs/cifar10_cgan_deep
 """

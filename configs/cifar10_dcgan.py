@@ -7,7 +7,7 @@ Expected: blurred patches of plausible colours, as published after two epochs; n
 Differs from the original: real images come in shuffled order, each once an epoch, where it draws with replacement; its
 discriminator learns, as was meant; under Keras 3 the published program leaves it as it was initialised (same test).
 embedding_dim is read with --config.dataset.conditional=True only.
-Hardware and time: not trained here yet.
+Hardware and time: 26 of 50 kimg on two processor cores, in README.md.
 
     cgan train --config=configs/cifar10_dcgan.py --workdir=runs/cifar10_dcgan
 """

@@ -7,7 +7,7 @@ Our choice where the source is silent: widths, dropout 0.25, momentum 0.9, Adam(
 batch, one discriminator update on real and generated images together, no averaged generator, 2,500 kimg to compare with
 cifar10_cgan.py at equal kimg. Pictures and samples are drawn with the running statistics, discriminator and generator
 see those of the batch. --config.dataset.conditional=True gives both networks the label as a feature map.
-Hardware and time: not trained here yet.
+Hardware and time: 26 of 2,500 kimg on two processor cores, in README.md.
 
     cgan train --config=configs/cifar10_gan_upsample.py --workdir=runs/cifar10_gan_upsample
 """

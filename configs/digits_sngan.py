@@ -1,10 +1,11 @@
 """Handwritten digits by class with SNGAN, narrowed: the modern networks at a size that a processor can train.
 
 Data as in digits.py: scikit-learn's 1,797 8x8 digits, each pixel repeated 4x4, so that the networks are those of 32
-pixels. Networks, loss and orthogonal weights of cifar10_sngan.py with an eighth of the channels; two discriminator
-updates for its five, higher learning rates (1e-3 for the generator, 5e-4 for the discriminator) and a short average,
-since so few images are shown.
-Seen after 26 kimg on loaded cores: strokes of digits, classes not yet told apart; how far it comes is not known.
+pixels. Networks, loss and orthogonal weights of cifar10_sngan.py with an eighth of the channels in the generator and a
+quarter against it; one discriminator update for its five, Adam(1e-3, b1 0, b2 0.9) for both and a short average, since
+so few images are shown.
+Hardware and time: 30 kimg in 5 min 44 s on two processor cores; a classifier of real digits sees the class that was
+asked for in 99.8% of 500 images. After 20 kimg it was 89%, after 24 kimg (4 minutes) 99.5%.
 
     cgan train --config=configs/digits_sngan.py --workdir=runs/digits_sngan
 """
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    optimizer = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-8, "schedule": "constant"}
+    optimizer = {"name": "adam", "learning_rate": 1e-3, "b1": 0.0, "b2": 0.9, "eps": 1e-8, "schedule": "constant"}
     return ConfigDict(
         {
             "architecture": "sngan",
@@ -29,22 +30,22 @@ def get_config() -> ConfigDict:
                 "placement": "replicated",
             },
             "generator": {"latent_dim": 32, "width": 8, "dtype": "float32"},
-            "discriminator": {"width": 8, "head": "projection", "dtype": "float32"},
+            "discriminator": {"width": 16, "head": "projection", "dtype": "float32"},
             "loss": {
                 "d_updates": {"both": {"hinge_real": {"weight": 1.0}, "hinge_fake": {"weight": 1.0}}},
                 "g_terms": {"hinge": {"weight": 1.0}},
             },
-            "g_optimizer": {**optimizer, "learning_rate": 1e-3},
-            "d_optimizer": {**optimizer, "learning_rate": 5e-4},
+            "g_optimizer": {**optimizer},
+            "d_optimizer": {**optimizer},
             "ema": {"halflife_kimg": 2.0, "start_kimg": 2.0},
             "augment": {"policy": "", "probability": 1.0},
             "anneal": {"kimg": 0.0, "to": {}},
             "train": {
-                "total_kimg": 40.0,
+                "total_kimg": 30.0,
                 "max_minutes": 0.0,
                 "batch_size": 32,
                 "g_batch_size": 32,
-                "d_steps_per_g_step": 2,
+                "d_steps_per_g_step": 1,
                 "steps_per_call": 0,
                 "parallelism": "shard_map",
                 "log_kimg": 2.0,
