@@ -13,13 +13,16 @@ from cgan_jax.signals import RelayedRequests, StopRequest
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_request_is_noted_and_the_handlers_come_back(number, capsys):
-    before = signal.getsignal(number)
-    with StopRequest() as stop:
-        assert not stop.requested
-        signal.raise_signal(number)
-        assert stop.requested
-        signal.raise_signal(signal.SIGTERM)  # a second SIGTERM changes nothing
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.SIG_DFL)  # where the tests run under nohup SIGHUP is ignored
+    try:
+        with StopRequest() as stop:
+            assert not stop.requested
+            signal.raise_signal(number)
+            assert stop.requested
+            signal.raise_signal(signal.SIGTERM)  # a second SIGTERM changes nothing
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
     assert "finishing this call and saving" in capsys.readouterr().err
 
 
