@@ -142,13 +142,19 @@ def test_lengths_that_are_no_numbers_are_refused(client, length):
         "/gradio_api/file=%68ttps://a.example/x.png",
         "/gradio_api/file/http://a.example/x.png",
         "/file=https://a.example",
-        "/docs",
     ],
 )
 def test_doors_that_nobody_needs_are_closed(address, path):
+    """By this server, before Gradio looks at what is behind them."""
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(address + path)
-    assert raised.value.code in (403, 404)
+    assert raised.value.code == 403 and json.load(raised.value) == {"error": "closed"}
+
+
+def test_the_interface_does_not_describe_itself_elsewhere(address):
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(address + "/docs")
+    assert raised.value.code == 404
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", __file__])
