@@ -304,8 +304,8 @@ def _taps_beside(form, stacked, other):
     """How many taps to stack for one matrix product, so that it is wide enough to be fast."""
     if stacked <= _THIN:
         return form.height.taps * form.width.taps
-    # Narrow: 3x3 of stride 1, 24 to 64 channels at 32x32: 349 -> 119 (a tap each 189); 64 to 64 at 16x16: 237 -> 61
-    # (75). Stacking before a wide side gains nothing: 64 to 192: 346 -> 96 (stacked 114).
+    # Narrow: 3x3 of stride 1, 24 to 64 channels at 32x32: 356 -> 110; 64 to 64 at 16x16: 192 -> 60. Stacking before a
+    # wide side gains nothing; 64 to 192, a tap each: 493 -> 105.
     return form.width.taps if max(stacked, other) <= _NARROW else 1
 
 
