@@ -117,9 +117,9 @@ class Ordeal:
         if list((run / "checkpoints").glob("*tmp*")):
             return "save"
         evaluated = [int(line["step"]) for line in workdir.read_metrics(run, workdir.EVALUATIONS)]
+        # From the commit of a checkpoint until its scores are logged; its sums are written at the beginning of that.
         if max(steps, default=0) > max(evaluated, default=0):
             return "evaluation"
-        # A checkpoint gets its sums only after it has been evaluated.
         return "training" if max(steps, default=0) in {*sealed, 0} else "save"
 
     def bits(self, name: str) -> dict[str, bytes]:

@@ -52,7 +52,7 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `total_kimg` or for `max_minutes`.
 
     Raises UsageError for a recipe that cannot work, before it has cost anything; GuardError where a guard of the recipe
-    stops the run; Interrupted, with the state saved, after SIGINT or SIGTERM.
+    stops the run; Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
     """
     with StopRequest() as stop, contextlib.ExitStack() as held:
         with _at_once(stop, "stopped before training began; run the same command again"):
