@@ -31,6 +31,8 @@ def joined(address: str | None, count: int | None, number: int | None) -> Iterat
     that Slurm, a TPU slice, Open MPI or Kubernetes tells jax of, and without any of these this one alone. Raises
     UsageError for a place that is none.
     """
+    # jax's own service would swallow every SIGTERM from here on, also before `StopRequest` listens.
+    jax.config.update("jax_enable_preemption_service", False)
     asked = {"coordinator_address": address, "num_processes": count, "process_id": number}
     if any(value is not None for value in asked.values()):
         _join(**checked(asked))

@@ -1,6 +1,8 @@
 """Several processes as one run: what they are told, how they find each other, and that they agree."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 
@@ -58,6 +60,35 @@ def test_flags_are_what_jax_is_given(monkeypatch, capsys):
         pass
     assert given == [("host:29500", 4, 3)]
     assert "process 3 of 4 waits for the others at host:29500 (5 minutes at most)" in capsys.readouterr().err
+
+
+JOINS = """
+import sys, time
+from cgan_jax import processes
+with processes.joined(sys.argv[1], 2, int(sys.argv[2])):
+    print("joined", file=sys.stderr, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_sigterm_before_training_is_not_swallowed():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    pair = [
+        subprocess.Popen([sys.executable, "-c", JOINS, address, number], stderr=subprocess.PIPE, text=True)
+        for number in ("0", "1")
+    ]
+    try:
+        for process in pair:
+            assert any(line == "joined\n" for line in process.stderr)
+        for process in reversed(pair):  # the others hear at once when the first has gone
+            process.terminate()
+            process.wait(timeout=20)
+        assert [process.returncode for process in pair] == [-signal.SIGTERM] * 2
+    finally:
+        for process in pair:
+            process.kill()
 
 
 def test_a_single_process_waits_for_nobody(monkeypatch):
