@@ -17,9 +17,9 @@ from cgan_jax.layers import (
     ConvTranspose,
     Dropout,
     LabelMap,
+    UpsampledConv,
     glorot_uniform,
     leaky_relu,
-    upsample,
 )
 from cgan_jax.terms import Output
 
@@ -55,7 +55,7 @@ class Generator(nn.Module):
         if self.num_classes:
             x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, side)(labels)], axis=-1)
         x = activated(ConvTranspose(self.width, 4)(x))
-        x = activated(Conv(max(1, self.width // 2), 3)(upsample(x)))
+        x = activated(UpsampledConv(max(1, self.width // 2), 3)(x))
         return jnp.tanh(Conv(self.channels, 3)(x))
 
 

@@ -51,8 +51,8 @@ def test_the_generator_doubles_once_by_transposing_and_once_by_repeating(num_cla
     if num_classes:
         x = np.concatenate([x, by_hand.label_map(LABELS, params["LabelMap_0"], 2)], axis=-1)
     x = activated(by_hand.conv_transpose(x, **params["ConvTranspose_0"], stride=2), 1)
-    x = activated(by_hand.conv(by_hand.upsample(x), **params["Conv_0"], stride=1), 2)
-    expected = np.tanh(by_hand.conv(x, **params["Conv_1"], stride=1))
+    x = activated(by_hand.conv(by_hand.upsample(x), **params["UpsampledConv_0"], stride=1), 2)
+    expected = np.tanh(by_hand.conv(x, **params["Conv_0"], stride=1))
     variables = {"params": params, "batch_stats": stats}
     images = jax.jit(generator.apply, static_argnums=3)(variables, LATENTS, LABELS, True)
     assert images.shape == (3, 8, 8, 1) and images.dtype == jnp.float32
@@ -197,7 +197,7 @@ def test_eight_devices_see_the_gradients_and_statistics_of_one(built, parallelis
     expected, actual = run(1), run(8)
     # A convolution's bias before batch normalisation changes nothing: its gradient is rounding alone.
     for gradients in (expected[0], actual[0]):
-        for layer in ("ConvTranspose_0", "Conv_0"):
+        for layer in ("ConvTranspose_0", "UpsampledConv_0"):
             assert np.abs(gradients[layer].pop("bias")).max() < 1e-6
     assert_close(actual, expected, 1e-5)
 
