@@ -76,6 +76,13 @@ def reads_network(metrics: Mapping[str, ModuleType]) -> bool:
     return any(set(metric.READS) & {"features", "logits"} for metric in metrics.values())
 
 
+def check_labelled(metrics: Mapping[str, ModuleType], what: str) -> None:
+    """Raises UsageError for a metric that compares class by class: `what` has no classes."""
+    for name, metric in metrics.items():
+        if metric.MIN_PER_CLASS:
+            raise UsageError(f"{name} compares class by class, and {what}")
+
+
 def check_network(metrics: Mapping[str, ModuleType], network: Network | None, class_names: tuple[str, ...]) -> None:
     """Raises UsageError where a metric asks for the dataset's classes and the network's logits are of others."""
     for name, metric in metrics.items():
@@ -186,7 +193,13 @@ class Evaluator:
 
     @property
     def cost_of(self) -> str:
-        """The full name of what `evaluate.keep_best` ranks by."""
+        """What `evaluate.keep_best` ranks by: its full name and, since other weights make other numbers, whose."""
+        whose = f" by {self._network.name} {self._network.weights_sha256[:8]}" if self._network else ""
+        return self._ranked + whose
+
+    @property
+    def _ranked(self) -> str:
+        """The full name of the score that `evaluate.keep_best` ranks by."""
         metric, section = self.metrics[self.keep_best], self._recipe["evaluate"]
         split = self._recipe["dataset"]["split"]
         return full_name(self.keep_best, self.keep_best, metric, self._network, section["num_images"], split)
@@ -195,7 +208,7 @@ class Evaluator:
         """What the best checkpoint has least of, by `evaluate.keep_best`."""
         if not self.keep_best:
             return None
-        number = scores[self.cost_of]
+        number = scores[self._ranked]
         return number if self.metrics[self.keep_best].BETTER == "lower" else -number
 
 
@@ -262,11 +275,12 @@ def features_of(network: Network, images: np.ndarray, what: str) -> tuple[np.nda
 
 
 def verdicts_of(sampler: Sampler, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The logits float32 [N] that a run's discriminator gives images uint8 [N, H, W, C] of classes int32 [N]."""
-    discriminator, variables = sampler.discriminator()
+    """How far above its boundary between generated and real a run's discriminator puts images uint8 [N, H, W, C] of
+    classes int32 [N], in logits: float32 [N]. Raises UsageError where its losses have no boundary."""
+    discriminator, variables, boundary = sampler.discriminator()
 
     def logits(variables: Tree, images: jax.Array, labels: jax.Array) -> list[jax.Array]:
-        return [discriminator.apply(variables, normalized(images), labels, train=False).logits]
+        return [discriminator.apply(variables, normalized(images), labels, train=False).logits - boundary]
 
     return in_batches(logits, variables, (images, labels), "the discriminator's verdicts")[0]
 

@@ -1,5 +1,6 @@
 """Images from the averaged generator. Image i of (seed, class) hangs on these three numbers alone."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cgan_jax.checkpoint import Checkpoints
 from cgan_jax.data import to_uint8
 from cgan_jax.errors import UsageError
 from cgan_jax.sharding import make_mesh, per_sample, replicated
+from cgan_jax.terms import boundary_of
 from cgan_jax.train_state import Tree, create, init_generator
 from cgan_jax.workdir import read_info
 
@@ -127,17 +129,24 @@ class Sampler:
             standing_statistics.measured(self.generator, self.variables, inputs), replicated(self._mesh)
         )
 
-    def discriminator(self) -> tuple[nn.Module, Tree]:
-        """The run's discriminator and its variables at the same step."""
+    def discriminator(self) -> tuple[nn.Module, Tree, float]:
+        """The run's discriminator, its variables at the same step, and above which logit it takes an image for real.
+
+        Raises UsageError where its losses have no such logit.
+        """
         recipes.check(self.info.recipe)  # drawing needs less of it
         algorithm = build(self.info.recipe, self._spec)
+        boundary = boundary_of(itertools.chain.from_iterable(algorithm.d_updates.values()))
+        if boundary is None:
+            losses = ", ".join(listed.name for terms in algorithm.d_updates.values() for listed in terms)
+            raise UsageError(f"a discriminator trained by {losses} draws no line between real and generated images")
         shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=replica.PRNG)))
         checkpoints = Checkpoints(self._workdir, read_only=True)
         try:
             state = checkpoints.restore(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
         finally:
             checkpoints.close()
-        return algorithm.discriminator, {"params": state.d_params, **state.d_stats}
+        return algorithm.discriminator, {"params": state.d_params, **state.d_stats}, boundary
 
     def latents(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> jax.Array:
         """The latents that the images of (seed, labels int32 [N], indices int32 [N]) are drawn from."""

@@ -5,7 +5,7 @@ all it knows into a `Pass`, and sums the `Term`s that the recipe lists.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -83,6 +83,11 @@ class Weighted(NamedTuple):
     name: str
     weight: Number
     term: Term
+
+
+def boundary_of(terms: Iterable[Weighted]) -> float | None:
+    """The logit above which the first of them that has one takes an image for real."""
+    return next((listed.term.boundary for listed in terms if listed.term.boundary is not None), None)
 
 
 def on_logits(loss: Callable[..., jax.Array], *reads: str, boundary: float | None = None) -> Term:

@@ -23,7 +23,7 @@ from cgan_jax import replica
 from cgan_jax.algorithm import Algorithm
 from cgan_jax.annealing import half_cosine
 from cgan_jax.data import Data, draw, draw_labels
-from cgan_jax.terms import Batch, Output, Pass, Weighted, batches_read, objective, with_views
+from cgan_jax.terms import Batch, Output, Pass, Weighted, batches_read, boundary_of, objective, with_views
 from cgan_jax.train_state import TrainState, Tree
 
 Scalars = dict[str, jax.Array]
@@ -266,7 +266,7 @@ def _accuracies(terms: Sequence[Weighted], outputs: Mapping[str, Output]) -> Sca
 
     None where no term says above which logit an image is taken for real.
     """
-    boundary = next((listed.term.boundary for listed in terms if listed.term.boundary is not None), None)
+    boundary = boundary_of(terms)
     if boundary is None:
         return {}
     told = {"real": lambda logits: logits > boundary, "fake": lambda logits: logits < boundary}

@@ -15,6 +15,7 @@ from cgan_jax.errors import UsageError
 from cgan_jax.features import Features, Network, classifier
 from cgan_jax.metrics import class_accuracy, fid, intra_fid, kid, pixel_mse
 from cgan_jax.train import train_and_evaluate
+from tests.command_line import cgan
 
 RNG = np.random.default_rng(0)
 DATASET = datasets.Dataset(RNG.integers(0, 256, (9, 2, 2, 1), dtype=np.uint8), np.int32([0, 1, 2] * 3), ("a", "b", "c"))
@@ -268,6 +269,19 @@ def test_the_best_checkpoint_by_a_metric_is_kept_besides_the_latest(recipe, tmp_
     assert checkpoints.steps() == [2, 6, 8] and checkpoints.best() == 2 and checkpoints.chosen("best") == 2
     assert checkpoints.chosen(None) == 8
     checkpoints.close()
+    asked = ("evaluate", f"--workdir={tmp_path / 'run'}", "--step=best", "--metrics=pixel_mse", "--num_images=20")
+    assert cgan(*asked) == 0
+    assert workdir.read_metrics(tmp_path / "run", workdir.EVALUATIONS)[-1]["protocol"]["chosen"] == "best by pixel_mse"
+
+
+def test_costs_by_other_weights_have_another_name(recipe, monkeypatch):
+    recipe["evaluate"].update(metrics="fid", keep_best="fid", num_images=40)
+    networks = iter([network(scale=1.0), network(scale=2.0)])
+    monkeypatch.setattr(evaluation, "find_network", lambda *_: next(networks))
+    for sha256 in ("sum1.0", "sum2.0"):
+        evaluator = evaluation.Evaluator(recipe, DATASET)
+        assert evaluator.cost_of == f"cfd0.04k_all by pixels {sha256}"
+        assert evaluator.cost({"cfd0.04k_all": 7.0}) == 7.0
 
 
 def test_cost_is_the_number_of_the_metric_and_less_is_better(recipe):

@@ -57,6 +57,17 @@ def test_a_term_of_weight_0_is_left_out():
     assert [listed.name for listed in terms.from_recipe(section, TABLE)] == ["squares"]
 
 
+@pytest.mark.parametrize(
+    ("names", "boundary"),
+    [(["bce_fake"], 0.0), (["lecam", "least_squares_real"], 0.5), (["wasserstein_real", "gradient_penalty"], None)],
+)
+def test_the_line_between_real_and_generated_is_that_of_the_first_loss_that_draws_one(names, boundary):
+    from cgan_jax.algorithm import DISCRIMINATOR_TERMS
+
+    listed = terms.from_recipe({name: {"weight": 1.0} for name in names}, DISCRIMINATOR_TERMS)
+    assert terms.boundary_of(listed) == boundary
+
+
 def test_a_recipe_is_not_changed_by_reading_it():
     section = {"scaled": {"weight": 2.0, "every": 3, "factor": 3.0}}
     terms.from_recipe(section, TABLE)

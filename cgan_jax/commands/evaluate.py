@@ -112,7 +112,11 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     reference = _reference(flags, metrics, section, dataset)
     judges = any("verdicts" in metric.READS for metric in metrics.values())
     if judges:
-        held_out = _held_out(section, info.recipe["dataset"]["split"])
+        if section["split"] != (shown := info.recipe["dataset"]["split"]):
+            raise UsageError(
+                f"discriminator_accuracy is of the images of training, {shown}; given --split={flags.split}"
+            )
+        held_out = _held_out(section)
         reference = evaluation.with_verdicts(reference, sampler, held_out, section["conditional"])
     labels, indices = spread(flags.num_images, list(range(classes)))
     scores: dict[str, list[float]] = {}
@@ -129,24 +133,27 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
         **evaluation.of_run(info.recipe, sampler.variables),
         workdir=flags.workdir,
         step=sampler.step,
-        chosen=_chosen(flags.step, info.recipe["evaluate"]["keep_best"]),
+        chosen=_chosen(flags.step, workdir, sampler.step),
         seeds=list(range(flags.seeds)),
     )
     kimg = round(sampler.step * images_per_step(info.recipe) / 1000, 6)
     return scores, protocol, {"step": sampler.step, "kimg": kimg}
 
 
-def _chosen(step: str | None, keep_best: str) -> str:
-    if step == "best":
-        return f"best by {keep_best}"
-    return "given" if step else "latest"
+def _chosen(asked: str | None, workdir: Path, step: int) -> str:
+    """Why it is this step; of the best, by what it was rated."""
+    from cgan_jax import integrity
+
+    if asked == "best":
+        return f"best by {integrity.read(workdir, step).cost_of or 'a metric that it does not name'}"
+    return "given" if asked else "latest"
 
 
-def _held_out(section: dict[str, Any], shown: str) -> Any:
-    """The test split, where there is one that training did not show and that is not what `section` asks for."""
+def _held_out(section: dict[str, Any]) -> Any:
+    """The test split, where there is one and training was shown another."""
     from cgan_jax import datasets
 
-    if shown != "train" or section["split"] == "test":
+    if section["split"] != "train":
         return None
     try:
         return datasets.load(section["source"], section["name"], "test", section["data_dir"], section["image_size"])
@@ -174,6 +181,8 @@ def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], di
     section["conditional"] = conditional
     classes = len(dataset.class_names) if conditional else 1
     metrics = _metrics(flags, classes)
+    if not conditional:
+        evaluation.check_labelled(metrics, f"{flags.images} has no labels")
     for name, metric in metrics.items():
         if "verdicts" in metric.READS:
             raise UsageError(f"{name} asks a run's discriminator, and --images are of no run")

@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     logits: np.ndarray | None = None
     """float32 [N, K]."""
     verdicts: np.ndarray | None = None
-    """float32 [N]: the logits of a run's discriminator."""
+    """float32 [N]: the logits of a run's discriminator, above 0 for what it takes for real."""
     held_out_verdicts: np.ndarray | None = None
     """float32 [M]: those of real images that training did not show."""
 

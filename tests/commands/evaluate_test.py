@@ -1,5 +1,6 @@
 """`cgan evaluate`: a run's images and anybody's, with their protocol, on the digits and a classifier of no training."""
 
+import copy
 import json
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from cgan_jax import cache, datasets, evaluation, sampling, workdir
+from cgan_jax.errors import UsageError
 from cgan_jax.features import classifier
 from cgan_jax.metrics import fid
 from cgan_jax.train import train_and_evaluate
@@ -63,11 +65,21 @@ def test_the_runs_own_discriminator_has_its_say(run, tmp_path):
     assert cgan("evaluate", *asked) == 0
     scores = json.loads(out.read_text())["scores"]
     sampler = sampling.Sampler(run)
-    discriminator, variables = sampler.discriminator()
+    discriminator, variables, boundary = sampler.discriminator()
+    assert boundary == 0
     images = DIGITS.images.astype(np.float32) / 127.5 - 1
     logits = discriminator.apply(variables, images, DIGITS.labels, train=False).logits
     assert scores["discriminator_accuracy/real"] == [pytest.approx(np.mean(np.asarray(logits) > 0), abs=1e-3)]
     assert scores.keys() == {"discriminator_accuracy/real", "discriminator_accuracy/generated"}
+
+
+def test_a_discriminator_that_draws_no_line_is_not_asked(run):
+    sampler = sampling.Sampler(run)
+    recipe = copy.deepcopy(sampler.info.recipe)
+    recipe["loss"]["d_updates"] = {"both": {f"wasserstein_{kind}": {"weight": 1.0} for kind in ("real", "fake")}}
+    sampler.info = sampler.info._replace(recipe=recipe)
+    with pytest.raises(UsageError, match="wasserstein_real, wasserstein_fake draws no line between real and generated"):
+        sampler.discriminator()
 
 
 def test_all_usual_metrics_have_a_say_of_enough_images(run, network, tmp_path):
@@ -80,7 +92,7 @@ def test_all_usual_metrics_have_a_say_of_enough_images(run, network, tmp_path):
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_images_of_others_are_scored_by_the_same_code(labelled, network, tmp_path):
+def test_images_of_others_are_scored_by_the_same_code(labelled, network, tmp_path, capsys):
     images, labels = DIGITS.images[:300], DIGITS.labels[:300]
     np.savez(tmp_path / "given.npz", images=images, **({"labels": labels} if labelled else {}))
     out = tmp_path / "scores.json"
@@ -89,8 +101,12 @@ def test_images_of_others_are_scored_by_the_same_code(labelled, network, tmp_pat
     [found] = json.loads(out.read_text())["scores"]["cfd0.3k_all"]
     features = [np.asarray(network.extract(network.variables, x).features) for x in (images, DIGITS.images)]
     assert found == pytest.approx(fid.frechet_distance(*map(fid.moments, features)), rel=1e-3)
-    assert cgan("evaluate", *given, "--metrics=intra_fid", f"--json={out}", "--force") == 0
-    assert ("intra_cfd0.3k_all/7" in json.loads(out.read_text())["scores"]) == labelled
+    assert cgan("evaluate", *given, "--metrics=intra_fid", f"--json={out}", "--force") == (0 if labelled else 2)
+    if labelled:
+        assert "intra_cfd0.3k_all/7" in json.loads(out.read_text())["scores"]
+    else:
+        line = f"cgan: error: intra_fid compares class by class, and {tmp_path / 'given.npz'} has no labels\n"
+        assert capsys.readouterr().err.endswith(line)
 
 
 def test_published_statistics_stand_for_real_images(run, network, tmp_path, capsys):
@@ -116,6 +132,7 @@ def test_published_statistics_stand_for_real_images(run, network, tmp_path, caps
         (["--step=best"], "has no best checkpoint"),
         (["--step=last"], "--step must be a generator step or best"),
         (["--split=half"], "'half'"),
+        (["--split=test", "--metrics=discriminator_accuracy"], "is of the images of training, all; given --split=test"),
         (["--reference=none.npz", "--metrics=kid"], "serve --metrics=fid alone"),
         (["--reference=none.npz"], "none.npz"),
         (["--classifier=none.npz"], "there is no classifier none.npz"),

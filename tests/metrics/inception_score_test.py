@@ -31,6 +31,17 @@ def test_it_agrees_with_torch_fidelity(name):
     assert np.std(found) == pytest.approx(expected[KEY_METRIC_ISC_STD], rel=1e-7, abs=1e-12)
 
 
+def test_it_is_torch_fidelitys_default():
+    pytest.importorskip("torch_fidelity", reason="the extra [reference] and torch-fidelity are there to compare with")
+    import torch
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
+    found = inception_score.compute(sample(LOGITS["random"]), None, ("all",))
+    expected = isc_features_to_metric(torch.from_numpy(LOGITS["random"]))
+    assert found["inception_score"] == pytest.approx(expected[KEY_METRIC_ISC_MEAN], rel=1e-10)
+    assert found["inception_score_std"] == pytest.approx(expected[KEY_METRIC_ISC_STD], rel=1e-10)
+
+
 def test_a_perfect_generator_scores_the_number_of_classes_and_a_collapsed_one_1():
     certain = np.float32(60 * np.eye(5)[np.arange(50) % 5])
     np.testing.assert_allclose(inception_score.scores(certain, 10), 5, rtol=1e-12)

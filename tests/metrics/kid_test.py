@@ -54,6 +54,23 @@ def test_it_agrees_with_torch_fidelity(name):
     assert "kid_std" not in found  # all of both in every subset
 
 
+def test_of_many_images_it_is_torch_fidelitys_default():
+    pytest.importorskip("torch_fidelity", reason="the extra [reference] and torch-fidelity are there to compare with")
+    import torch
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    features, others = np.float32(RNG.standard_normal((1200, 8)) + 0.2), np.float32(RNG.standard_normal((1100, 8)))
+    found = kid.compute(sample(features), sample(others), ("all",))
+    expected = kid_features_to_metric(*(torch.from_numpy(x.astype(np.float64)) for x in (features, others)))
+    assert found["kid"] == pytest.approx(expected[KEY_METRIC_KID_MEAN], rel=1e-9)
+    assert found["kid_std"] == pytest.approx(expected[KEY_METRIC_KID_STD], rel=1e-9)
+
+
+def test_a_few_images_against_more_are_subsets_too():
+    features = np.float32(RNG.standard_normal((60, 4)))
+    assert kid.compute(sample(features), sample(features[:40] + 1), ("all",))["kid_std"] > 0
+
+
 def test_it_is_mean_and_spread_over_subsets():
     features, others = np.arange(40, dtype=np.float32)[:, None], np.arange(30, dtype=np.float32)[:, None] / 7
     values = kid.subset_distances(features, others, 6, 5)
