@@ -50,7 +50,7 @@ class Machine(NamedTuple):
 MACHINES = {
     "v5e-8": Machine(8, 197e12, 200e9, 2 * (1 + 3), 1e-6),
     "v5e-64": Machine(64, 197e12, 200e9, 2 * (7 + 7), 1e-6),
-    "v5p-256": Machine(128, 459e12, 300e9, 2 * (3 + 3 + 7), 1e-6),
+    "v5p-256": Machine(128, 459e12, 600e9, 2 * (3 + 3 + 7), 1e-6),
     "8xH200": Machine(8, 494e12, 450e9, 1, 20e-6),  # multiplied as TF32, dense
 }
 

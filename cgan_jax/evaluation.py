@@ -189,7 +189,8 @@ class Evaluator:
         )
         scores = score(self.metrics, gathered(batches), labels, self._reference)
         drawn_by = of_run(self._recipe, variables)
-        return scores, protocol(self._reference, num_images, began, **drawn_by, seed=self._recipe["seed"])
+        said = protocol(self._reference, self.metrics, num_images, began, **drawn_by, seed=self._recipe["seed"])
+        return scores, said
 
     @property
     def cost_of(self) -> str:
@@ -336,9 +337,12 @@ def of_run(recipe: Mapping[str, Any], variables: Tree) -> dict[str, Any]:
     }
 
 
-def protocol(reference: Reference, num_images: int, began: float, **of_run: Any) -> dict[str, Any]:
+def protocol(
+    reference: Reference, metrics: Mapping[str, ModuleType], num_images: int, began: float, **of_run: Any
+) -> dict[str, Any]:
     """All that a number depends on, to be written beside it; `began` from time.perf_counter()."""
     network = reference.network
+    settings = {name: metric.SETTINGS for name, metric in metrics.items() if hasattr(metric, "SETTINGS")}
     return {
         "real_dataset": reference.dataset,
         "real_split": reference.split,
@@ -350,6 +354,7 @@ def protocol(reference: Reference, num_images: int, began: float, **of_run: Any)
         "preprocessing": network.preprocessing if network else None,
         "decoder": f"Pillow {PIL.__version__}",
         "matmul_precision": "highest",
+        "settings": settings or None,
         **of_run,
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,

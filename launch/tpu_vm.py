@@ -28,7 +28,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LABEL = ("launched-by", "cgan-jax")
-INTERRUPTED, LOST = 75, 255  # LOST is ssh's own: the connection broke, as it does when a slice is preempted
+INTERRUPTED = 75
+# A bug, wrong use, a guard, a second Ctrl-C: once more would end alike. All else, such as ssh's 255, took the run away.
+FINAL = (1, 2, 3, 130)
+PATIENCE = 5  # questions in a row that Google may leave unanswered while a slice is waited for
 ARCHIVE, CHECKOUT = "cgan_jax.tar.gz", "cgan_jax"
 # The firewall rule of a project's default network opens this port between workers, and not the one jax would choose.
 COORDINATOR_PORT = 8476
@@ -83,6 +86,16 @@ class Slice:
         found = self.describe()
         return "" if found is None else found.get("state", {}).get("state", "CREATING")
 
+    def _state_at_last(self) -> str:
+        """`state`, asked again where there was no answer."""
+        for _ in range(PATIENCE - 1):
+            try:
+                return self.state()
+            except Failure as failure:
+                print(failure, file=sys.stderr, flush=True)
+                time.sleep(self.options.poll_seconds)
+        return self.state()
+
     def create(self) -> None:
         """Asks for the slice where it has not been asked for yet."""
         state = self.state()
@@ -106,7 +119,7 @@ class Slice:
         """Returns once the slice is there. Raises Failure where it will not come, or not within --wait_hours."""
         deadline = time.monotonic() + 3600 * self.options.wait_hours
         told = ""
-        while (state := self.state()) != "ACTIVE" and not self.options.dry_run:
+        while (state := self._state_at_last()) != "ACTIVE" and not self.options.dry_run:
             if state not in COMING:
                 raise Failure(f"{self.options.name} will not come: {state or 'there is no such resource'}")
             if time.monotonic() > deadline:
@@ -125,10 +138,12 @@ class Slice:
             if not self.options.dry_run:
                 subprocess.run(line, check=True)
             self.must("tpu-vm", "scp", str(archive), f"{self.options.name}:{ARCHIVE}", "--worker=all")
+        # A run that outlived its connection is asked to save and end; it would keep the workdir locked.
+        stop = 'for _ in $(seq 120); do pkill -TERM -f "[c]gan train" || break; sleep 1; done'
         # Runs are not part of the checkout and stay where they are.
         clear = f"mkdir -p {CHECKOUT} && find {CHECKOUT} -mindepth 1 -maxdepth 1 ! -name runs -exec rm -rf {{}} +"
         unpack = f"tar -xzf {ARCHIVE} -C {CHECKOUT} && bash {CHECKOUT}/launch/tpu_setup.sh"
-        self.must(*self._on_all(f"{clear} && {unpack}"))
+        self.must(*self._on_all(f"{stop}; {clear} && {unpack}"))
 
     def run(self) -> int:
         """`cgan train` on every worker at once, in the checkout; the exit code."""
@@ -162,7 +177,7 @@ class Slice:
             if failure is None:
                 return
             state = self.state()
-            if state not in GONE and failure.code not in (INTERRUPTED, LOST):
+            if state not in GONE and failure.code in FINAL:
                 raise failure
             where = f"the slice is {state or 'not there'}"
             print(f"attempt {attempt} of {self.options.attempts}: {failure}; {where}", flush=True)

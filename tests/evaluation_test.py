@@ -232,9 +232,10 @@ def test_the_packaged_classifier_serves_cifar10_and_nothing_else():
 
 def test_a_protocol_says_what_a_number_depends_on():
     reference = evaluation.make_reference(DATASET, {**UNCONDITIONAL, "conditional": True}, {"fid": fid}, network())
-    said = evaluation.protocol(reference, 50, time.perf_counter(), step=3)
+    said = evaluation.protocol(reference, {"kid": kid, "fid": fid}, 50, time.perf_counter(), step=3)
     assert (said["real_split"], said["real_images"], said["generated_images"]) == ("train", 9, 50)
     assert (said["features"], said["weights_sha256"], said["step"]) == ("pixels", "sum1.0", 3)
+    assert said["settings"] == {"kid": "100 subsets of at most 1000 of each kind"}
     assert (said["real_dataset"], said["real_sha256"]) == ("tfds squares", hashlib.sha256(DATASET.images).hexdigest())
     assert {"decoder", "preprocessing", "matmul_precision", "jax", "device"} <= said.keys() and said["seconds"] >= 0
     json.dumps(said)

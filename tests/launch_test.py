@@ -63,7 +63,8 @@ gcloud compute tpus queued-resources create gan --node-id=gan --accelerator-type
 {DESCRIBE}
 git -C {shlex.quote(str(ROOT))} archive --format=tar.gz --output=/tmp/cgan_jax.tar.gz HEAD
 gcloud compute tpus tpu-vm scp /tmp/cgan_jax.tar.gz gan:cgan_jax.tar.gz --worker=all {WHERE}
-gcloud compute tpus tpu-vm ssh gan --worker=all '--command=mkdir -p cgan_jax && find cgan_jax -mindepth 1 -maxdepth 1 \
+gcloud compute tpus tpu-vm ssh gan --worker=all '--command=for _ in $(seq 120); do pkill -TERM -f "[c]gan train" || \
+break; sleep 1; done; mkdir -p cgan_jax && find cgan_jax -mindepth 1 -maxdepth 1 \
 ! -name runs -exec rm -rf {{}} + && tar -xzf cgan_jax.tar.gz -C cgan_jax && bash cgan_jax/launch/tpu_setup.sh' {WHERE}
 """
 
@@ -139,8 +140,9 @@ def test_a_preempted_slice_is_deleted_and_asked_for_again(gcloud):
     assert calls == [*ARRIVED, *deleted, "describe", "create", "describe", "scp", "ssh", "ssh"]
 
 
-def test_a_run_that_was_interrupted_goes_on_where_the_slice_still_is(gcloud):
-    stopped = [[75, "", ""], described("ACTIVE")]
+@pytest.mark.parametrize("code", [75, 134, 255])
+def test_a_run_that_was_interrupted_goes_on_where_the_slice_still_is(gcloud, code):
+    stopped = [[code, "", ""], described("ACTIVE")]
     again = [described("ACTIVE"), described("ACTIVE"), described("ACTIVE"), FINE, FINE, FINE]
     done, calls = gcloud([*ARRIVES, *stopped, *again], "train", *TRAIN_FLAGS)
     assert done.returncode == 0, done.stderr
@@ -152,6 +154,16 @@ def test_a_run_that_fails_by_itself_is_not_started_again(gcloud, code):
     done, calls = gcloud([*ARRIVES, [code, "", ""], described("ACTIVE")], "train", *TRAIN_FLAGS)
     assert done.returncode == code and f"cgan train ended with exit code {code}" in done.stderr
     assert calls == [*ARRIVED, "describe"]
+
+
+def test_a_question_without_an_answer_is_asked_again_while_a_slice_is_waited_for(gcloud):
+    silent = [1, "", "ERROR: (gcloud) Unable to reach the server"]
+    arrives = [NOT_FOUND, NOT_FOUND, FINE, silent, described("CREATING"), silent, described("ACTIVE"), FINE, FINE]
+    done, calls = gcloud([*arrives, FINE], "train", *TRAIN_FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert "Unable to reach the server" in done.stderr and calls.count("create") == 1
+    done, calls = gcloud([silent] * 5, "wait")
+    assert done.returncode == 1 and len(calls) == len([*arrives, FINE]) + 5
 
 
 def test_a_run_is_given_up_after_so_many_attempts(gcloud):
@@ -246,7 +258,7 @@ echo "$*" >"$STUB/requeued"
 """
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (3, False), (75, True)])
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (3, False), (75, True), (134, True)])
 def test_slurm_puts_an_interrupted_job_back_into_the_queue(tmp_path, code, requeued):
     executable(tmp_path / "srun", SRUN)
     executable(tmp_path / "scontrol", SCONTROL)
@@ -259,6 +271,14 @@ def test_slurm_puts_an_interrupted_job_back_into_the_queue(tmp_path, code, reque
         assert (tmp_path / "requeued").read_text() == "requeue 123\n"
 
 
+def test_slurm_gives_up_in_the_end(tmp_path):
+    executable(tmp_path / "srun", SRUN)
+    executable(tmp_path / "scontrol", SCONTROL)
+    environment = {"STUB": str(tmp_path), "CODE": "75", "SLURM_JOB_ID": "123", "SLURM_RESTART_COUNT": "20"}
+    assert run("bash", LAUNCH / "slurm.sbatch", *TRAIN, path=tmp_path, **environment).returncode == 75
+    assert not (tmp_path / "requeued").exists()
+
+
 def test_slurm_is_asked_for_a_signal_in_time_and_for_requeueing():
     options = re.findall(r"^#SBATCH (\S+)$", (LAUNCH / "slurm.sbatch").read_text(), re.MULTILINE)
     assert {"--requeue", "--signal=TERM@120", "--open-mode=append"} <= set(options)
@@ -269,14 +289,20 @@ def kubernetes(name: str) -> tuple[dict, dict, dict]:
     described = yaml.safe_load((LAUNCH / name).read_text())
     assert described["apiVersion"] == "jobset.x-k8s.io/v1alpha2" and described["kind"] == "JobSet"
     assert described["spec"]["failurePolicy"]["maxRestarts"] > 0
+    (rule,) = described["spec"]["failurePolicy"]["rules"]
+    assert rule == {"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
     (replicated,) = described["spec"]["replicatedJobs"]
     assert replicated["replicas"] == 1
     job = replicated["template"]["spec"]
     assert job["parallelism"] == job["completions"] > 1 and job["completionMode"] == "Indexed"
     assert job["backoffLimit"] == 0
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob" and rule["onExitCodes"]["operator"] == "In"
+    assert rule["onExitCodes"]["values"] == [1, 2, 3]
     pod = job["template"]["spec"]
     assert pod["restartPolicy"] == "Never" and pod["terminationGracePeriodSeconds"] >= 60
     (container,) = pod["containers"]
+    assert rule["onExitCodes"]["containerName"] == container["name"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert any(mount["mountPath"] == "/runs" for mount in container["volumeMounts"])
     assert container["args"][0] == "train" and "--workdir=/runs/digits" in container["args"]
@@ -312,16 +338,21 @@ def test_pods_with_tpus_fill_their_slice():
 
 def test_skypilot_starts_the_same_command_on_every_node(tmp_path):
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
-    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
-    assert task["file_mounts"]["/runs"] == {"name": "${BUCKET}", "mode": "MOUNT"}
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [75, 134, 137, 139]
+    assert "file_mounts" not in task and "epath-gcs" in task["setup"]
     bin_folder = tmp_path / "cgan_venv" / "bin"
     bin_folder.mkdir(parents=True)
     executable(bin_folder / "cgan", "#!/usr/bin/env bash\nprintf '%s\\n' \"$@\"\n")
     given = {"HOME": str(tmp_path), "ARGUMENTS": "--config='a b.py' " + shlex.quote(TERMS)}
-    given |= {"SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.8", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
+    given |= {
+        "BUCKET": "b",
+        "SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.8",
+        "SKYPILOT_NUM_NODES": "2",
+        "SKYPILOT_NODE_RANK": "1",
+    }
     done = run("bash", "-c", task["run"], **given)
     place = ["--coordinator_address=10.0.0.7:8476", "--num_processes=2", "--process_id=1"]
-    assert done.stdout.splitlines() == ["train", "--config=a b.py", TERMS, "--workdir=/runs/run", *place], done.stderr
+    assert done.stdout.splitlines() == ["train", "--config=a b.py", TERMS, "--workdir=gs://b/run", *place], done.stderr
     assert task["num_nodes"] >= 1 and set(task["envs"]) == {"ARGUMENTS", "BUCKET", "EXTRA"}
 
 

@@ -128,6 +128,7 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
             scores.setdefault(name, []).append(number)
     protocol = evaluation.protocol(
         reference,
+        metrics,
         flags.num_images,
         began,
         **evaluation.of_run(info.recipe, sampler.variables),
@@ -189,7 +190,7 @@ def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], di
     reference = _reference(flags, metrics, section, dataset)
     labels = given.labels if conditional else np.zeros(len(given.images), np.int32)
     scores = evaluation.score(metrics, given.images, labels, reference)
-    protocol = evaluation.protocol(reference, len(labels), began, images=flags.images)
+    protocol = evaluation.protocol(reference, metrics, len(labels), began, images=flags.images)
     return {name: [number] for name, number in scores.items()}, protocol, None
 
 
@@ -232,5 +233,8 @@ def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
     for name, values in scores.items():
         spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
         lines.append(f"{name:<{width}}  {statistics.fmean(values):.5g}{spread}")
-    lines += [""] + [f"{name:<{width}}  {value}" for name, value in protocol.items() if value is not None]
+    lines.append("")
+    for name, value in protocol.items():
+        told = ", ".join(f"{of}: {what}" for of, what in value.items()) if isinstance(value, dict) else value
+        lines += [] if value is None else [f"{name:<{width}}  {told}"]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import PIL
 from absl import flags as absl_flags
 from tqdm import tqdm
 
@@ -79,6 +80,8 @@ def main(flags: absl_flags.FlagValues) -> None:
     compilation_cache.enable()
     plan = training.plan_for(train, flags.epochs, flags.flip and source != "digits", flags.seed)
     description = training.describe(plan, train, f"{flags.dataset} {flags.split}")
+    if source != "digits":
+        description = description._replace(dataset=f"{description.dataset}, decoded by Pillow {PIL.__version__}")
     kept = _Kept(out.with_name(f".{out.name}.training"), f"{plan} {description}")
     state, seconds = _train(plan, description, train, kept)
     description, variables = training.finished(description, state, test, flags.test_split, seconds)

@@ -9,6 +9,7 @@ and, where they apply,
     USES_REAL = False                                it says something of generated images alone; `real` may be None
     OF_CLASSES = True                                it needs logits of the very classes that were asked for
     BETTER = "lower"                                 or "higher": it ranks checkpoints by the number of its own name
+    SETTINGS = "k 3"                                 what its number hangs on besides the images, for the protocol
     NAMES = {"c": "cfd"}                             what its name becomes with the features of that prefix
 
 A name with a slash is a part of the whole, e.g. `pixel_mse/cat`. An unconditional run has a single class, "all".

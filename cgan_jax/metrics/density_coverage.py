@@ -15,6 +15,7 @@ from cgan_jax.metrics._neighbours import over_blocks, squared_radii
 READS = ("features",)
 _K = 5
 MIN_IMAGES, MIN_PER_CLASS = _K + 1, 0
+SETTINGS = f"k {_K}"
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:

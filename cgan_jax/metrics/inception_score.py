@@ -15,6 +15,7 @@ from cgan_jax.metrics import Sample, check
 READS = ("logits",)
 _SPLITS, _SEED = 10, 2020
 MIN_IMAGES, MIN_PER_CLASS = _SPLITS, 0
+SETTINGS = f"{_SPLITS} splits"
 BETTER = "higher"
 USES_REAL = False
 

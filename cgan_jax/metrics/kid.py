@@ -16,6 +16,7 @@ MIN_IMAGES, MIN_PER_CLASS = 2, 0
 BETTER = "lower"
 
 _SUBSETS, _SUBSET_SIZE, _SEED = 100, 1000, 2020
+SETTINGS = f"{_SUBSETS} subsets of at most {_SUBSET_SIZE} of each kind"
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:

@@ -25,6 +25,7 @@ BETTER = "lower"
 USES_REAL = False
 
 _PAIRS, _AT_ONCE = 2000, 250
+SETTINGS = f"{_PAIRS} pairs a class"
 _WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
