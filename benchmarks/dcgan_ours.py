@@ -36,8 +36,9 @@ def main():
     flags = worker.parse("float32")
     keep_freed_memory()  # as the command does
     recipe = recipe_named(flags.recipe)
-    spec, mesh, per_call = ImageSpec(32, 3, 10), make_mesh(), steps_per_call(recipe)
+    spec, mesh = ImageSpec(32, 3, 10), make_mesh(jax.devices()[:1])  # the others use one device too
     algorithm = build(recipe, spec)
+    per_call = steps_per_call(recipe, algorithm, spec)
     state = replicate(create_quickly(algorithm, spec, 0), mesh)
     made_up = load("synthetic", "", "train", "", 32)
     data = replicate(on_host(made_up.images, made_up.labels), mesh)
@@ -57,7 +58,7 @@ def main():
         assert images.shape == (times, 32, 32, 3) and images.dtype == np.uint8
 
     versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "flax": flax.__version__}
-    worker.serve(versions, {"step": step, "sample": sample})
+    worker.serve(versions, {"step": step, "sample": sample}, per_call)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,8 @@ class Training:
         self.labels = torch.from_numpy(labels).long().to(self.device)
         is_half, is_compiled = "bfloat16" in variant, "compiled" in variant
         self.cast = lambda: torch.autocast(self.device, torch.bfloat16) if is_half else contextlib.nullcontext()
-        compiler = functools.partial(torch.compile, mode="reduce-overhead") if is_compiled else lambda network: network
+        compiled = functools.partial(torch.compile, mode="reduce-overhead", dynamic=False)
+        compiler = compiled if is_compiled else lambda network: network
         self.generate, self.judge = compiler(self.g), compiler(self.d)
 
     def fakes(self, labels):

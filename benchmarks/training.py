@@ -56,7 +56,7 @@ class Contestant:
         answer = self.process.stdout.readline()
         self.error = None if answer else self._last_words()
         about = json.loads(answer or "{}")
-        self.versions = about.get("versions", {})
+        self.versions, self.steps_per_call = about.get("versions", {}), about.get("steps_per_call", 1)
         *self.first_step_seconds, self.step_seconds = about.get("warm_up_seconds", [0])
         self.start_seconds = time.perf_counter() - began
 
@@ -101,6 +101,8 @@ def compare(flags):
         sys.exit("there is nothing to compare with")
     peers = [name for name in running if name != OURS]
     pairs = {name: [] for name in peers}
+    if flags.what == "step":  # in whole calls of ours
+        flags.steps = -(-flags.steps // running[OURS].steps_per_call) * running[OURS].steps_per_call
     for _ in range(flags.rounds):
         for name in peers:
             pairs[name].append([running[who].turn(flags.what, flags.steps) for who in (OURS, name)])

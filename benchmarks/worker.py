@@ -62,14 +62,21 @@ def check_movement(updates: list[tuple[str, Callable[[], None]]], weights: Calla
             assert right, f"an update of {name} moved {sum(moved)} of the {len(moved)} weights of {network}"
 
 
-def serve(versions: Mapping[str, str], tasks: Mapping[str, Callable[[int], None]]) -> None:
-    """Takes two steps, or one that is very slow, says who it is, then answers until its standard input ends."""
+def serve(versions: Mapping[str, str], tasks: Mapping[str, Callable[[int], None]], steps_per_call: int = 1) -> None:
+    """Takes two steps, or one that is very slow, says who it is, then answers until its standard input ends.
+
+    `steps_per_call` is how many steps it cannot take fewer than: it is asked for multiples of that.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # frameworks that print must not answer in its place
     warm_up = [_seconds(tasks["step"], 1)[0]]
     if warm_up[0] < _SLOW:
         warm_up.append(_seconds(tasks["step"], 1)[0])
-    print(json.dumps({"versions": versions, "warm_up_seconds": warm_up}), file=answers, flush=True)
+    print(
+        json.dumps({"versions": versions, "warm_up_seconds": warm_up, "steps_per_call": steps_per_call}),
+        file=answers,
+        flush=True,
+    )
     for line in sys.stdin:
         what, times = line.split()
         print(*_seconds(tasks[what], int(times)), file=answers, flush=True)

@@ -16,6 +16,7 @@ from cgan_jax.lookup import module_named, names_in
 
 _COMMANDS = "cgan_jax.commands"
 _BROKEN_PIPE = 141  # as of a process that SIGPIPE ended
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # what XLA's errors begin with
 
 
 def run(argv: list[str]) -> int:
@@ -40,6 +41,12 @@ def run(argv: list[str]) -> int:
         return _BROKEN_PIPE
     except OSError as error:  # a path that is too long, not allowed, or on a full disk
         print(f"cgan: error: {_one_line(error)}", file=sys.stderr)
+        return UsageError.exit_code
+    except Exception as error:
+        if not isinstance(error, MemoryError) and _OUT_OF_MEMORY not in str(error):
+            raise
+        hint = "fewer images in a batch, narrower networks, or dataset.placement=stream take less"
+        print(f"cgan: error: more memory was needed than there is; {hint} ({_one_line(error)[:300]})", file=sys.stderr)
         return UsageError.exit_code
 
 

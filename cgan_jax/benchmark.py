@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from cgan_jax import datasets, feeding, replica, throughput
+from cgan_jax import STARTED, datasets, feeding, replica, throughput
 from cgan_jax import recipe as recipes
 from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step
 from cgan_jax.data import Data, draw, on_host
@@ -31,16 +31,17 @@ _WARM_UP = 2  # calls
 _SAMPLES = 64  # images a call, as `cgan sample` draws them
 
 
-def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any]:
+def measure(recipe: dict[str, Any], calls: int) -> dict[str, Any]:
     """The numbers of the recipe, each time the spread over `calls` calls, as JSON takes them.
 
-    `started` is when the command began, by time.perf_counter(). Raises UsageError for a recipe that cannot work.
+    Raises UsageError for a recipe that cannot work.
     """
     recipes.check(recipe)
     recipes.check_devices(recipe, jax.device_count())
     dataset, source = load_or_make_up(recipe["dataset"])
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
-    algorithm, mesh, per_call = build(recipe, spec), make_mesh(), steps_per_call(recipe)
+    algorithm, mesh = build(recipe, spec), make_mesh()
+    per_call = steps_per_call(recipe, algorithm, spec)
     state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
     placement = "replicated" if recipe["dataset"]["placement"] == "stream" else recipe["dataset"]["placement"]
     data = feeding.place(placement, on_host(dataset.images, dataset.labels), mesh)
@@ -50,7 +51,7 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
 
     call = over_devices(functools.partial(train_steps, algorithm, per_call))
     images = per_call * images_per_step(recipe)
-    state, numbers = _training(call, state, data, mesh, images, calls, started)
+    state, numbers = _training(call, state, data, mesh, images, calls)
     sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
     seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls)
     return {
@@ -68,14 +69,14 @@ def measure(recipe: dict[str, Any], calls: int, started: float) -> dict[str, Any
 
 
 def _training(
-    call: Callable, state: TrainState, data: Data, mesh: Mesh, images: int, calls: int, started: float
+    call: Callable, state: TrainState, data: Data, mesh: Mesh, images: int, calls: int
 ) -> tuple[TrainState, dict[str, Any]]:
     """The numbers of training's call on `images` real images, and the state after it."""
     began = time.perf_counter()
     compiled = jax.jit(call, donate_argnums=0).lower(state, data).compile()
     compilation = time.perf_counter() - began
     state, _ = seconds_of(compiled, state, data, 1)
-    first_step = time.perf_counter() - started
+    first_step = time.perf_counter() - STARTED
     # Of training alone: what is measured later may need more.
     memory, whose = throughput.peak_bytes()
     state, _ = seconds_of(compiled, state, data, _WARM_UP)

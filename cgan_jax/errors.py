@@ -26,3 +26,8 @@ class Interrupted(Exception):
     """The run was asked to stop and has saved its state: exit code 75, run the same command again to go on."""
 
     exit_code = 75
+
+    def __init__(self, message: str, together: bool = True):
+        """All processes of the run end at the same point; or, where not `together`, this one did not wait for them."""
+        super().__init__(message)
+        self.together = together

@@ -9,18 +9,22 @@ import importlib.util
 import itertools
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cgan_jax import storage
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.replica import AXIS
 
 _MEETINGS = itertools.count()
 _PATIENCE = 300  # seconds, after which jax ends a process whose peers have not come
+_SIGN, _DELAY = ".shared", 30  # seconds that a network drive may take to show what another host has written
 
 
 @contextlib.contextmanager
@@ -46,11 +50,11 @@ def joined(address: str | None, count: int | None, number: int | None) -> Iterat
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     try:
         yield
-    except (GuardError, Interrupted):  # which end all processes at the same point
-        jax.distributed.shutdown()
-        raise
     except BaseException as error:
-        _leave_at_once(error)
+        if isinstance(error, GuardError) or (isinstance(error, Interrupted) and error.together):
+            jax.distributed.shutdown()  # all processes end at the same point
+        else:
+            _leave_at_once(error)
         raise
     jax.distributed.shutdown()
 
@@ -159,6 +163,32 @@ def meet() -> None:
 
         everybody = set(range(jax.process_count()))
         multihost.sync_global_processes(f"meeting {next(_MEETINGS)}", timeout=3600, processes=everybody)
+
+
+def check_shared(folder: Path) -> None:
+    """Raises UsageError where this process does not see in `folder` what the first one has just put there."""
+    if jax.process_count() == 1:
+        return
+    sign, seen = folder / _SIGN, True
+    if is_first():
+        storage.write_whole(sign, text := str(time.time_ns() % 2**50))
+    number = of_first(float(text) if is_first() else None)
+    if not is_first():
+        deadline = time.monotonic() + _DELAY
+        while not (seen := _reads(sign, number)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    meet()
+    if is_first():
+        sign.unlink()
+    if not seen:
+        raise UsageError(f"{folder} is not the folder that process 0 writes to; all processes need the same one")
+
+
+def _reads(sign: Path, number: float) -> bool:
+    try:
+        return float(sign.read_text()) == number
+    except (OSError, ValueError):
+        return False
 
 
 def of_first(number: float | None) -> float | None:

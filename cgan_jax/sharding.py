@@ -96,7 +96,7 @@ def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map", data_
             donate_argnums=0,
         )
         # pmap insists on one argument with a part for each local device.
-        places = np.arange(mesh.local_mesh.size)
+        places = jax.device_put(np.arange(mesh.local_mesh.size), NamedSharding(mesh.local_mesh, PARTS))
         return lambda state, data: over_all(mapped(state, own_parts(data, data_spec, mesh), places), mesh)
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(WHOLE, data_spec), out_specs=(WHOLE, WHOLE))
     return jax.jit(mapped, donate_argnums=0)

@@ -58,10 +58,11 @@ class StopRequest:
     def at_once(self, farewell: str) -> Iterator[None]:
         """A request, even one made before, ends what is done inside by Interrupted(farewell): nothing there is lost.
 
-        Where the main thread does not come back to Python within seconds, the process is ended for it.
+        Where the main thread does not come back to Python within seconds, the process is ended for it. Of several
+        processes each that is asked ends by itself: whoever stops a run asks all of them.
         """
         if self.requested:
-            raise Interrupted(farewell)
+            raise Interrupted(farewell, together=False)
         before, self._farewell = self._farewell, farewell
         try:
             yield
@@ -73,7 +74,7 @@ class StopRequest:
             os._exit(_SECOND_INTERRUPT)
         self.requested = True
         if self._farewell is not None:
-            raise Interrupted(self._farewell)
+            raise Interrupted(self._farewell, together=False)
         # A print that a signal has interrupted cannot be begun again; whoever read it may have been stopped too.
         with contextlib.suppress(RuntimeError, OSError, ValueError):
             print(

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from cgan_jax import (
+    STARTED,
     checkpoint,
     datasets,
     environment,
@@ -43,9 +44,8 @@ from cgan_jax.train_state import TrainState, create, create_quickly, describe, i
 from cgan_jax.train_step import train_steps
 from cgan_jax.watchdog import Watchdog
 
-_STARTED = time.perf_counter()
-_STEPS_PER_CALL = {"cpu": 1}
-_STEPS_PER_CALL_ELSEWHERE = 32
+_MOST_STEPS_PER_CALL = 32
+_FLOP_PER_CALL = 1e14  # of a device: about a second, for which whoever asks to stop has to wait
 
 
 def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
@@ -55,7 +55,7 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
     stops the run; Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
     """
     with StopRequest() as stop, contextlib.ExitStack() as held:
-        with _at_once(stop, "stopped before training began; run the same command again"):
+        with stop.at_once("stopped before training began; run the same command again"):
             with processes.together():
                 recipes.check(recipe)
                 recipes.check_devices(recipe, jax.device_count())
@@ -64,6 +64,8 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
                 info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
                 if processes.is_first():
                     held.enter_context(workdirs.locked(workdir))
+            with processes.together():
+                processes.check_shared(workdir)
                 if (workdir / workdirs.CONFIG).exists() and checkpoint.exist(workdir):
                     started = workdirs.read_info(workdir)
                     recipes.check_same_run(started.recipe, recipe, str(workdir))
@@ -146,7 +148,8 @@ class _Run:
 
     def train(self, stop: StopRequest, profile: bool) -> None:
         """To the end, by way of as many rollbacks as the recipe allows."""
-        per_call, parallelism = steps_per_call(self.recipe), self.recipe["train"]["parallelism"]
+        per_call = steps_per_call(self.recipe, self.algorithm, self.spec)
+        parallelism = self.recipe["train"]["parallelism"]
         steps = functools.partial(train_steps, self.algorithm, per_call)
         call = distribute(steps, self.mesh, parallelism, feeding.SPECS[self.recipe["dataset"]["placement"]])
         self.hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
@@ -280,10 +283,10 @@ class _Run:
 
     def _first(self, call: Callable, data: Any, stop: StopRequest) -> tuple[TrainState, dict[str, jax.Array]]:
         """The first call, most of which is compilation; once it is done, the clock starts."""
-        with _at_once(stop, f"stopped before a step was taken from {self.step}; run the same command again to go on"):
+        with stop.at_once(f"stopped before a step was taken from {self.step}; run the same command again to go on"):
             state, scalars = jax.block_until_ready(call(self.state, data))
         self.began = True
-        self.progress.say(f"first call done {time.perf_counter() - _STARTED:.1f} s after the start")
+        self.progress.say(f"first call done {time.perf_counter() - STARTED:.1f} s after the start")
         self.clock.start(round(int(state.step) * self.kimg_per_step, 6))
         return state, scalars
 
@@ -360,17 +363,20 @@ class _Run:
     def _evaluate(self, stop: StopRequest) -> None:
         """Scores the checkpoint, and notes what it is worth where the recipe wants the best one kept."""
         self.checkpoints.wait()
-        cost = processes.of_first(self._score(stop) if self.writes else None)
+        farewell = f"stopped in an evaluation, saved at step {self.step}; run the same command again to go on"
+        if self.writes:
+            with stop.at_once(farewell):
+                scores, protocol = self.evaluator(self.sampler, on_one_device(self.state.average))
+            cost = processes.of_first(self._scored(scores, protocol))
+        else:
+            with stop.at_once(farewell):
+                cost = processes.of_first(None)
         if cost is not None:
             self.checkpoints.rate(self.step, cost, self.evaluator.cost_of)
         self._check_evaluations()
 
-    def _score(self, stop: StopRequest) -> float | None:
+    def _scored(self, scores: Mapping[str, float], protocol: Mapping[str, Any]) -> float | None:
         """Logs the scores; returns what the best checkpoint has least of, where the recipe wants that kept."""
-        with _at_once(
-            stop, f"stopped in an evaluation, saved at step {self.step}; run the same command again to go on"
-        ):
-            scores, protocol = self.evaluator(self.sampler, on_one_device(self.state.average))
         scalars = {f"eval/{name}": value for name, value in scores.items()}
         line = {"step": self.step, "kimg": self.kimg, "seconds": round(self.clock.seconds, 3), **scalars}
         workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
@@ -404,17 +410,20 @@ class _Run:
         self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
 
 
-def _at_once(stop: StopRequest, farewell: str) -> contextlib.AbstractContextManager:
-    """`stop.at_once`, where there is one process: one of several that left would be waited for in vain."""
-    return stop.at_once(farewell) if jax.process_count() == 1 else contextlib.nullcontext()
-
-
-def steps_per_call(recipe: dict[str, Any]) -> int:
+def steps_per_call(recipe: Mapping[str, Any], algorithm: Algorithm, spec: ImageSpec) -> int:
     """Generator steps in one dispatch: `train.steps_per_call`, or where that is 0 what suits the backend.
 
-    On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work.
+    On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work, as
+    many as take about a second.
     """
-    return recipe["train"]["steps_per_call"] or _STEPS_PER_CALL.get(jax.default_backend(), _STEPS_PER_CALL_ELSEWHERE)
+    if recipe["train"]["steps_per_call"] or jax.default_backend() == "cpu":
+        return recipe["train"]["steps_per_call"] or 1
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
+    n, size = max(algorithm.batch_size, algorithm.g_batch_size), spec.image_size
+    data = Data(jax.ShapeDtypeStruct((n, size, size, spec.channels), np.uint8), jax.ShapeDtypeStruct((n,), np.int32))
+    step = distribute(functools.partial(train_steps, algorithm, 1), make_mesh())
+    flop = throughput.layer_flop(step, shapes, data) / jax.device_count()
+    return min(_MOST_STEPS_PER_CALL, max(1, int(_FLOP_PER_CALL / flop)))
 
 
 def _is_due(before: float, now: float, *intervals: float) -> bool:

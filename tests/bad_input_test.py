@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 
+from cgan_jax import train
 from tests.command_line import cgan, start, write_recipe
 
 CASES = {
@@ -296,3 +299,13 @@ def test_a_reader_that_has_gone_is_not_worth_a_line():
     done = subprocess.run([sys.executable, "-m", "cgan_jax", "--help"], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert done.returncode == 141 and done.stderr == ""
+
+
+@pytest.mark.parametrize("asks_for", [lambda: jax.numpy.zeros(1 << 47, "uint8"), lambda: np.zeros(1 << 47, np.uint8)])
+def test_more_memory_than_there_is_is_one_line(asks_for, recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "train_and_evaluate", lambda *_, **__: asks_for().sum())
+    config = write_recipe(tmp_path, recipe)
+    assert cgan("train", f"--config={config}", f"--workdir={tmp_path / 'run'}", "--nocache") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cgan: error: more memory was needed than there is; fewer images in a batch"), error
+    assert error.count("\n") == 1

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import time
 from pathlib import Path
 
 import jax
@@ -103,6 +104,83 @@ def test_two_processes_go_back_to_one_checkpoint(tmp_path, every_step):
     losses = [
         [[line["train/d_loss"], line["train/g_loss"]] for line in metrics(tmp_path / run)[:14]]
         for run in ("one", "two")
+    ]
+    np.testing.assert_allclose(*losses, rtol=0, atol=1e-3)
+
+
+SLOW_EVALUATION = """
+import sys, time
+from cgan_jax import evaluation
+from cgan_jax.__main__ import run
+
+
+def slowly(self, sampler, variables):
+    print("evaluating", file=sys.stderr, flush=True)
+    time.sleep(300)
+
+
+evaluation.Evaluator.__call__ = slowly
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow  # two processes, each of which starts jax and compiles
+def test_a_request_during_an_evaluation_is_granted_by_both_processes_at_once(tmp_path, every_step):
+    """Also by the one that waits, outside of Python, for what the other finds."""
+    every_step["evaluate"] |= {"metrics": "pixel_mse", "every_kimg": every_step["checkpoint"]["every_kimg"]}
+    config, run = write_recipe(tmp_path, every_step), tmp_path / "run"
+    pair = start_pair("train", f"--config={config}", f"--workdir={run}", "--nocache", program=SLOW_EVALUATION)
+    assert any(line == "evaluating\n" for line in pair[0].stderr)
+    time.sleep(2)  # until the other waits
+    began = time.monotonic()
+    for process in pair:
+        process.send_signal(signal.SIGTERM)
+    for code, _, error in ended(pair):
+        assert code == 75 and "stopped in an evaluation, saved at step 1;" in error, error
+    assert time.monotonic() - began < 30 and last_step(run) == 1
+
+
+@pytest.mark.slow  # two processes, each of which starts jax
+def test_processes_that_do_not_share_their_folder_are_refused(tmp_path, every_step, monkeypatch):
+    config = write_recipe(tmp_path, every_step)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = [f"--coordinator_address=127.0.0.1:{free.getsockname()[1]}", "--num_processes=2"]
+    program = "import sys\nfrom cgan_jax import processes\nfrom cgan_jax.__main__ import run\n"
+    program += "processes._DELAY = 1\nsys.exit(run(sys.argv[1:]))"
+    command = ("train", f"--config={config}", "--nocache", *where)
+    pair = [
+        start(*command, f"--workdir={tmp_path / name}", f"--process_id={number}", devices=2, program=program)
+        for number, name in enumerate(("run", "elsewhere"))
+    ]
+    (first, _, told), (second, _, says) = ended(pair)
+    assert first == second == 2, told + says
+    assert f"{tmp_path / 'elsewhere'} is not the folder that process 0 writes to" in says
+    assert "process 1 cannot go on" in told
+    assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "run" / ".shared").exists()
+
+
+@pytest.mark.slow  # four processes, each of which starts jax and compiles
+@pytest.mark.parametrize("placement", ["sharded", "stream"])
+def test_one_process_goes_on_from_the_checkpoint_of_two_whatever_the_placement(tmp_path, every_step, placement):
+    every_step["dataset"]["placement"] = placement
+    config, cache = write_recipe(tmp_path, every_step), str(tmp_path / "cache")
+    kimg, begun, whole = every_step["train"]["total_kimg"], tmp_path / "begun", tmp_path / "whole"
+
+    def command(workdir: Path, share: float) -> tuple:
+        return ("train", f"--config={config}", f"--workdir={workdir}", f"--config.train.total_kimg={share * kimg}")
+
+    for code, _, error in ended(start_pair(*command(begun, 0.5), CGAN_CACHE_DIR=cache)):
+        assert code == 0, error
+    assert last_step(begun) == STEPS // 2
+    for workdir in (begun, whole):
+        alone = start(*command(workdir, 1.0), devices=4, CGAN_CACHE_DIR=cache)
+        out, error = alone.communicate(timeout=1200)
+        assert alone.returncode == 0, error
+        assert (f"resuming at step {STEPS // 2}" in out) == (workdir == begun)
+    losses = [
+        [[line["train/d_loss"], line["train/g_loss"]] for line in metrics(run)[: STEPS // 2 + 4]]
+        for run in (begun, whole)
     ]
     np.testing.assert_allclose(*losses, rtol=0, atol=1e-3)
 

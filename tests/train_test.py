@@ -1,5 +1,6 @@
 """A whole run in this process: the files it leaves, what it refuses, and that the host never makes the devices wait."""
 
+import functools
 import itertools
 import json
 import math
@@ -12,9 +13,14 @@ import pytest
 from PIL import Image
 
 from cgan_jax import train
+from cgan_jax.algorithm import ImageSpec, build
 from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.data import Data
 from cgan_jax.errors import GuardError, Interrupted, UsageError
+from cgan_jax.sharding import distribute, make_mesh
+from cgan_jax.throughput import layer_flop
 from cgan_jax.train import train_and_evaluate
+from cgan_jax.train_state import create
 from tests.command_line import start, write_recipe
 
 
@@ -152,11 +158,13 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_wri
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("placement", ["replicated", "stream"])
+@pytest.mark.parametrize(
+    ("placement", "parallelism"), [("replicated", "shard_map"), ("stream", "shard_map"), ("replicated", "pmap")]
+)
 def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once(
-    recipe, tmp_path, monkeypatch, placement
+    recipe, tmp_path, monkeypatch, placement, parallelism
 ):
-    recipe["dataset"]["placement"] = placement
+    recipe["dataset"]["placement"], recipe["train"]["parallelism"] = placement, parallelism
     calls, traces = [], []
     real_distribute, real_steps = train.distribute, train.train_steps
 
@@ -179,6 +187,24 @@ def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once
     monkeypatch.setattr(train, "distribute", guarded)
     train_and_evaluate(recipe, tmp_path / "run")
     assert len(calls) == 8 and len(traces) == 1
+
+
+def test_a_call_is_as_many_steps_as_take_a_second_of_an_accelerator(recipe, monkeypatch):
+    spec = ImageSpec(8, 1, 10)
+    algorithm = build(recipe, spec)
+    recipe["train"]["steps_per_call"] = 0
+    assert train.steps_per_call(recipe, algorithm, spec) == 1, "a processor"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert train.steps_per_call(recipe, algorithm, spec) == 32
+    mesh, shapes = make_mesh(), jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0)))
+    data = Data(jax.ShapeDtypeStruct((16, 8, 8, 1), np.uint8), jax.ShapeDtypeStruct((16,), np.int32))
+    step = distribute(functools.partial(train.train_steps, algorithm, 1), mesh)
+    monkeypatch.setattr(train, "_FLOP_PER_CALL", 5.5 * layer_flop(step, shapes, data) / 8)
+    assert train.steps_per_call(recipe, algorithm, spec) == 5
+    monkeypatch.setattr(train, "_FLOP_PER_CALL", 1)
+    assert train.steps_per_call(recipe, algorithm, spec) == 1
+    recipe["train"]["steps_per_call"] = 7
+    assert train.steps_per_call(recipe, algorithm, spec) == 7
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,12 @@ The parts of a step are compiled apart, each player's with its own data, and nee
 """
 
 import json
-import time
 from typing import Any
 
 from absl import flags as absl_flags
 
 from cgan_jax import recipe_flags
 from cgan_jax.errors import UsageError
-
-_STARTED = time.perf_counter()
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -37,7 +34,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     recipe = recipe_flags.given(flags)
     from cgan_jax import benchmark
 
-    numbers = {"recipe": recipe_flags.name(flags), **benchmark.measure(recipe, flags.calls, _STARTED)}
+    numbers = {"recipe": recipe_flags.name(flags), **benchmark.measure(recipe, flags.calls)}
     print(json.dumps(numbers) if flags.json else table(numbers))
 
 

@@ -16,7 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-import PIL
 from absl import flags as absl_flags
 from tqdm import tqdm
 
@@ -55,6 +54,8 @@ def main(flags: absl_flags.FlagValues) -> None:
             raise UsageError(f"--{name} must be at least {least}, given {getattr(flags, name)}")
     if flags.out and not flags.out.endswith(".npz"):
         raise UsageError(f"--out={flags.out}: the name of a classifier ends in .npz")
+
+    import PIL
 
     from cgan_jax import cache, compilation_cache, datasets
     from cgan_jax import classifier_training as training
