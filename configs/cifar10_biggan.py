@@ -8,8 +8,10 @@ Expected: FID 4.16, Inception score 9.96, precision 0.74, recall 0.65, FID withi
 generated against the 50k training images, TensorFlow's Inception); the same model has 8.1 with 10k generated against
 the 10k test images.
 Differs from it: activations in bfloat16 (--config.generator.dtype and discriminator.dtype); one power iteration per
-update of a network where PyTorch makes one per forward pass; running statistics of batch normalisation move in the
-generator's update alone. Which of these matter has not been tried.
+update of a network where PyTorch makes one per forward pass; generated images of a discriminator's update have the
+labels of its real ones, where StudioGAN draws others; shortcuts of the discriminator carry what the papers draw, where
+in StudioGAN's later blocks they carry it rectified (its ReLU works in place). Which of these matter has not been tried.
+Its precision and recall are prdc's, by one k for all four of its numbers; here they are those of their authors, k 3.
 Hardware and time: not trained here; StudioGAN publishes 0.41 s a generator update, 100,000 in 12 h 50.
 
     cgan train --config=configs/cifar10_biggan.py --workdir=runs/cifar10_biggan

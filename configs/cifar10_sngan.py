@@ -8,9 +8,9 @@ generated against the 50k training images, TensorFlow's Inception).
 Not the paper's own training, which reports FID 17.5: there Glorot weights, b1 0, b2 0.9, rates falling to 0 from the
 start, 128 images in the generator's update, 50,000 updates, dequantised and not mirrored images.
 Differs from StudioGAN: an averaged generator of 0.9999 an update from the 1,000th on (--config.ema.halflife_kimg=0.0
-is without), as its BigGAN has; activations in bfloat16 (--config.generator.dtype and discriminator.dtype); one power
-iteration per discriminator update where PyTorch makes one per forward pass; running statistics of batch normalisation
-move in the generator's update alone. Which of these matter has not been tried.
+is without), as its BigGAN has; activations in bfloat16 (--config.generator.dtype and discriminator.dtype); and as
+cifar10_biggan.py says of power iterations, labels, shortcuts, and of precision and recall. Which of these matter has
+not been tried.
 Hardware and time: not trained here at this width; StudioGAN publishes 0.28 s a generator update.
 
     cgan train --config=configs/cifar10_sngan.py --workdir=runs/cifar10_sngan
