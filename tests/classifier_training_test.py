@@ -49,12 +49,12 @@ def test_batches_from_a_step_on_are_those_of_the_whole():
 
 
 def test_images_are_mirrored_and_shifted_into_their_reflection():
-    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     both = np.concatenate([image, image])
     found = training.augmented(both, np.array([[2, 2], [4, 1]]), np.array([True, False]))
     assert np.array_equal(found[0], image[0, :, ::-1])
     padded = np.pad(image[0, :, :, 0], 2, "reflect")
-    assert np.array_equal(found[1, :, :, 0], padded[4:12, 1:9])
+    assert np.array_equal(found[1, :, :, 0], padded[4:20, 1:17])
 
 
 def test_each_image_is_mirrored_in_every_second_epoch_or_never():
@@ -124,7 +124,7 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels():
 
 def test_a_plan_suits_the_number_of_images():
     many, few = (Dataset(np.zeros((n, 8, 8, 1), np.uint8), np.zeros(n, np.int32), ("a",)) for n in (50_000, 1_000))
-    assert training.plan_for(many, None, True, 0) == training.Plan(12, 2000, True, 0)
+    assert training.plan_for(many, None, True, 0) == training.Plan(14, 2000, True, 0)
     assert training.plan_for(few, None, True, 0) == training.Plan(30, 128, True, 0)
     assert training.plan_for(few, 3, True, 0).epochs == 3
 

@@ -39,7 +39,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string("test_split", "test", "The images to measure the accuracy on.", flag_values=flags)
     absl_flags.DEFINE_bool("flip", True, "Do not take mirror images for the same class.", flag_values=flags)
     absl_flags.DEFINE_integer(
-        "epochs", None, "Times to see every image; left out: 12, or as many as show 30,000.", flag_values=flags
+        "epochs", None, "Times to see every image; left out: 14, or as many as show 30,000.", flag_values=flags
     )
     absl_flags.DEFINE_integer("seed", 0, "Another seed, another classifier.", flag_values=flags)
     absl_flags.DEFINE_string("out", None, "A file in .npz; left out: its place in the cache.", flag_values=flags)
