@@ -77,6 +77,7 @@ def describe(plan: Plan, dataset: Dataset, name: str) -> classifier.Description:
         accuracy=0.0,
         tested_on="",
         training=f"{plan.epochs} epochs in batches of {plan.batch_size}, seed {plan.seed}",
+        mirrored=plan.flip,
     )
 
 

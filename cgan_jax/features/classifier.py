@@ -2,8 +2,9 @@
 
 The network of Jordan (2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", section 3), narrower: a whitening
 convolution of 2x2 patches, blocks of two 3x3 convolutions with batch normalisation and GELU, the maximum over what is
-left of the picture, one linear layer. Its features are what that layer reads. A Fréchet distance between them is
-called `cfd`, never FID: its numbers mean something only beside others of the same weights.
+left of the picture, one linear layer. Its features are what that layer reads: where a mirror image is of the same
+class, the mean over an image and its mirror image, which have the same features then. A Fréchet distance between them
+is called `cfd`, never FID: its numbers mean something only beside others of the same weights.
 """
 
 import functools
@@ -28,7 +29,8 @@ from cgan_jax.errors import UsageError
 from cgan_jax.features import Features, Network
 
 PACKAGED = Path(__file__).with_name("cifar10.npz")
-"""Weights for CIFAR-10; `read` gives the description that stands beside them."""
+"""Weights for CIFAR-10: 14 epochs of the 50,000 training images of its JPEG copy, decoded by Pillow 12.3.0, in 63
+minutes on two cores of an AMD EPYC; 90.88% of the 10,000 test images right. `read` gives what stands beside them."""
 
 _DESCRIPTION = "description"
 _WHITENED = 2  # pixels a side
@@ -42,15 +44,22 @@ class Classifier(nn.Module):
 
     num_classes: int
     widths: tuple[int, ...] = (64, 192, 192)
+    mirrored: bool = False
+    """Whether features, but in training, are the mean over the image and its mirror image."""
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        both = self.mirrored and not train
+        if both:
+            images = jnp.concatenate([images, images[:, :, ::-1]])
         normalized = functools.partial(nn.BatchNorm, not train, momentum=0.6, use_scale=False)
         x = nn.gelu(_Whitening()(images.astype(jnp.float32) / 64 - 2))
         for width in self.widths:
             x = nn.gelu(normalized()(pooled(_Conv(width)(x))))
             x = nn.gelu(normalized()(_Conv(width)(x)))
         features = jnp.max(x, axis=(1, 2))
+        if both:
+            features = jnp.mean(features.reshape(2, -1, features.shape[-1]), axis=0)
         head = nn.Dense(self.num_classes, use_bias=False, kernel_init=nn.initializers.normal(1.0))
         logits = head(features) / features.shape[-1]
         return features, logits
@@ -132,11 +141,13 @@ class Description(NamedTuple):
     tested_on: str
     training: str
     """Epochs, seed, machine, time, versions."""
+    mirrored: bool = False
+    """Whether a mirror image is of the same class."""
 
     @property
     def network(self) -> Classifier:
         """The module that the weights are of."""
-        return Classifier(len(self.class_names), self.widths)
+        return Classifier(len(self.class_names), self.widths, self.mirrored)
 
 
 def save(path: Path, description: Description, variables: Mapping[str, Any]) -> None:

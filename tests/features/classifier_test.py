@@ -59,6 +59,21 @@ def test_shapes_and_that_images_do_not_meet(variables):
     assert np.allclose(alone[0], features[3:4], rtol=1e-5, atol=1e-6)
 
 
+def test_an_image_and_its_mirror_image_have_the_same_features_where_they_are_of_one_class(variables):
+    images = RNG.integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
+    network = SMALL._replace(mirrored=True).network
+    features, logits = network.apply(variables, images, False)
+    of_images, of_mirrored = (SMALL.network.apply(variables, x, False) for x in (images, images[:, :, ::-1]))
+    assert not np.allclose(of_images[0], of_mirrored[0])
+    np.testing.assert_allclose(features, (of_images[0] + of_mirrored[0]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(logits, (of_images[1] + of_mirrored[1]) / 2, rtol=1e-4, atol=1e-5)
+    again, _ = network.apply(variables, images[:, :, ::-1], False)
+    np.testing.assert_allclose(again, features, rtol=1e-5)
+    plain, _ = SMALL.network.apply(variables, images, True, mutable=["batch_stats"])
+    trained, _ = network.apply(variables, images, True, mutable=["batch_stats"])
+    np.testing.assert_array_equal(trained[0], plain[0])
+
+
 def test_training_moves_the_running_statistics_and_nothing_else(variables):
     images = RNG.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     _, moved = SMALL.network.apply(variables, images, True, mutable=["batch_stats"])
@@ -138,7 +153,7 @@ def test_the_packaged_weights_are_small_and_say_what_they_are_of():
     description, _, _ = classifier.read(classifier.PACKAGED)
     assert description.class_names == CIFAR10
     assert (description.image_size, description.channels) == (32, 3)
-    assert description.accuracy >= 0.89 and "cifar10" in description.dataset and "epochs" in description.training
+    assert description.accuracy >= 0.9 and "cifar10" in description.dataset and "epochs" in description.training
 
 
 @pytest.mark.slow  # 10,000 images through the network
