@@ -33,9 +33,9 @@ def curves(run: Path) -> Curves:
 
 
 def _bare(name: str, metric: str) -> bool:
-    """Whether "eval/cfd2k_train" is "cfd": its name, then the number of images."""
+    """Whether "eval/cfd2k_train" is "cfd": its name, then the number of images where a network has looked at them."""
     rest = name.removeprefix(f"eval/{metric}")
-    return rest != name and rest[:1].isdigit() and "/" not in rest
+    return rest != name and (not rest or rest[0].isdigit()) and "/" not in rest
 
 
 def recipe_of(run: Path) -> str:
@@ -65,9 +65,10 @@ def draw(runs: dict[Path, Curves], path: Path) -> None:
         for run, found in runs.items():
             axis.plot(found["kimg"], found[name], "o-", color=colours[recipe_of(run)], markersize=3, linewidth=1.2)
         axis.set_title(f"{name} ({SHOWN[name]})", fontsize=9)
-        axis.set_xlabel("thousands of real images shown", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(metrics) - columns : len(metrics)]:
+        axis.set_xlabel("thousands of real images shown", fontsize=8)
     for axis in axes.flat[len(metrics) :]:
         axis.set_axis_off()
     lines = [plt.Line2D([], [], color=colour, marker="o", markersize=3) for colour in colours.values()]

@@ -4,7 +4,7 @@ Ravuri & Vinyals (2019), "Classification Accuracy Score for Conditional Generati
 the generator lacks a class's variety or draws the wrong class, which distances between features may not show. Its
 authors test on the held-out split: score against --split=test for their number. The classifier is the one of
 features/classifier.py, trained as `cgan train-classifier --noflip` does, since not every class is its mirror image's.
-That takes as long: with 50,000 images of 32 pixels more than an hour on two processor cores.
+That takes as long: with 50,000 images of 32 pixels an hour on two processor cores.
 """
 
 from collections import deque
