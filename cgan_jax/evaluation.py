@@ -326,14 +326,15 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
     return features, logits
 
 
-def of_run(recipe: Mapping[str, Any], variables: Tree) -> dict[str, Any]:
+def of_run(recipe: Mapping[str, Any], variables: Tree, batch_stats: str = "ema") -> dict[str, Any]:
     """What a protocol says of a generator of such `variables`: which weights, by which statistics it normalises."""
+    of_batches = {"ema": "running statistics, averaged as the weights are", "standing": "standing statistics"}
     first = recipe["ema"]["halflife_kimg"]
     last = recipe["anneal"]["to"].get("ema", {}).get("halflife_kimg", first)
     halflife = f"{first:g} kimg" if first == last else f"{first:g} to {last:g} kimg"
     return {
         "weights": f"averaged, half-life {halflife}" if first or last else "the last step's, not averaged",
-        "batch_norm": "running statistics, averaged as the weights are" if "batch_stats" in variables else None,
+        "batch_norm": of_batches[batch_stats] if "batch_stats" in variables else None,
     }
 
 

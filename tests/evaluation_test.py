@@ -214,6 +214,7 @@ def test_a_protocol_says_which_weights_drew(recipe):
     recipe["anneal"]["to"] = {"ema": {"halflife_kimg": 20.0}}
     said = evaluation.of_run(recipe, {"params": 0, "batch_stats": 0})
     assert said["weights"] == "averaged, half-life 0 to 20 kimg" and said["batch_norm"].startswith("running")
+    assert evaluation.of_run(recipe, {"batch_stats": 0}, "standing")["batch_norm"] == "standing statistics"
 
 
 def test_the_packaged_classifier_serves_cifar10_and_nothing_else():

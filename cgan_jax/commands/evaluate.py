@@ -53,7 +53,13 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string("split", None, "The real images; left out: the run's, or train.", flag_values=flags)
     absl_flags.DEFINE_string("data_dir", None, "A recipe's dataset.data_dir.", flag_values=flags)
     absl_flags.DEFINE_integer("image_size", 32, "A recipe's dataset.image_size, with --images.", flag_values=flags)
+    absl_flags.DEFINE_enum(
+        "batch_stats", "ema", ["ema", "standing"], "Statistics that the generator normalises by.", flag_values=flags
+    )
     absl_flags.DEFINE_bool("force", False, "Replace the --json file that exists.", flag_values=flags)
+    absl_flags.DEFINE_bool(
+        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
+    )
 
 
 def main(flags: absl_flags.FlagValues) -> None:
@@ -61,16 +67,18 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise UsageError("either --workdir=FOLDER or --images=FOLDER_OR_NPZ is needed (see cgan evaluate --help)")
     if flags.images and not flags.dataset:
         raise UsageError("--images needs --dataset=NAME, whose real images they are compared with")
-    given = [name for name in ("step", "seeds", "num_images") if flags.images and flags[name].present]
+    given = [name for name in ("step", "seeds", "num_images", "batch_stats") if flags.images and flags[name].present]
     if given:
         raise UsageError(f"--{given[0]} says what to draw from a run, and --images are drawn already")
     for name in ("num_images", "seeds"):
         if getattr(flags, name) < 1:
             raise UsageError(f"--{name} must be at least 1, given {getattr(flags, name)}")
-    from cgan_jax import image_writers
+    from cgan_jax import compilation_cache, image_writers
 
     if flags.json:
         image_writers.check_free([Path(flags.json)], flags.force)
+    if flags.cache:
+        compilation_cache.enable()
     scores, protocol, line = _of_run(flags) if flags.workdir else _of_images(flags)
     print(table(scores, protocol))
     if line is not None:
@@ -90,7 +98,7 @@ def main(flags: absl_flags.FlagValues) -> None:
 
 def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, Any]]:
     """(scores of every seed by name, protocol, the beginning of a line of evaluations.jsonl)."""
-    from cgan_jax import compilation_cache, datasets, evaluation, progress
+    from cgan_jax import datasets, evaluation, progress
     from cgan_jax.algorithm import images_per_step
     from cgan_jax.sampling import Sampler, gathered, parse_step, spread
     from cgan_jax.workdir import read_info
@@ -104,8 +112,7 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     classes = len(info.class_names) if section["conditional"] else 1
     metrics = _metrics(flags, classes)
     evaluation.check_counts(metrics, flags.num_images, classes, "--num_images")
-    compilation_cache.enable()
-    sampler = Sampler(workdir, step, batch_size=256)
+    sampler = Sampler(workdir, step, batch_size=256, batch_stats=flags.batch_stats)
     dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
         raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")
@@ -131,7 +138,7 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
         metrics,
         flags.num_images,
         began,
-        **evaluation.of_run(info.recipe, sampler.variables),
+        **evaluation.of_run(info.recipe, sampler.variables, flags.batch_stats),
         workdir=flags.workdir,
         step=sampler.step,
         chosen=_chosen(flags.step, workdir, sampler.step),

@@ -44,6 +44,9 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_integer("seed", 0, "Another seed, another classifier.", flag_values=flags)
     absl_flags.DEFINE_string("out", None, "A file in .npz; left out: its place in the cache.", flag_values=flags)
     absl_flags.DEFINE_bool("force", False, "Replace a classifier that is there.", flag_values=flags)
+    absl_flags.DEFINE_bool(
+        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
+    )
 
 
 def main(flags: absl_flags.FlagValues) -> None:
@@ -78,7 +81,8 @@ def main(flags: absl_flags.FlagValues) -> None:
         print(
             f"for these classes the packaged classifier stays in use; cgan evaluate --classifier={out} takes this one"
         )
-    compilation_cache.enable()
+    if flags.cache:
+        compilation_cache.enable()
     plan = training.plan_for(train, flags.epochs, flags.flip and source != "digits", flags.seed)
     description = training.describe(plan, train, f"{flags.dataset} {flags.split}")
     if source != "digits":

@@ -132,6 +132,7 @@ def test_published_statistics_stand_for_real_images(run, network, tmp_path, caps
         (["--step=best"], "has no best checkpoint"),
         (["--step=last"], "--step must be a generator step or best"),
         (["--split=half"], "'half'"),
+        (["--batch_stats=standing", "--metrics=pixel_mse"], "the generator of dcgan has no batch normalisation"),
         (["--split=test", "--metrics=discriminator_accuracy"], "is of the images of training, all; given --split=test"),
         (["--reference=none.npz", "--metrics=kid"], "serve --metrics=fid alone"),
         (["--reference=none.npz"], "none.npz"),
