@@ -98,6 +98,8 @@ def main(flags: absl_flags.FlagValues) -> None:
 
 def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, Any]]:
     """(scores of every seed by name, protocol, the beginning of a line of evaluations.jsonl)."""
+    import numpy as np
+
     from cgan_jax import datasets, evaluation, progress
     from cgan_jax.algorithm import images_per_step
     from cgan_jax.sampling import Sampler, gathered, parse_step, spread
@@ -113,7 +115,12 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     metrics = _metrics(flags, classes)
     evaluation.check_counts(metrics, flags.num_images, classes, "--num_images")
     sampler = Sampler(workdir, step, batch_size=256, batch_stats=flags.batch_stats)
-    dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    if flags.reference:  # which stands for the images
+        size = section["image_size"]
+        nothing = np.zeros((1, size, size, info.channels), np.uint8), np.zeros(1, np.int32)
+        dataset = datasets.Dataset(*nothing, tuple(info.class_names))
+    else:
+        dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
         raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")
     reference = _reference(flags, metrics, section, dataset)
