@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
                 "sample_kimg": 320.0,
             },
             "evaluate": {
-                "metrics": "fid,intra_fid,class_accuracy,precision_recall",
+                "metrics": "fid,intra_fid,class_accuracy,precision_recall,ms_ssim",
                 "features": "classifier",
                 "every_kimg": 1600.0,
                 "num_images": 10000,

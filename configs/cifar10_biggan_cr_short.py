@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
                 "sample_kimg": 160.0,
             },
             "evaluate": {
-                "metrics": "fid,intra_fid,class_accuracy,precision_recall",
+                "metrics": "fid,intra_fid,class_accuracy,precision_recall,ms_ssim",
                 "features": "classifier",
                 "every_kimg": 640.0,
                 "num_images": 10000,

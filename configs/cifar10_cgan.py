@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
                 "sample_kimg": 50.0,
             },
             "evaluate": {
-                "metrics": "fid,intra_fid,class_accuracy",
+                "metrics": "fid,intra_fid,class_accuracy,ms_ssim",
                 "features": "classifier",
                 "every_kimg": 250.0,
                 "num_images": 5000,

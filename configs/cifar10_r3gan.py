@@ -66,7 +66,7 @@ def get_config() -> ConfigDict:
                 "sample_kimg": 500.0,
             },
             "evaluate": {
-                "metrics": "fid,intra_fid,class_accuracy",
+                "metrics": "fid,intra_fid,class_accuracy,ms_ssim",
                 "features": "classifier",
                 "every_kimg": 5000.0,
                 "num_images": 50000,

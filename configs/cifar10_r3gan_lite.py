@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
                 "sample_kimg": 100.0,
             },
             "evaluate": {
-                "metrics": "fid,intra_fid,class_accuracy",
+                "metrics": "fid,intra_fid,class_accuracy,ms_ssim",
                 "features": "classifier",
                 "every_kimg": 1000.0,
                 "num_images": 10000,
