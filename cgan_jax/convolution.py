@@ -27,6 +27,7 @@ _OVER_CHANNELS = (((3,), (0,)), ((), ()))
 _THIN = 4  # channels: too few to fill a matrix product, so their taps are stacked beside them
 _NARROW = 64  # channels: still few enough that the taps of a row are
 _SMALL = 2**24  # multiplications
+_WASTEFUL = 160  # times the multiplications that are needed, times channels
 _SLICE = 2**20  # numbers: what a CPU copies at a time, for a part of the batch, should stay in its cache
 
 
@@ -122,6 +123,29 @@ class _Axis(NamedTuple):
     def transpose_padding(self):
         """(low, high) with which the transpose reads the small side once zeros lie between its positions."""
         return self.taps - 1 - self.low, self.large - self.reach + self.low
+
+    @property
+    def blocks(self):
+        """(first, count) of the blocks of `stride` places, counted from -low, that the large side lies in."""
+        first = self.low // self.stride
+        return first, -(-(self.large + self.low) // self.stride) - first
+
+    @property
+    def waste(self):
+        """How many times the multiplications that are needed are made where whole blocks meet whole spans of taps."""
+        return self.blocks[1] * self.span * self.stride / (self.small * self.taps)
+
+    @property
+    def span(self):
+        """The most taps that meet at one place."""
+        return -(-self.taps // self.stride)
+
+    def phase(self, number):
+        """Of the large positions number, number + stride, ...: the first tap that meets them, and the (low, high) with
+        which they read the small side."""
+        first, tap = divmod(number + self.low, self.stride)
+        span = -(-(self.taps - tap) // self.stride)
+        return tap, (span - 1 - first, first - (-self.large // self.stride) - self.small)
 
 
 class _Form(NamedTuple):
@@ -268,10 +292,13 @@ def _shrink_cpu(form, x, kernel):
         return _shrink_lax(form, x, kernel)
     if _covers(form):  # 5x5, stride 2, 256 to 512 channels, 4x4 to 2x2: 1792 -> 36
         return _shrink_by_patches(form, x, kernel)
-    if kernel.shape[3] > _THIN or form.strides != (1, 1):
+    if form.strides != (1, 1):
+        # 4x4, 128 channels, 32x32 to 16x16: 162 -> 115; 3x3, 16x16 to 8x8: 22 -> 15.
+        y = _by_slices(lambda part: _shrink_lax(form, part, kernel), x, size=2 * x.size)
+    elif kernel.shape[3] > _THIN:
         return _shrink_lax(form, x, kernel)
-    # 8x8 from 128 to 3 channels at 32x32: 261 -> 133; 3x3: 79 -> 35.
-    y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x, size=x.size)
+    else:  # 8x8 from 128 to 3 channels at 32x32: 261 -> 133; 3x3: 79 -> 35.
+        y = _by_slices(lambda part: _shrink_to_thin(form, part, kernel), x, size=x.size)
     return y.reshape(-1, *y.shape[2:]).astype(x.dtype)
 
 
@@ -280,10 +307,11 @@ def _grow_cpu(form, y, kernel):
         return _grow_lax(form, y, kernel)
     if _covers(form):  # Back from the 2x2 above: 926 -> 25; by phases 7,900.
         return _grow_by_products(form, y, kernel)
-    # 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 404 -> 180; from 8x8: 82 -> 45.
     # Back to a thin image the phases lose more in passes over memory than they save.
-    is_plain = form.strides == (1, 1) or kernel.shape[2] <= _THIN
-    return _grow_lax(form, y, kernel) if is_plain else _grow_by_phases(form, y, kernel)
+    if form.strides == (1, 1) or kernel.shape[2] <= _THIN:
+        return _grow_lax(form, y, kernel)
+    # 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 404 -> 180; from 8x8: 82 -> 45.
+    return _grow_by_phases(form, y, kernel)
 
 
 def _weigh_cpu(form, x, y):
@@ -297,7 +325,7 @@ def _weigh_cpu(form, x, y):
     # Thin: 3x3, stride 2, from 3 channels: 23 -> 7; 8x8 to 3 channels: 602 -> 161. A 3x3 of stride 1: 428 -> 130.
     beside = _taps_beside(form, x.shape[3], y.shape[3])
     weigh = functools.partial(_weigh_taps, form, beside)
-    return _by_slices(weigh, x, y, size=x.size * beside + y.size).sum(0).astype(x.dtype)
+    return _summed_by_slices(weigh, x, y, size=x.size * beside + y.size).astype(x.dtype)
 
 
 def _taps_beside(form, stacked, other):
@@ -305,26 +333,56 @@ def _taps_beside(form, stacked, other):
     if stacked <= _THIN:
         return form.height.taps * form.width.taps
     # Narrow: 3x3 of stride 1, 24 to 64 channels at 32x32: 356 -> 110; 64 to 64 at 16x16: 192 -> 60. Stacking before a
-    # wide side gains nothing; 64 to 192, a tap each: 493 -> 105.
-    return form.width.taps if max(stacked, other) <= _NARROW else 1
+    # wide side gains nothing; 64 to 192, a tap each: 493 -> 105. Nor where a stride has every tap copied anyway: 7x7,
+    # stride 2, 64 to 64 channels: a tap each 100, a row 120.
+    return form.width.taps if max(stacked, other) <= _NARROW and form.strides == (1, 1) else 1
 
 
 def _grow_by_phases(form, y, kernel):
-    """One convolution of stride 1 computes all stride^2 phases of the output as channels; then they interleave."""
+    """Rows of the output that the same taps meet are computed together, without a stride; then they interleave."""
     stride = form.height.stride
-    i, o = kernel.shape[2:]
-    spans = [-(-axis.taps // stride) for axis in form[:2]]  # taps that meet in one phase
-    blocks = [-(-(axis.large + axis.low) // stride) for axis in form[:2]]  # of stride large positions each
+    missing = [max(0, stride - axis.taps) for axis in form[:2]]  # so that some tap meets every place
+    height, width = (axis._replace(taps=axis.taps + more) for axis, more in zip(form[:2], missing, strict=True))
+    kernel = jnp.swapaxes(jnp.pad(kernel, [*((0, more) for more in missing), (0, 0), (0, 0)]), 2, 3)
+    columns = _columns_apart if width.waste * kernel.shape[3] > _WASTEFUL else _columns_together
+    rows = []
+    for number in range(stride):
+        tap, pads = height.phase(number)
+        rows.append(columns(width, pads, y, kernel[tap::stride]))
+    return _interleaved(rows, 1)[:, : form.height.large]
+
+
+def _columns_together(axis, pads, y, kernel):
+    """One convolution computes the columns of a block as channels, which is how they lie in memory anyway."""
+    first, count = axis.blocks
+    kernel = jnp.pad(kernel, ((0, 0), (0, axis.span * axis.stride - axis.taps), (0, 0), (0, 0)))
+    rows, _, o, i = kernel.shape
     # With large position = stride * block + phase - low and tap = stride * a + phase, y is read at q = block - a.
-    fill = [(0, span * stride - axis.taps) for span, axis in zip(spans, form[:2], strict=True)]
-    kernel = jnp.pad(kernel, [*fill, (0, 0), (0, 0)]).reshape(spans[0], stride, spans[1], stride, i, o)
-    kernel = jnp.flip(kernel, (0, 2)).transpose(0, 2, 5, 1, 3, 4).reshape(*spans, o, stride * stride * i)
-    pads = [(span - 1, block - axis.small) for span, block, axis in zip(spans, blocks, form[:2], strict=True)]
-    x = lax.conv_general_dilated(y, kernel, (1, 1), pads, dimension_numbers=_NHWC)
-    x = x.reshape(-1, *blocks, stride, stride, i).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(-1, blocks[0] * stride, blocks[1] * stride, i)
-    top, left = form.height.low, form.width.low
-    return x[:, top : top + form.height.large, left : left + form.width.large]
+    kernel = kernel.reshape(rows, axis.span, axis.stride, o, i).transpose(0, 1, 3, 2, 4)
+    kernel = kernel.reshape(rows, axis.span, o, axis.stride * i)
+    x = _convolved_reversed(y, kernel, pads, (axis.span - 1 - first, first + count - axis.small))
+    left = axis.low - first * axis.stride
+    return x.reshape(*x.shape[:2], count * axis.stride, i)[:, :, left : left + axis.large]
+
+
+def _columns_apart(axis, pads, y, kernel):
+    """A convolution for each column of a block, by the taps that meet there and no others."""
+    columns = []
+    for number in range(axis.stride):
+        tap, beside = axis.phase(number)
+        columns.append(_convolved_reversed(y, kernel[:, tap :: axis.stride], pads, beside))
+    return _interleaved(columns, 2)[:, :, : axis.large]
+
+
+def _convolved_reversed(y, kernel, *pads):
+    return lax.conv_general_dilated(y, jnp.flip(kernel, (0, 1)), (1, 1), pads, dimension_numbers=_NHWC)
+
+
+def _interleaved(parts, axis):
+    """The first of every part along the axis, then the second of every part, and so on."""
+    shape = list(parts[0].shape)
+    shape[axis] *= len(parts)
+    return jnp.stack(parts, axis + 1).reshape(shape)
 
 
 def _taps(form, x):
@@ -388,8 +446,21 @@ def _dot(a, b, dimensions):
 def _by_slices(function, *arrays, size):
     """The results of `function` on slices of the batch, one after the other, stacked: what it copies, `size` numbers
     in all, stays in cache."""
+    return lax.map(lambda parts: function(*parts), _slices(arrays, size))
+
+
+def _summed_by_slices(function, *arrays, size):
+    """The sum of the results of `function` on such slices."""
+    slices = _slices(arrays, size)
+    result = jax.eval_shape(function, *(parts[0] for parts in slices))
+    zero, *_ = _vary_together(jnp.zeros(result.shape, result.dtype), *arrays)
+    return lax.scan(lambda total, parts: (total + function(*parts), None), zero, slices)[0]
+
+
+def _slices(arrays, size):
+    """[N, ...] as [slices, N / slices, ...]."""
     batch = arrays[0].shape[0]
     count = 1
     if isinstance(batch, int):  # the batch of an exported program may be a symbol
         count = next((n for n in range(min(batch, size // _SLICE), 1, -1) if batch % n == 0), 1)
-    return lax.map(lambda parts: function(*parts), [a.reshape(count, -1, *a.shape[1:]) for a in arrays])
+    return [a.reshape(count, -1, *a.shape[1:]) for a in arrays]
