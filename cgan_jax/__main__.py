@@ -4,8 +4,10 @@ A command is a file with a docstring (its help), `define_flags(flags, argv)` and
 imported before the command line has been understood.
 """
 
+import contextlib
 import os
 import sys
+import traceback
 
 from absl import flags as absl_flags
 
@@ -101,8 +103,21 @@ def _one_line(error: Exception) -> str:
 
 
 def main() -> None:
-    """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    """The console script.
+
+    What was being computed when a command ended early goes on after it. Python's own end would wait for that, free what
+    it works on, and crash: exit code 139 for the one that says what to do next. So there is none.
+    """
+    try:
+        code = run(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if code:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Every process runs the same command. Under a single one, everything here is free and asks nobody.
 """
 
-import atexit
 import contextlib
 import importlib.util
 import itertools
@@ -50,11 +49,11 @@ def joined(address: str | None, count: int | None, number: int | None) -> Iterat
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     try:
         yield
-    except BaseException as error:
-        if isinstance(error, GuardError) or (isinstance(error, Interrupted) and error.together):
-            jax.distributed.shutdown()  # all processes end at the same point
-        else:
-            _leave_at_once(error)
+    except (GuardError, Interrupted) as error:
+        # Where others know nothing of it, jax would wait minutes for them, then and at Python's own end; so the console
+        # script has none.
+        if getattr(error, "together", True):
+            jax.distributed.shutdown()
         raise
     jax.distributed.shutdown()
 
@@ -119,16 +118,6 @@ def _say(text: str) -> None:
     if "waits" in text or "waiting" in text:
         text += f" ({_PATIENCE // 60} minutes at most)"
     print(text, file=sys.stderr, flush=True)
-
-
-def _leave_at_once(error: BaseException) -> None:
-    """Once the error is told: at its exit jax would wait minutes for others that know nothing of it."""
-
-    def leave() -> None:
-        sys.stderr.flush()
-        os._exit(getattr(error, "exit_code", UsageError.exit_code if isinstance(error, OSError) else 1))
-
-    atexit.register(leave)
 
 
 def is_first() -> bool:

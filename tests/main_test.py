@@ -1,0 +1,36 @@
+"""How the console script ends: at once where a command ended early, whatever is still being computed."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import atexit, sys
+from cgan_jax import __main__, errors
+
+def run(argv):
+    atexit.register(print, "Python's own end")
+    print("said", end=" ")
+    print("warned", end=" ", file=sys.stderr)
+    {body}
+
+__main__.run = run
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said", "warned"),
+    [
+        ("return 0", 0, "said Python's own end\n", "warned "),
+        ("return 75", 75, "said ", "warned "),
+        ("raise ValueError('unforeseen')", 1, "said ", "ValueError: unforeseen\n"),
+        ("sys.stdout.close(); return 2", 2, "said ", "warned "),
+    ],
+)
+def test_only_a_command_that_succeeded_ends_as_python_does(body, code, said, warned):
+    # A program that XLA still runs crashes at Python's own end, after having held it up: exit code 139.
+    ended = subprocess.run([sys.executable, "-c", SCRIPT.format(body=body)], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (code, said)
+    assert ended.stderr.endswith(warned)
