@@ -33,9 +33,11 @@ def recipe_named(name):
 
 
 def main():
-    flags = worker.parse("float32")
+    flags = worker.parse("float32", "bfloat16")
     keep_freed_memory()  # as the command does
     recipe = recipe_named(flags.recipe)
+    for player in ("generator", "discriminator"):
+        recipe[player]["dtype"] = flags.variant
     spec, mesh = ImageSpec(32, 3, 10), make_mesh(jax.devices()[:1])  # the others use one device too
     algorithm = build(recipe, spec)
     per_call = steps_per_call(recipe, algorithm, spec)

@@ -27,6 +27,7 @@ from benchmarks.worker import PLANS, SAMPLING_BATCH
 OURS = "cgan_jax float32"
 CONTESTANTS = {
     OURS: ("dcgan_ours", "float32"),
+    "cgan_jax bfloat16": ("dcgan_ours", "bfloat16"),
     "Keras on TensorFlow, float32": ("dcgan_keras", "float32"),
     "Keras on TensorFlow, mixed_bfloat16": ("dcgan_keras", "bfloat16"),
     "PyTorch float32": ("dcgan_torch", "float32"),

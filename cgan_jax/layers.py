@@ -129,7 +129,8 @@ class ConvTranspose(nn.Module):
         size = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolution.conv_transpose(x, kernel, self.stride) + bias.reshape(1, 1, 1, -1)
+        y = convolution.conv_transpose(x, kernel.astype(x.dtype), self.stride)
+        return y + _as_last(bias, y).astype(y.dtype)
 
 
 class Dropout(nn.Module):
@@ -257,17 +258,16 @@ def _blocks(x: jax.Array) -> jax.Array:
 
 
 class LabelMap(nn.Module):
-    """Labels as one more feature map: int32 [N] -> [N, side, side, 1], through an embedding and a dense layer.
+    """Adds labels as one more feature map: x [N, S, S, C], labels int32 [N] -> [N, S, S, C + 1].
 
-    The conditioning of Mirza & Osindero (2014) in its convolutional form.
+    Through an embedding and a dense layer: the conditioning of Mirza & Osindero (2014) in its convolutional form.
     """
 
     num_classes: int
     embedding_dim: int
-    side: int
 
     @nn.compact
-    def __call__(self, labels: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
         embedding = nn.Embed(self.num_classes, self.embedding_dim)(labels)
-        label_map = nn.Dense(self.side * self.side, kernel_init=glorot_uniform)(embedding)
-        return label_map.reshape(-1, self.side, self.side, 1)
+        label_map = nn.Dense(x.shape[1] * x.shape[2], kernel_init=glorot_uniform)(embedding)
+        return jnp.concatenate([x, label_map.reshape(*x.shape[:3], 1).astype(x.dtype)], axis=-1)

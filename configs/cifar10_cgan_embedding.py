@@ -38,8 +38,14 @@ def get_config() -> ConfigDict:
                 "flip": False,
                 "placement": "replicated",
             },
-            "generator": {"latent_dim": 100, "width": 128, "embedding_dim": 50, "output_kernel_size": 8},
-            "discriminator": {"width": 128, "embedding_dim": 50, "dropout": 0.4},
+            "generator": {
+                "latent_dim": 100,
+                "width": 128,
+                "embedding_dim": 50,
+                "output_kernel_size": 8,
+                "dtype": "float32",
+            },
+            "discriminator": {"width": 128, "embedding_dim": 50, "dropout": 0.4, "dtype": "float32"},
             "loss": {
                 "d_updates": {"first": {"bce_real": {"weight": 1.0}}, "second": {"bce_fake": {"weight": 1.0}}},
                 "g_terms": {"bce": {"weight": 1.0}},

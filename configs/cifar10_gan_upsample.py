@@ -38,8 +38,14 @@ def get_config() -> ConfigDict:
                 "flip": False,
                 "placement": "replicated",
             },
-            "generator": {"latent_dim": 100, "width": 128, "embedding_dim": 50, "batch_norm_momentum": 0.9},
-            "discriminator": {"width": 64, "embedding_dim": 50, "dropout": 0.25},
+            "generator": {
+                "latent_dim": 100,
+                "width": 128,
+                "embedding_dim": 50,
+                "batch_norm_momentum": 0.9,
+                "dtype": "float32",
+            },
+            "discriminator": {"width": 64, "embedding_dim": 50, "dropout": 0.25, "dtype": "float32"},
             "loss": {
                 "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},
                 "g_terms": {"bce": {"weight": 1.0}},

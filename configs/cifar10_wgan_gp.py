@@ -33,8 +33,14 @@ def get_config() -> ConfigDict:
                 "flip": False,
                 "placement": "replicated",
             },
-            "generator": {"latent_dim": 128, "width": 128, "embedding_dim": 50, "output_kernel_size": 8},
-            "discriminator": {"width": 128, "embedding_dim": 50, "dropout": 0.0},
+            "generator": {
+                "latent_dim": 128,
+                "width": 128,
+                "embedding_dim": 50,
+                "output_kernel_size": 8,
+                "dtype": "float32",
+            },
+            "discriminator": {"width": 128, "embedding_dim": 50, "dropout": 0.0, "dtype": "float32"},
             "loss": {
                 "d_updates": {
                     "both": {

@@ -26,8 +26,14 @@ def get_config() -> ConfigDict:
                 "flip": False,
                 "placement": "replicated",
             },
-            "generator": {"latent_dim": 32, "width": 32, "embedding_dim": 16, "output_kernel_size": 4},
-            "discriminator": {"width": 32, "embedding_dim": 16, "dropout": 0.3},
+            "generator": {
+                "latent_dim": 32,
+                "width": 32,
+                "embedding_dim": 16,
+                "output_kernel_size": 4,
+                "dtype": "float32",
+            },
+            "discriminator": {"width": 32, "embedding_dim": 16, "dropout": 0.3, "dtype": "float32"},
             "loss": {
                 "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},
                 "g_terms": {"bce": {"weight": 1.0}},

@@ -54,8 +54,10 @@ def test_a_recipe_gives_its_networks_terms_and_numbers(recipe):
         "g_terms": {"hinge": {"weight": 1.0}, "l2": {"weight": 2.0}},
     }
     built = algorithm.build(config, SPEC)
-    assert built.generator == dcgan.Generator(8, 1, 10, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4)
-    assert built.discriminator == dcgan.Discriminator(8, 1, 10, width=4, embedding_dim=3, dropout=0.3)
+    assert built.generator == dcgan.Generator(
+        8, 1, 10, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4, dtype="float32"
+    )
+    assert built.discriminator == dcgan.Discriminator(8, 1, 10, width=4, embedding_dim=3, dropout=0.3, dtype="float32")
     listed = {name: [(term.name, term.weight) for term in terms] for name, terms in built.d_updates.items()}
     assert listed == {"first": [("hinge_real", 1.0)], "second": [("hinge_fake", 0.5), ("r1", 10.0)]}
     assert [(term.name, term.weight) for term in built.g_terms] == [("hinge", 1.0), ("l2", 2.0)]
@@ -97,13 +99,13 @@ def test_the_schedules_end_with_the_run(recipe):
     [
         (
             {"generator": {"depth": 3}},
-            "generator of dcgan takes embedding_dim, latent_dim, output_kernel_size, width;"
-            " the recipe gives depth, embedding_dim, latent_dim, output_kernel_size, width",
+            "generator of dcgan takes dtype, embedding_dim, latent_dim, output_kernel_size, width;"
+            " the recipe gives depth, dtype, embedding_dim, latent_dim, output_kernel_size, width",
         ),
         (
             {"discriminator": {"image_size": 8}},
-            "discriminator of dcgan takes dropout, embedding_dim, width;"
-            " the recipe gives dropout, embedding_dim, image_size, width",
+            "discriminator of dcgan takes dropout, dtype, embedding_dim, width;"
+            " the recipe gives dropout, dtype, embedding_dim, image_size, width",
         ),
         ({"generator": {"width": 4.0}}, "generator.width must be of type int, given 4.0"),
         ({"generator": {"width": True}}, "generator.width must be of type int, given True"),
@@ -119,7 +121,8 @@ def test_numbers_that_a_network_does_not_take_are_one_line(recipe, sections, mes
 def test_a_network_without_any_of_its_numbers_is_one_line(recipe):
     recipe["generator"] = {}
     with pytest.raises(
-        UsageError, match=r"takes embedding_dim, latent_dim, output_kernel_size, width; the recipe gives nothing$"
+        UsageError,
+        match=r"takes dtype, embedding_dim, latent_dim, output_kernel_size, width; the recipe gives nothing$",
     ):
         algorithm.build(recipe, SPEC)
 

@@ -80,8 +80,8 @@ def small_recipe() -> dict:
                 "flip": False,
                 "placement": "replicated",
             },
-            "generator": {"latent_dim": 4, "width": 4, "embedding_dim": 3, "output_kernel_size": 4},
-            "discriminator": {"width": 4, "embedding_dim": 3, "dropout": 0.3},
+            "generator": {"latent_dim": 4, "width": 4, "embedding_dim": 3, "output_kernel_size": 4, "dtype": "float32"},
+            "discriminator": {"width": 4, "embedding_dim": 3, "dropout": 0.3, "dtype": "float32"},
             "loss": {
                 "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},
                 "g_terms": {"bce": {"weight": 1.0}},

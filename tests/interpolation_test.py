@@ -30,7 +30,7 @@ def test_the_same_latents_stay_and_lengths_go_from_one_to_the_other():
 
 @pytest.fixture(scope="module")
 def generator():
-    return Generator(8, 1, 3, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4)
+    return Generator(8, 1, 3, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4, dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from tests import by_hand
 from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
 
-def random_params(layer, x):
+def random_params(layer, *inputs):
     """Parameters of the shapes that the layer makes, with a bias that is not 0."""
-    shapes, rng = jax.eval_shape(layer.init, jax.random.key(0), x)["params"], np.random.default_rng(1)
+    shapes, rng = jax.eval_shape(layer.init, jax.random.key(0), *inputs)["params"], np.random.default_rng(1)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 4, shapes)
 
 
@@ -58,7 +58,8 @@ def test_the_mean_of_a_convolutions_blocks_is_its_definition(kernel_size):
 
 def test_a_layer_computes_in_the_type_of_what_it_is_given_and_keeps_float32_weights():
     x = jnp.ones((2, 4, 4, 3), jnp.bfloat16)
-    for layer in (layers.Conv(2, 3), layers.UpsampledConv(2, 3), layers.PooledConv(2, 3), layers.Dense(2)):
+    convolutions = layers.Conv(2, 3), layers.ConvTranspose(2, 3), layers.UpsampledConv(2, 3), layers.PooledConv(2, 3)
+    for layer in (*convolutions, layers.Dense(2)):
         y, variables = layer.init_with_output(jax.random.key(0), x)
         assert y.dtype == jnp.bfloat16
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -146,20 +147,22 @@ def test_a_rate_that_is_no_share_is_refused(rate, train):
 
 
 def test_a_label_map_is_an_embedding_and_a_dense_layer_as_one_feature_map():
-    layer, labels = layers.LabelMap(10, 4, 3), np.array([7, 7, 2, 0, 9], np.int32)
-    params = random_params(layer, labels)
-    maps = layer.apply({"params": params}, labels)
-    assert maps.shape == (5, 3, 3, 1)
-    np.testing.assert_allclose(maps, by_hand.label_map(labels, params, 3), rtol=1e-5, atol=1e-6)
+    layer, labels = layers.LabelMap(10, 4), np.array([7, 7, 2, 0, 9], np.int32)
+    x = np.random.default_rng(0).normal(size=(5, 3, 3, 2)).astype(np.float32)
+    params = random_params(layer, x, labels)
+    y = layer.apply({"params": params}, x, labels)
+    assert y.shape == (5, 3, 3, 3)
+    np.testing.assert_array_equal(y[..., :2], x)
+    np.testing.assert_allclose(y[..., 2:], by_hand.label_map(labels, params, 3), rtol=1e-5, atol=1e-6)
 
 
 def test_a_label_map_hangs_on_the_label_alone():
-    layer, labels = layers.LabelMap(10, 4, 3), np.array([7, 7, 2], np.int32)
-    variables = layer.init(jax.random.key(0), labels)
-    maps = np.asarray(layer.apply(variables, labels))
+    layer, x, labels = layers.LabelMap(10, 4), np.zeros((3, 3, 3, 0), np.float32), np.array([7, 7, 2], np.int32)
+    variables = layer.init(jax.random.key(0), x, labels)
+    maps = np.asarray(layer.apply(variables, x, labels))
     np.testing.assert_array_equal(maps[0], maps[1])
     assert np.abs(maps[0] - maps[2]).min() > 0
-    np.testing.assert_allclose(layer.apply(variables, labels[2:])[0], maps[2], rtol=1e-6)
+    np.testing.assert_allclose(layer.apply(variables, x[2:], labels[2:])[0], maps[2], rtol=1e-6)
 
 
 def normalized_by_hand(x, scale, bias, mean=None, variance=None, epsilon=1e-5):

@@ -16,7 +16,7 @@ SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=3)
 
 @pytest.fixture(scope="module")
 def generator():
-    return Generator(*SPEC, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4)
+    return Generator(*SPEC, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4, dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
 from cgan_jax.heads import Unconditional
-from cgan_jax.layers import Conv, ConvTranspose, Dropout, LabelMap, glorot_uniform, leaky_relu
+from cgan_jax.layers import Conv, ConvTranspose, Dense, Dropout, LabelMap, activation_dtype, leaky_relu
 from cgan_jax.terms import Output
 
 
@@ -24,19 +24,21 @@ class Generator(nn.Module):
     width: int
     embedding_dim: int
     output_kernel_size: int
+    dtype: str
+    """What activations are computed in: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
         if self.image_size % 4:
             raise UsageError(f"dcgan draws images whose side is a multiple of 4, given image_size {self.image_size}")
         side = self.image_size // 4
-        x = leaky_relu(nn.Dense(side * side * self.width, kernel_init=glorot_uniform)(latents))
+        x = leaky_relu(Dense(side * side * self.width)(latents.astype(activation_dtype(self.dtype))))
         x = x.reshape(-1, side, side, self.width)
         if self.num_classes:
-            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, side)(labels)], axis=-1)
+            x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
         for _ in range(2):
             x = leaky_relu(ConvTranspose(self.width, 4)(x))
-        return jnp.tanh(Conv(self.channels, self.output_kernel_size)(x))
+        return jnp.tanh(Conv(self.channels, self.output_kernel_size)(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -48,14 +50,15 @@ class Discriminator(nn.Module):
     width: int
     embedding_dim: int
     dropout: float
+    dtype: str
 
     couples_samples = False
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
-        x = images
+        x = images.astype(activation_dtype(self.dtype))
         if self.num_classes:
-            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, self.image_size)(labels)], axis=-1)
+            x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
         for _ in range(2):
             x = leaky_relu(Conv(self.width, 3, stride=2)(x))
         x = Dropout(self.dropout)(x.reshape(x.shape[0], -1), train)

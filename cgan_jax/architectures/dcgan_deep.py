@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
 from cgan_jax.heads import Unconditional
-from cgan_jax.layers import Conv, ConvTranspose, Dropout, LabelMap, glorot_uniform, upsample
+from cgan_jax.layers import Conv, ConvTranspose, Dense, Dropout, LabelMap, activation_dtype, upsample
 from cgan_jax.terms import Output
 
 
@@ -27,6 +27,8 @@ class Generator(nn.Module):
     embedding_dim: int
     kernel_size: int
     skips: bool
+    dtype: str
+    """What activations are computed in: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -35,17 +37,17 @@ class Generator(nn.Module):
                 f"dcgan_deep draws images whose side is a multiple of 8, given image_size {self.image_size}"
             )
         side = self.image_size // 8
-        x = nn.relu(nn.Dense(side * side * 4 * self.width, kernel_init=glorot_uniform)(latents))
+        x = nn.relu(Dense(side * side * 4 * self.width)(latents.astype(activation_dtype(self.dtype))))
         x = x.reshape(-1, side, side, 4 * self.width)
         if self.num_classes:
-            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, side)(labels)], axis=-1)
+            x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
         for features in (2 * self.width, self.width, self.width):
             y = ConvTranspose(features, self.kernel_size)(x)
             if self.skips:
                 # The 1x1 convolution commutes with repeating pixels and is four times cheaper before it.
                 y += upsample(Conv(features, 1)(x))
             x = nn.relu(y)
-        return jnp.tanh(Conv(self.channels, self.kernel_size)(x))
+        return jnp.tanh(Conv(self.channels, self.kernel_size)(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -60,14 +62,15 @@ class Discriminator(nn.Module):
     kernel_size: int
     dropout: float
     skips: bool
+    dtype: str
 
     couples_samples = False
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
-        x = images
+        x = images.astype(activation_dtype(self.dtype))
         if self.num_classes:
-            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, self.image_size)(labels)], axis=-1)
+            x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
         for layer in range(4):
             y = Conv(self.width * 2**layer, self.kernel_size, stride=2)(x)
             if self.skips:

@@ -15,10 +15,11 @@ from cgan_jax.layers import (
     BatchNorm,
     Conv,
     ConvTranspose,
+    Dense,
     Dropout,
     LabelMap,
     UpsampledConv,
-    glorot_uniform,
+    activation_dtype,
     leaky_relu,
 )
 from cgan_jax.terms import Output
@@ -38,6 +39,8 @@ class Generator(nn.Module):
     """Channels of the first feature map; the last has half as many."""
     embedding_dim: int
     batch_norm_momentum: float
+    dtype: str
+    """What activations are computed in: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -50,13 +53,13 @@ class Generator(nn.Module):
             return leaky_relu(BatchNorm(self.batch_norm_momentum)(x, train))
 
         side = self.image_size // 4
-        x = nn.Dense(side * side * self.width, kernel_init=glorot_uniform)(latents)
+        x = Dense(side * side * self.width)(latents.astype(activation_dtype(self.dtype)))
         x = activated(x.reshape(-1, side, side, self.width))
         if self.num_classes:
-            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, side)(labels)], axis=-1)
+            x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
         x = activated(ConvTranspose(self.width, 4)(x))
         x = activated(UpsampledConv(max(1, self.width // 2), 3)(x))
-        return jnp.tanh(Conv(self.channels, 3)(x))
+        return jnp.tanh(Conv(self.channels, 3)(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -69,14 +72,15 @@ class Discriminator(nn.Module):
     """Channels of the first feature map; each further one has twice as many."""
     embedding_dim: int
     dropout: float
+    dtype: str
 
     couples_samples = False
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
-        x = images
+        x = images.astype(activation_dtype(self.dtype))
         if self.num_classes:
-            x = jnp.concatenate([x, LabelMap(self.num_classes, self.embedding_dim, self.image_size)(labels)], axis=-1)
+            x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
         for layer in range(3):
             x = Dropout(self.dropout)(leaky_relu(Conv(self.width * 2**layer, 3, stride=2)(x)), train)
         return Unconditional()(x.reshape(x.shape[0], -1), labels)

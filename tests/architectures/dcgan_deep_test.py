@@ -7,7 +7,7 @@ import pytest
 
 from cgan_jax.architectures.dcgan_deep import Discriminator, Generator
 from cgan_jax.errors import UsageError
-from tests import by_hand
+from tests import by_hand, half_precision
 
 LATENTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 LABELS = np.array([0, 2, 2], np.int32)
@@ -16,12 +16,22 @@ IMAGES = np.random.default_rng(1).uniform(-1, 1, size=(3, 8, 8, 1)).astype(np.fl
 
 def make_generator(num_classes=3, skips=False, kernel_size=3, image_size=8):
     return Generator(
-        image_size, 1, num_classes, latent_dim=4, width=2, embedding_dim=3, kernel_size=kernel_size, skips=skips
+        image_size,
+        1,
+        num_classes,
+        latent_dim=4,
+        width=2,
+        embedding_dim=3,
+        kernel_size=kernel_size,
+        skips=skips,
+        dtype="float32",
     )
 
 
 def make_discriminator(num_classes=3, skips=False, kernel_size=3):
-    return Discriminator(8, 1, num_classes, width=2, embedding_dim=3, kernel_size=kernel_size, dropout=0.5, skips=skips)
+    return Discriminator(
+        8, 1, num_classes, width=2, embedding_dim=3, kernel_size=kernel_size, dropout=0.5, skips=skips, dtype="float32"
+    )
 
 
 def random_params(module, *inputs):
@@ -104,7 +114,9 @@ MESSAGE = "a change of the architecture makes old checkpoints useless; if it is 
     ],
 )
 def test_the_generator_has_as_many_parameters_as_by_hand(num_classes, skips, expected):
-    generator = Generator(32, 3, num_classes, latent_dim=100, width=64, embedding_dim=50, kernel_size=7, skips=skips)
+    generator = Generator(
+        32, 3, num_classes, latent_dim=100, width=64, embedding_dim=50, kernel_size=7, skips=skips, dtype="float32"
+    )
     assert count(generator, jnp.zeros((1, 100)), jnp.zeros(1, jnp.int32)) == expected, MESSAGE
 
 
@@ -132,7 +144,7 @@ def test_the_generator_has_as_many_parameters_as_by_hand(num_classes, skips, exp
 )
 def test_the_discriminator_has_as_many_parameters_as_by_hand(num_classes, skips, expected):
     discriminator = Discriminator(
-        32, 3, num_classes, width=64, embedding_dim=50, kernel_size=5, dropout=0.4, skips=skips
+        32, 3, num_classes, width=64, embedding_dim=50, kernel_size=5, dropout=0.4, skips=skips, dtype="float32"
     )
     assert count(discriminator, jnp.zeros((1, 32, 32, 3)), jnp.zeros(1, jnp.int32)) == expected, MESSAGE
 
@@ -143,3 +155,20 @@ def test_a_side_that_doublings_cannot_reach_is_refused(image_size):
     with pytest.raises(UsageError) as caught:
         jax.eval_shape(lambda: generator.init(jax.random.key(0), LATENTS, LABELS, False))
     assert str(caught.value) == f"dcgan_deep draws images whose side is a multiple of 8, given image_size {image_size}"
+
+
+def test_in_bfloat16_images_logits_and_variables_are_float32_and_nearly_the_same():
+    half_precision.assert_nearly_the_same(
+        lambda dtype: Generator(
+            8, 1, 3, latent_dim=4, width=2, embedding_dim=3, kernel_size=3, skips=True, dtype=dtype
+        ),
+        LATENTS,
+        LABELS,
+    )
+    half_precision.assert_nearly_the_same(
+        lambda dtype: Discriminator(
+            8, 1, 3, width=2, embedding_dim=3, kernel_size=3, dropout=0.5, skips=True, dtype=dtype
+        ),
+        IMAGES,
+        LABELS,
+    )

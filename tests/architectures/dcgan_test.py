@@ -7,7 +7,7 @@ import pytest
 
 from cgan_jax.architectures.dcgan import Discriminator, Generator
 from cgan_jax.errors import UsageError
-from tests import by_hand
+from tests import by_hand, half_precision
 
 LATENTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 LABELS = np.array([0, 2, 2], np.int32)
@@ -25,7 +25,9 @@ def random_params(module, *inputs):
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_the_generator_is_a_dense_layer_two_doublings_and_an_image(num_classes):
-    generator = Generator(8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3, output_kernel_size=8)
+    generator = Generator(
+        8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3, output_kernel_size=8, dtype="float32"
+    )
     params = random_params(generator, LATENTS, LABELS)
     x = by_hand.leaky_relu(by_hand.dense(LATENTS, params["Dense_0"])).reshape(3, 2, 2, 5)
     if num_classes:
@@ -42,7 +44,7 @@ def test_the_generator_is_a_dense_layer_two_doublings_and_an_image(num_classes):
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_the_discriminator_is_two_halvings_and_one_logit(num_classes):
-    discriminator = Discriminator(8, 1, num_classes, width=5, embedding_dim=3, dropout=0.5)
+    discriminator = Discriminator(8, 1, num_classes, width=5, embedding_dim=3, dropout=0.5, dtype="float32")
     params = random_params(discriminator, IMAGES, LABELS)
     x = IMAGES
     if num_classes:
@@ -60,7 +62,9 @@ def test_the_discriminator_is_two_halvings_and_one_logit(num_classes):
 
 def test_the_label_decides_a_conditional_networks_output_and_nothing_else_does_an_unconditional_ones():
     for num_classes in (0, 3):
-        generator = Generator(8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3, output_kernel_size=8)
+        generator = Generator(
+            8, 1, num_classes, latent_dim=4, width=5, embedding_dim=3, output_kernel_size=8, dtype="float32"
+        )
         params = random_params(generator, LATENTS, LABELS)
         one, other = (
             jax.jit(generator.apply, static_argnums=3)({"params": params}, LATENTS, labels, False)
@@ -92,7 +96,9 @@ def count(module, *inputs):
     ],
 )
 def test_the_generator_has_as_many_parameters_as_by_hand(num_classes, expected):
-    generator = Generator(32, 3, num_classes, latent_dim=128, width=128, embedding_dim=50, output_kernel_size=8)
+    generator = Generator(
+        32, 3, num_classes, latent_dim=128, width=128, embedding_dim=50, output_kernel_size=8, dtype="float32"
+    )
     message = "a change of the architecture makes old checkpoints useless; if it is meant, count anew here"
     assert count(generator, jnp.zeros((1, 128)), jnp.zeros(1, jnp.int32)) == expected, message
 
@@ -107,21 +113,36 @@ def test_the_generator_has_as_many_parameters_as_by_hand(num_classes, expected):
     ],
 )
 def test_the_discriminator_has_as_many_parameters_as_by_hand(num_classes, expected):
-    discriminator = Discriminator(32, 3, num_classes, width=128, embedding_dim=50, dropout=0.3)
+    discriminator = Discriminator(32, 3, num_classes, width=128, embedding_dim=50, dropout=0.3, dtype="float32")
     message = "a change of the architecture makes old checkpoints useless; if it is meant, count anew here"
     assert count(discriminator, jnp.zeros((1, 32, 32, 3)), jnp.zeros(1, jnp.int32)) == expected, message
 
 
 @pytest.mark.parametrize("image_size", [28, 64])
 def test_images_of_other_multiples_of_4_have_their_size(image_size):
-    generator = Generator(image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3, output_kernel_size=8)
+    generator = Generator(
+        image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3, output_kernel_size=8, dtype="float32"
+    )
     images = jax.eval_shape(lambda: generator.init_with_output(jax.random.key(0), LATENTS, LABELS, False)[0])
     assert images.shape == (3, image_size, image_size, 3)
 
 
 @pytest.mark.parametrize("image_size", [2, 10, 30])
 def test_a_side_that_doublings_cannot_reach_is_refused(image_size):
-    generator = Generator(image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3, output_kernel_size=8)
+    generator = Generator(
+        image_size, 3, 10, latent_dim=4, width=2, embedding_dim=3, output_kernel_size=8, dtype="float32"
+    )
     with pytest.raises(UsageError) as caught:
         jax.eval_shape(lambda: generator.init(jax.random.key(0), LATENTS, LABELS, False))
     assert str(caught.value) == f"dcgan draws images whose side is a multiple of 4, given image_size {image_size}"
+
+
+def test_in_bfloat16_images_logits_and_variables_are_float32_and_nearly_the_same():
+    half_precision.assert_nearly_the_same(
+        lambda dtype: Generator(8, 1, 3, latent_dim=4, width=5, embedding_dim=3, output_kernel_size=8, dtype=dtype),
+        LATENTS,
+        LABELS,
+    )
+    half_precision.assert_nearly_the_same(
+        lambda dtype: Discriminator(8, 1, 3, width=5, embedding_dim=3, dropout=0.5, dtype=dtype), IMAGES, LABELS
+    )

@@ -13,7 +13,7 @@ from cgan_jax.data import on_host
 from cgan_jax.errors import UsageError
 from cgan_jax.sampling import make_sampler
 from cgan_jax.sharding import distribute, make_mesh, replicate
-from tests import by_hand
+from tests import by_hand, half_precision
 
 LATENTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 LABELS = np.array([0, 2, 2], np.int32)
@@ -22,7 +22,9 @@ SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=10)
 
 
 def make_generator(num_classes=3, image_size=8):
-    return Generator(image_size, 1, num_classes, latent_dim=4, width=4, embedding_dim=3, batch_norm_momentum=0.9)
+    return Generator(
+        image_size, 1, num_classes, latent_dim=4, width=4, embedding_dim=3, batch_norm_momentum=0.9, dtype="float32"
+    )
 
 
 def random_variables(module, *inputs):
@@ -62,7 +64,7 @@ def test_the_generator_doubles_once_by_transposing_and_once_by_repeating(num_cla
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_the_discriminator_is_three_halvings_with_dropout_after_each(num_classes):
-    discriminator = Discriminator(8, 1, num_classes, width=2, embedding_dim=3, dropout=0.5)
+    discriminator = Discriminator(8, 1, num_classes, width=2, embedding_dim=3, dropout=0.5, dtype="float32")
     params = random_params(discriminator, IMAGES, LABELS)
     x = IMAGES
     if num_classes:
@@ -116,7 +118,9 @@ MESSAGE = "a change of the architecture makes old checkpoints useless; if it is 
     ],
 )
 def test_the_generator_has_as_many_parameters_as_by_hand(num_classes, expected):
-    generator = Generator(32, 3, num_classes, latent_dim=100, width=128, embedding_dim=50, batch_norm_momentum=0.9)
+    generator = Generator(
+        32, 3, num_classes, latent_dim=100, width=128, embedding_dim=50, batch_norm_momentum=0.9, dtype="float32"
+    )
     assert count(generator, jnp.zeros((1, 100)), jnp.zeros(1, jnp.int32)) == expected, MESSAGE
 
 
@@ -130,7 +134,7 @@ def test_the_generator_has_as_many_parameters_as_by_hand(num_classes, expected):
     ],
 )
 def test_the_discriminator_has_as_many_parameters_as_by_hand(num_classes, expected):
-    discriminator = Discriminator(32, 3, num_classes, width=64, embedding_dim=50, dropout=0.25)
+    discriminator = Discriminator(32, 3, num_classes, width=64, embedding_dim=50, dropout=0.25, dtype="float32")
     assert count(discriminator, jnp.zeros((1, 32, 32, 3)), jnp.zeros(1, jnp.int32)) == expected, MESSAGE
 
 
@@ -146,7 +150,13 @@ def test_a_side_that_doublings_cannot_reach_is_refused(image_size):
 @pytest.fixture
 def built(recipe):
     recipe["architecture"] = "dcgan_upsample"
-    recipe["generator"] = {"latent_dim": 4, "width": 4, "embedding_dim": 3, "batch_norm_momentum": 0.5}
+    recipe["generator"] = {
+        "latent_dim": 4,
+        "width": 4,
+        "embedding_dim": 3,
+        "batch_norm_momentum": 0.5,
+        "dtype": "float32",
+    }
     recipe["ema"] = {"halflife_kimg": 0.016, "start_kimg": 0.0}  # half in one step
     return algorithm.build(recipe, SPEC)
 
@@ -211,3 +221,14 @@ def test_sampling_uses_the_running_statistics_so_an_image_does_not_hang_on_its_c
     alone = np.asarray(sampler(variables, seed, np.int32([1]), np.int32([6])))
     assert np.abs(together[1].astype(int) - alone[0]).max() <= 1  # a rounded pixel
     assert np.ptp(together) > 10
+
+
+def test_in_bfloat16_images_logits_and_variables_are_float32_and_nearly_the_same():
+    half_precision.assert_nearly_the_same(
+        lambda dtype: Generator(8, 1, 3, latent_dim=4, width=4, embedding_dim=3, batch_norm_momentum=0.9, dtype=dtype),
+        LATENTS,
+        LABELS,
+    )
+    half_precision.assert_nearly_the_same(
+        lambda dtype: Discriminator(8, 1, 3, width=2, embedding_dim=3, dropout=0.5, dtype=dtype), IMAGES, LABELS
+    )
