@@ -1,8 +1,10 @@
 """Grids of images, still or moving, and curves of scalars, as picture files."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -159,3 +161,28 @@ def _number_ends(axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
             annotation_clip=False,
         )
+
+
+class Painter:
+    """Saves pictures on a thread of its own, one after the other; what comes while it is busy is left out."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="painter")
+        self._last: Future | None = None
+
+    def paint(self, save: Callable[..., None], *arguments: Any, surely: bool = False) -> None:
+        """Begins `save(*arguments)`, or nothing where it is busy, unless it must `surely`.
+
+        Raises what the one before it raised.
+        """
+        if self._last is not None:
+            if not surely and not self._last.done():
+                return
+            self._last.result()
+        self._last = self._pool.submit(save, *arguments)
+
+    def close(self) -> None:
+        """Waits for what has begun, and raises what it raised."""
+        self._pool.shutdown()
+        if self._last is not None:
+            self._last.result()

@@ -125,7 +125,7 @@ class _Run:
             f" {self.kimg:.1f} kimg,"
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
-        self.writer = make_writer(workdir)
+        self.writer, self.painter = make_writer(workdir), pictures.Painter()
         if self.max_minutes:
             self.progress.say(
                 f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
@@ -210,6 +210,7 @@ class _Run:
         self.feed.close()
         self.writer.close()
         self.checkpoints.close()
+        self.painter.close()
 
     def _feed_from_here(self, per_call: int) -> Any:
         """Begins the data of the calls from this step on, and returns those of the first."""
@@ -344,7 +345,7 @@ class _Run:
                 self.checkpoints.save(self.state)
             if self.writes and (ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"])):
                 self._draw_samples()
-                pictures.save_curves(self.history, self.workdir / "curves.png")
+                self.painter.paint(pictures.save_curves, [*self.history], self.workdir / "curves.png", surely=ends)
             if evaluates:
                 self._evaluate(stop)
             self.writer.flush()

@@ -1,6 +1,7 @@
 """Grids and curves, pixel by pixel where it matters."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -148,3 +149,21 @@ def test_an_animation_goes_there_and_back_and_loops(tmp_path, name):
             assert animation.info["duration"] == 500
     assert levels == [0, 80, 160, 240, 160, 80]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_painter_leaves_out_what_comes_while_it_paints_and_keeps_what_must_be():
+    painter, begin, painted = pictures.Painter(), threading.Event(), []
+    painter.paint(lambda: (begin.wait(10), painted.append("slow")))
+    painter.paint(painted.append, "left out")
+    threading.Timer(0.05, begin.set).start()
+    painter.paint(painted.append, "kept", surely=True)
+    painter.close()
+    assert painted == ["slow", "kept"]
+
+
+def test_what_a_picture_raises_is_raised_by_the_next_or_at_the_end(tmp_path):
+    for then in (lambda painter: painter.paint(print, surely=True), lambda painter: painter.close()):
+        painter = pictures.Painter()
+        painter.paint(pictures.save_curves, [], tmp_path / "nowhere" / "curves.png")
+        with pytest.raises(FileNotFoundError):
+            then(painter)
