@@ -26,6 +26,9 @@ PARAMETERS = {
     "cifar10_biggan_cr_short": (3, 9_416_196, 2_415_170),
     "cifar10_biggan_diffaug": (3, 9_416_196, 2_415_170),
     "cifar10_sngan": (3, 4_304_387, 1_055_105),
+    # dense 129*1024; three blocks of 4*10*64 scales and biases, 2*(9*64*64+64) and 64*64+64; 128; 9*64*3+3
+    # against it 9*3*32+32 + 9*32*32+32 + 3*32+32, 2*(9*32*32+32) + 32*32+32, 4*(9*32*32+32); dense 33, 10*32
+    "cifar10_sngan_narrow": (3, 375_683, 67_169),
     # As cifar10_cgan_embedding.
     "cifar10_cgan": (3, 1_382_327, 213_237),
     # dense 101*4096, 7x7 convolutions 49*257*128+128, 49*128*64+64, 49*64*64+64, 49*64*3+3, map 10*50 + 51*16;
