@@ -33,22 +33,22 @@ def run(argv: list[str]) -> int:
         _run_command(argv[0], argv[1:])
         return 0
     except (UsageError, GuardError, Interrupted) as error:
-        print(f"cgan: {'error: ' if not isinstance(error, Interrupted) else ''}{_one_line(error)}", file=sys.stderr)
+        _tell(f"cgan: {'error: ' if not isinstance(error, Interrupted) else ''}{_one_line(error)}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("\ncgan: interrupted", file=sys.stderr)
+        _tell("\ncgan: interrupted")
         return 130
     except BrokenPipeError:  # whoever read the output has gone
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
         return _BROKEN_PIPE
     except OSError as error:  # a path that is too long, not allowed, or on a full disk
-        print(f"cgan: error: {_one_line(error)}", file=sys.stderr)
+        _tell(f"cgan: error: {_one_line(error)}")
         return UsageError.exit_code
     except Exception as error:
         if not isinstance(error, MemoryError) and _OUT_OF_MEMORY not in str(error):
             raise
         hint = "fewer images in a batch, narrower networks, or dataset.placement=stream take less"
-        print(f"cgan: error: more memory was needed than there is; {hint} ({_one_line(error)[:300]})", file=sys.stderr)
+        _tell(f"cgan: error: more memory was needed than there is; {hint} ({_one_line(error)[:300]})")
         return UsageError.exit_code
 
 
@@ -102,19 +102,26 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _tell(text: str) -> None:
+    """On stderr, where somebody still reads that."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """The console script.
 
-    What was being computed when a command ended early goes on after it. Python's own end would wait for that, free what
-    it works on, and crash: exit code 139 for the one that says what to do next. So there is none.
+    What was being computed when `run` ended early goes on after it. Python's own end would wait for that, and for other
+    processes of the run, free what is still worked on, and crash: exit code 139 for the one that says what to do next.
+    So there is none.
     """
     try:
         code = run(sys.argv[1:])
     except Exception:
-        traceback.print_exc()
+        _tell(traceback.format_exc().rstrip())
         code = 1
     if code:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)

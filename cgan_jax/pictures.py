@@ -164,25 +164,30 @@ def _number_ends(axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:
 
 
 class Painter:
-    """Saves pictures on a thread of its own, one after the other; what comes while it is busy is left out."""
+    """Saves pictures on a thread of its own, one after the other; what comes while it is busy is left out.
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="painter")
+    A picture that cannot be written ends nothing: a line by `say` tells.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._pool = say, ThreadPoolExecutor(1, thread_name_prefix="painter")
         self._last: Future | None = None
 
-    def paint(self, save: Callable[..., None], *arguments: Any, surely: bool = False) -> None:
-        """Begins `save(*arguments)`, or nothing where it is busy, unless it must `surely`.
-
-        Raises what the one before it raised.
-        """
-        if self._last is not None:
-            if not surely and not self._last.done():
-                return
-            self._last.result()
-        self._last = self._pool.submit(save, *arguments)
+    def paint(self, draw: Callable[..., None], *arguments: Any, surely: bool = False) -> None:
+        """Begins `draw(*arguments)`; where it is busy nothing, or if it must `surely` then after that."""
+        if surely or self._last is None or self._last.done():
+            self._settle()
+            self._last = self._pool.submit(draw, *arguments)
 
     def close(self) -> None:
-        """Waits for what has begun, and raises what it raised."""
+        """Waits for what has begun."""
+        self._settle()
         self._pool.shutdown()
-        if self._last is not None:
-            self._last.result()
+
+    def _settle(self) -> None:
+        last, self._last = self._last, None
+        try:
+            if last is not None:
+                last.result()
+        except OSError as error:
+            self._say(f"warning: a picture could not be written: {error}")

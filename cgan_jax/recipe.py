@@ -124,6 +124,12 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
         _check_annealed(recipe)
 
 
+def complete(stored: dict[str, Any]) -> None:
+    """Gives a recipe that was stored with a run what all had that an earlier version did not let choose."""
+    for player in ("generator", "discriminator"):
+        stored[player].setdefault("dtype", "float32")
+
+
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
     """Raises UsageError where a batch cannot be shared evenly by this many devices."""
     for name in ("batch_size", "g_batch_size"):

@@ -1,7 +1,7 @@
 """One run from its recipe to its last checkpoint: build, restore, loop, log, draw pictures, save. No mathematics.
 
 The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for it. Pictures,
-checkpoints and evaluations are maintenance: their time is kept apart from training time.
+checkpoints and evaluations are maintenance: their time is kept apart from training time. Curves are drawn beside it.
 """
 
 import contextlib
@@ -125,7 +125,7 @@ class _Run:
             f" {self.kimg:.1f} kimg,"
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
-        self.writer, self.painter = make_writer(workdir), pictures.Painter()
+        self.writer, self.painter = make_writer(workdir), pictures.Painter(self.progress.say)
         if self.max_minutes:
             self.progress.say(
                 f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
@@ -202,15 +202,13 @@ class _Run:
                 raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        for hook in self.hooks:
-            if isinstance(hook, Profile):
-                hook.close()
-        self.progress.close()
-        self.feed.close()
-        self.writer.close()
-        self.checkpoints.close()
-        self.painter.close()
+        """Waits for what is being written, one after the other, whatever is raised meanwhile."""
+        with contextlib.ExitStack() as last_first:
+            for part in (self.checkpoints, self.writer, self.feed, self.progress, self.painter):
+                last_first.callback(part.close)
+            for hook in self.hooks:
+                if isinstance(hook, Profile):
+                    last_first.callback(hook.close)
 
     def _feed_from_here(self, per_call: int) -> Any:
         """Begins the data of the calls from this step on, and returns those of the first."""

@@ -40,6 +40,7 @@ def read_info(workdir: Path) -> RunInfo:
     try:
         info = RunInfo(**json.loads(storage.read_text(path)))
         recipes.check(info.recipe, stored=True)
+        recipes.complete(info.recipe)
     except FileNotFoundError:
         raise UsageError(f"{workdir} holds no run: there is no {path}") from None
     except (OSError, ValueError, TypeError, UsageError) as error:

@@ -63,7 +63,7 @@ def _small_is_lowered_too(monkeypatch):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("stride", "wasteful"), [(1, 0), (2, 0), (2, 1e9), (3, 0), (3, 1e9)])
 @pytest.mark.parametrize(
     ("kernel", "padding", "size", "channels"),
     [
@@ -79,7 +79,8 @@ def _small_is_lowered_too(monkeypatch):
         ((7, 3), "SAME", (3, 4), (6, 3)),
     ],
 )
-def test_values_and_gradients_match_lax(name, kernel, stride, padding, size, channels):
+def test_values_and_gradients_match_lax(monkeypatch, name, kernel, stride, wasteful, padding, size, channels):
+    monkeypatch.setattr(convolution, "_WASTEFUL", wasteful)  # columns apart, or together
     x, kernel = draw(2, *size, channels[0]), draw(*kernel, *channels)
 
     def both(x, kernel):
@@ -96,7 +97,8 @@ def test_values_and_gradients_match_lax(name, kernel, stride, padding, size, cha
     ("stride", "kernel", "padding", "channels"),
     [(1, 3, "SAME", (5, 3)), (2, 3, "VALID", (3, 5)), (2, 4, "SAME", (5, 6)), (3, 2, "SAME", (5, 5))],
 )
-def test_second_derivatives_match_lax(name, stride, kernel, padding, channels):
+def test_second_derivatives_match_lax(monkeypatch, name, stride, kernel, padding, channels):
+    monkeypatch.setattr(convolution, "_WASTEFUL", 0)
     x, kernel = draw(2, 6, 5, channels[0]), draw(kernel, kernel, *channels)
 
     def both(x, kernel):
@@ -132,8 +134,10 @@ def test_vmap(name, axes):
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize(("size", "channels", "stride"), [((6, 6), (5, 6), 2), ((8, 8), (6, 3), 1)])
-def test_shard_map_gradients_match_one_device(name, size, channels, stride):
+def test_shard_map_gradients_match_one_device(monkeypatch, name, size, channels, stride):
     assert jax.device_count() == 8
+    monkeypatch.setattr(convolution, "_SLICE", 64)
+    monkeypatch.setattr(convolution, "_WASTEFUL", 0)
     x, kernel = draw(16, *size, channels[0]), draw(4, 4, *channels)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import atexit, sys
-from cgan_jax import __main__, errors
+from cgan_jax import __main__
 
 def run(argv):
     atexit.register(print, "Python's own end")
@@ -34,3 +34,12 @@ def test_only_a_command_that_succeeded_ends_as_python_does(body, code, said, war
     ended = subprocess.run([sys.executable, "-c", SCRIPT.format(body=body)], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout) == (code, said)
     assert ended.stderr.endswith(warned)
+
+
+def test_the_code_is_told_where_nobody_reads_the_words_any_more():
+    body = "import os; os.close(2); raise ValueError('unforeseen')"
+    ended = subprocess.run([sys.executable, "-c", SCRIPT.format(body=body)], capture_output=True, timeout=60)
+    assert ended.returncode == 1
+    command = f"{sys.executable} -m cgan_jax tarin"
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        assert subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, timeout=60).returncode == 2

@@ -61,7 +61,7 @@ def first_gradients(workdir: Path, recipe: dict) -> dict[str, np.ndarray]:
 ROLLS_BACK = """
 import sys, time
 from cgan_jax import guards, storage
-from cgan_jax.__main__ import run
+from cgan_jax.__main__ import main
 from cgan_jax.errors import GuardError
 
 fired = []
@@ -79,7 +79,7 @@ def slowly(*paths, move=storage.move):
 
 
 guards.check_discriminator, storage.move = check, slowly
-sys.exit(run(sys.argv[1:]))
+main()
 """
 
 
@@ -111,7 +111,7 @@ def test_two_processes_go_back_to_one_checkpoint(tmp_path, every_step):
 SLOW_EVALUATION = """
 import sys, time
 from cgan_jax import evaluation
-from cgan_jax.__main__ import run
+from cgan_jax.__main__ import main
 
 
 def slowly(self, sampler, variables):
@@ -120,7 +120,7 @@ def slowly(self, sampler, variables):
 
 
 evaluation.Evaluator.__call__ = slowly
-sys.exit(run(sys.argv[1:]))
+main()
 """
 
 
@@ -146,8 +146,8 @@ def test_processes_that_do_not_share_their_folder_are_refused(tmp_path, every_st
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = [f"--coordinator_address=127.0.0.1:{free.getsockname()[1]}", "--num_processes=2"]
-    program = "import sys\nfrom cgan_jax import processes\nfrom cgan_jax.__main__ import run\n"
-    program += "processes._DELAY = 1\nsys.exit(run(sys.argv[1:]))"
+    program = "import sys\nfrom cgan_jax import processes\nfrom cgan_jax.__main__ import main\n"
+    program += "processes._DELAY = 1\nmain()"
     command = ("train", f"--config={config}", "--nocache", *where)
     pair = [
         start(*command, f"--workdir={tmp_path / name}", f"--process_id={number}", devices=2, program=program)

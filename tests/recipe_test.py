@@ -255,3 +255,13 @@ def test_a_schedule_that_another_length_bends_is_told(recipe, field, capsys):
     )
     recipes.warn_of_schedules(given, given)
     assert capsys.readouterr().out == ""
+
+
+def test_a_stored_recipe_has_what_an_earlier_version_did_not_let_choose(recipe):
+    before = copy.deepcopy(recipe)
+    recipes.complete(recipe)
+    assert recipe == before, "nothing is missing"
+    recipe["generator"]["dtype"] = "bfloat16"
+    del recipe["discriminator"]["dtype"]
+    recipes.complete(recipe)
+    assert (recipe["generator"]["dtype"], recipe["discriminator"]["dtype"]) == ("bfloat16", "float32")

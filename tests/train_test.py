@@ -231,13 +231,14 @@ def test_parameters_that_are_not_finite_are_never_saved(recipe, tmp_path, monkey
 
 def test_a_request_to_stop_during_maintenance_is_granted_with_the_state_saved(recipe, tmp_path, monkeypatch):
     recipe["checkpoint"]["every_kimg"] = 1.0
-    real_curves = train.pictures.save_curves
+    real_grid = train.pictures.grid
 
     def interrupted(*arguments):
-        signal.raise_signal(signal.SIGTERM)
-        return real_curves(*arguments)
+        if (tmp_path / "run" / "metrics.jsonl").exists():  # not that of the real images, before training
+            signal.raise_signal(signal.SIGTERM)
+        return real_grid(*arguments)
 
-    monkeypatch.setattr(train.pictures, "save_curves", interrupted)
+    monkeypatch.setattr(train.pictures, "grid", interrupted)
     with pytest.raises(Interrupted, match="stopped and saved at step 5;"):
         train_and_evaluate(recipe, tmp_path / "run")
     assert Checkpoints(tmp_path / "run", read_only=True).steps() == [5]
