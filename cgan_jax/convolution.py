@@ -267,8 +267,9 @@ def _weigh_lax(form, x, y):
 
 
 # Lowerings. Times in ms, lax -> here, in turns: float32, batch 128, jax 0.10.2, 2 cores of a 2.5 GHz Xeon with AVX-512
-# on which a matrix product runs at 107 GFLOP/s (python -m benchmarks.convolutions --rounds=2, 2026-11-22). The choice
-# for CUDA is by reasoning and has not been timed.
+# on which a matrix product runs at 107 GFLOP/s (python -m benchmarks.convolutions --rounds=2, 2026-11-22); "EPYC":
+# 2 cores of one, 202 GFLOP/s, 2026-11-25. The choices for CUDA are by reasoning and have not been timed, nor has what a
+# processor finds wasteful been on one.
 
 
 def _grow_cuda(form, y, kernel):
@@ -293,7 +294,7 @@ def _shrink_cpu(form, x, kernel):
     if _covers(form):  # 5x5, stride 2, 256 to 512 channels, 4x4 to 2x2: 1792 -> 36
         return _shrink_by_patches(form, x, kernel)
     if form.strides != (1, 1):
-        # 4x4, 128 channels, 32x32 to 16x16: 162 -> 115; 3x3, 16x16 to 8x8: 22 -> 15.
+        # EPYC: 4x4, 128 channels, 32x32 to 16x16: 159 -> 108; 3x3, 16x16 to 8x8: 19 -> 16.
         y = _by_slices(lambda part: _shrink_lax(form, part, kernel), x, size=2 * x.size)
     elif kernel.shape[3] > _THIN:
         return _shrink_lax(form, x, kernel)
@@ -305,12 +306,13 @@ def _shrink_cpu(form, x, kernel):
 def _grow_cpu(form, y, kernel):
     if _is_small(form, y.shape[0], kernel.size):
         return _grow_lax(form, y, kernel)
-    if _covers(form):  # Back from the 2x2 above: 926 -> 25; by phases 7,900.
+    if _covers(form):  # Back from the 2x2 above: 926 -> 25; by phases far slower than lax.
         return _grow_by_products(form, y, kernel)
     # Back to a thin image the phases lose more in passes over memory than they save.
     if form.strides == (1, 1) or kernel.shape[2] <= _THIN:
         return _grow_lax(form, y, kernel)
-    # 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 404 -> 180; from 8x8: 82 -> 45.
+    # EPYC: 4x4, stride 2, 128 to 128 channels, 16x16 to 32x32: 362 -> 127; from 8x8: 73 -> 34. Columns apart: back
+    # through a 5x5 from 4x4 to 8x8, 128 channels, 256 images: 785 -> 39, together 51.
     return _grow_by_phases(form, y, kernel)
 
 
@@ -321,7 +323,7 @@ def _weigh_cpu(form, x, y):
         # Without a stride the two sides are alike: exchange them, so that the thin one is stacked.
         mirror = form._replace(height=form.height.mirrored, width=form.width.mirrored)
         return _adjoint(_weigh_cpu(mirror, y, x))
-    # The transposed 4x4 above: 19520 -> 298.
+    # The transposed 4x4 above: 19520 -> 298; EPYC: 9174 -> 125, of which 20 are saved by a sum in place of a stack.
     # Thin: 3x3, stride 2, from 3 channels: 23 -> 7; 8x8 to 3 channels: 602 -> 161. A 3x3 of stride 1: 428 -> 130.
     beside = _taps_beside(form, x.shape[3], y.shape[3])
     weigh = functools.partial(_weigh_taps, form, beside)
@@ -333,8 +335,8 @@ def _taps_beside(form, stacked, other):
     if stacked <= _THIN:
         return form.height.taps * form.width.taps
     # Narrow: 3x3 of stride 1, 24 to 64 channels at 32x32: 356 -> 110; 64 to 64 at 16x16: 192 -> 60. Stacking before a
-    # wide side gains nothing; 64 to 192, a tap each: 493 -> 105. Nor where a stride has every tap copied anyway: 7x7,
-    # stride 2, 64 to 64 channels: a tap each 100, a row 120.
+    # wide side gains nothing; 64 to 192, a tap each: 493 -> 105. Nor where a stride has every tap copied anyway: EPYC,
+    # 7x7, stride 2, 64 to 64 channels: a tap each 100, a row 120.
     return form.width.taps if max(stacked, other) <= _NARROW and form.strides == (1, 1) else 1
 
 

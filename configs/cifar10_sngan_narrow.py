@@ -4,7 +4,9 @@ Networks, loss and weights of cifar10_sngan.py with a quarter of its channels (6
 discriminator update for its five, 32 images a batch, b1 0 and b2 0.9, rates of 3e-4 and 4e-4, and a short average,
 since so few images are shown. With 1e-3 for both the discriminator gives up within 25 kimg: it says one number of
 everything.
-Expected, hardware and time: @@
+Expected, hardware and time: 50 kimg in 9 min on two cores of an AMD EPYC; the Fréchet distance of the packaged
+classifier (2,000 images) is 141, 150 and 171 for seeds 0 to 2, and it sees the class that was asked for in 34, 28 and
+27% of them; cifar10_cgan.py, shown as many images, has 300 or more and the 10% of chance.
 
     cgan train --config=configs/cifar10_sngan_narrow.py --workdir=runs/cifar10_sngan_narrow
 """

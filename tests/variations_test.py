@@ -74,7 +74,7 @@ def test_names_have_safe_characters_only(recipe):
     ("text", "complaint"),
     [
         ("generator.wdith=3", "the recipe has no field generator.wdith; did you mean generator.width?"),
-        ("generator=3", "generator is a section; vary a field of it: generator.embedding_dim, generator.l"),
+        ("generator=3", "generator is a section; vary a field of it: generator.dtype, generator.embedding_dim"),
         ("loss.g_terms.hinge.weight=1.0", "the recipe has no field loss.g_terms.hinge.weight"),
         ("generator.width=wide", "generator.width must be of type int, given 'wide'"),
         ("generator.width=3.5", "generator.width must be of type int, given '3.5'"),
