@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
                 "sample_kimg": 12.5,
             },
             "evaluate": {
-                "metrics": "fid,intra_fid,class_accuracy,precision_recall,ms_ssim",
+                "metrics": "fid,intra_fid,class_accuracy,precision_recall",
                 "features": "classifier",
                 "every_kimg": 12.5,
                 "num_images": 2000,
