@@ -1,9 +1,10 @@
 """What the lowerings of cgan_jax.convolution buy over plain lax, shape by shape and for a whole classic training step.
 
-    python -m benchmarks.convolutions [--rounds=5] [--only=REGEX] [--dtype=float32] [--no-step]
+    python -m benchmarks.convolutions [--rounds=5] [--batch=128] [--calls=1] [--only=REGEX] [--dtype=float32] [--no-step]
 
 Ours and lax's run in turns; the table shows the median of each, its GFLOP/s (products with the zeros of a dilated
-input are not counted), and the median of the ratios round by round.
+input are not counted), and the median of the ratios round by round. A turn is `--calls` calls in a row, waited for once:
+on a GPU a single call is over before the host has sent the next one.
 """
 
 import argparse
@@ -18,29 +19,29 @@ from jax import lax
 
 from cgan_jax import convolution
 
-# name: (operation, batch, image size, kernel size, stride, input channels, output channels)
+# name: (operation, image size, kernel size, stride, input channels, output channels)
 SHAPES = {
-    "G transposed 4x4 s2, 8 to 16": ("conv_transpose", 128, 8, 4, 2, 128, 128),
-    "G transposed 4x4 s2, 16 to 32": ("conv_transpose", 128, 16, 4, 2, 128, 128),
-    "G last 8x8": ("conv", 128, 32, 8, 1, 128, 3),
-    "D first 3x3 s2": ("conv", 128, 32, 3, 2, 3, 128),
-    "D second 3x3 s2": ("conv", 128, 16, 3, 2, 128, 128),
-    "3x3 s1 at 16": ("conv", 128, 16, 3, 1, 128, 128),
-    "last 3x3": ("conv", 128, 32, 3, 1, 128, 3),
-    "narrow 3x3 s1 at 32, 24 to 64": ("conv", 128, 32, 3, 1, 24, 64),
-    "narrow 3x3 s1 at 16, 64 to 64": ("conv", 128, 16, 3, 1, 64, 64),
-    "widening 3x3 s1 at 16, 64 to 192": ("conv", 128, 16, 3, 1, 64, 192),
-    "deep G transposed 7x7 s2, 4 to 8": ("conv_transpose", 128, 4, 7, 2, 257, 128),
-    "deep G transposed 7x7 s2, 8 to 16": ("conv_transpose", 128, 8, 7, 2, 128, 64),
-    "deep G transposed 7x7 s2, 16 to 32": ("conv_transpose", 128, 16, 7, 2, 64, 64),
-    "deep G last 7x7": ("conv", 128, 32, 7, 1, 64, 3),
-    "deep G 7x7 s1 at 16": ("conv", 128, 16, 7, 1, 64, 64),
-    "deep D 5x5 s2, 32 to 16": ("conv", 128, 32, 5, 2, 64, 64),
-    "deep D 5x5 s2, 16 to 8": ("conv", 128, 16, 5, 2, 64, 128),
-    "deep D 5x5 s2, 8 to 4": ("conv", 128, 8, 5, 2, 128, 256),
-    "deep D 5x5 s2, 4 to 2": ("conv", 128, 4, 5, 2, 256, 512),
-    "transposed 3x3 s2, 16 to 32": ("conv_transpose", 128, 16, 3, 2, 128, 128),
-    "transposed 5x5 s2, 16 to 32": ("conv_transpose", 128, 16, 5, 2, 128, 128),
+    "G transposed 4x4 s2, 8 to 16": ("conv_transpose", 8, 4, 2, 128, 128),
+    "G transposed 4x4 s2, 16 to 32": ("conv_transpose", 16, 4, 2, 128, 128),
+    "G last 8x8": ("conv", 32, 8, 1, 128, 3),
+    "D first 3x3 s2": ("conv", 32, 3, 2, 3, 128),
+    "D second 3x3 s2": ("conv", 16, 3, 2, 128, 128),
+    "3x3 s1 at 16": ("conv", 16, 3, 1, 128, 128),
+    "last 3x3": ("conv", 32, 3, 1, 128, 3),
+    "narrow 3x3 s1 at 32, 24 to 64": ("conv", 32, 3, 1, 24, 64),
+    "narrow 3x3 s1 at 16, 64 to 64": ("conv", 16, 3, 1, 64, 64),
+    "widening 3x3 s1 at 16, 64 to 192": ("conv", 16, 3, 1, 64, 192),
+    "deep G transposed 7x7 s2, 4 to 8": ("conv_transpose", 4, 7, 2, 257, 128),
+    "deep G transposed 7x7 s2, 8 to 16": ("conv_transpose", 8, 7, 2, 128, 64),
+    "deep G transposed 7x7 s2, 16 to 32": ("conv_transpose", 16, 7, 2, 64, 64),
+    "deep G last 7x7": ("conv", 32, 7, 1, 64, 3),
+    "deep G 7x7 s1 at 16": ("conv", 16, 7, 1, 64, 64),
+    "deep D 5x5 s2, 32 to 16": ("conv", 32, 5, 2, 64, 64),
+    "deep D 5x5 s2, 16 to 8": ("conv", 16, 5, 2, 64, 128),
+    "deep D 5x5 s2, 8 to 4": ("conv", 8, 5, 2, 128, 256),
+    "deep D 5x5 s2, 4 to 2": ("conv", 4, 5, 2, 256, 512),
+    "transposed 3x3 s2, 16 to 32": ("conv_transpose", 16, 3, 2, 128, 128),
+    "transposed 5x5 s2, 16 to 32": ("conv_transpose", 16, 5, 2, 128, 128),
 }
 
 
@@ -56,7 +57,7 @@ OURS = {"conv": convolution.conv, "conv_transpose": convolution.conv_transpose}
 LAX = {"conv": lax_conv, "conv_transpose": lax_conv_transpose}
 
 
-def compare(name, functions, arguments, rounds, flop):
+def compare(name, functions, arguments, rounds, calls, flop):
     """Times functions (ours, lax) in turns and prints one row of the table."""
     compiled = [jax.jit(function).lower(*arguments).compile() for function in functions]
     for run in compiled:
@@ -65,19 +66,20 @@ def compare(name, functions, arguments, rounds, flop):
     for _ in range(rounds):
         for run, times in zip(compiled, seconds, strict=True):
             start = time.perf_counter()
-            jax.block_until_ready(run(*arguments))
-            times.append(time.perf_counter() - start)
+            results = [run(*arguments) for _ in range(calls)]
+            jax.block_until_ready(results)
+            times.append((time.perf_counter() - start) / calls)
     ours, theirs = map(statistics.median, seconds)
     ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
     print(
-        f"| {name} | {1e3 * theirs:.1f} | {1e3 * ours:.1f} | {flop / theirs / 1e9:.0f} | {flop / ours / 1e9:.0f}"
-        f" | {ratio:.1f} |",
+        f"| {name} | {1e3 * theirs:.3g} | {1e3 * ours:.3g} | {flop / theirs / 1e9:.0f} | {flop / ours / 1e9:.0f}"
+        f" | {ratio:.2f} |",
         flush=True,
     )
 
 
-def compare_shape(name, spec, rounds, dtype):
-    operation, batch, size, taps, stride, channels_in, channels_out = spec
+def compare_shape(name, spec, batch, rounds, calls, dtype):
+    operation, size, taps, stride, channels_in, channels_out = spec
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (batch, size, size, channels_in), dtype)
     kernel = jax.random.normal(keys[1], (taps, taps, channels_in, channels_out), dtype)
@@ -92,10 +94,10 @@ def compare_shape(name, spec, rounds, dtype):
     def kernel_gradient(function):
         return lambda x, kernel, y: jax.vjp(lambda kernel: function(x, kernel), kernel)[1](y)[0]
 
-    compare(f"{name}: forward", functions, (x, kernel), rounds, flop)
-    compare(f"{name}: input gradient", [input_gradient(f) for f in functions], (x, kernel, y), rounds, flop)
+    compare(f"{name}: forward", functions, (x, kernel), rounds, calls, flop)
+    compare(f"{name}: input gradient", [input_gradient(f) for f in functions], (x, kernel, y), rounds, calls, flop)
     # lax's kernel gradient of a transposed convolution takes seconds on a CPU.
-    compare(f"{name}: kernel gradient", [kernel_gradient(f) for f in functions], (x, kernel, y), min(rounds, 3), flop)
+    compare(f"{name}: kernel gradient", [kernel_gradient(f) for f in functions], (x, kernel, y), min(rounds, 3), calls, flop)
 
 
 def classic_step(side, dtype):
@@ -146,6 +148,8 @@ def classic_step(side, dtype):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=128, help="images")
+    parser.add_argument("--calls", type=int, default=1, help="calls of a turn")
     parser.add_argument("--only", default="", help="a regular expression that the names of the shapes must match")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--step", action=argparse.BooleanOptionalAction, default=True)
@@ -154,12 +158,12 @@ def main():
     square = jnp.ones((2048, 2048), flags.dtype)
     shapes = {name: spec for name, spec in SHAPES.items() if re.search(flags.only, name)}
     print("| | lax ms | ours ms | lax GFLOP/s | ours GFLOP/s | times faster |\n|---|---|---|---|---|---|")
-    compare("ceiling: matrix product 2048", [jnp.matmul, jnp.matmul], (square, square), flags.rounds, 2 * 2048**3)
+    compare("ceiling: matrix product 2048", [jnp.matmul, jnp.matmul], (square, square), flags.rounds, flags.calls, 2 * 2048**3)
     for name, spec in shapes.items():
-        compare_shape(name, spec, flags.rounds, jnp.dtype(flags.dtype))
+        compare_shape(name, spec, flags.batch, flags.rounds, flags.calls, jnp.dtype(flags.dtype))
     if flags.step:
         (ours, arguments), (theirs, _) = classic_step(OURS, flags.dtype), classic_step(LAX, flags.dtype)
-        compare("classic step, 111.7 GFLOP", [ours, theirs], arguments, min(flags.rounds, 3), 111.7e9)
+        compare("classic step, 111.7 GFLOP", [ours, theirs], arguments, min(flags.rounds, 3), flags.calls, 111.7e9)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ _WARM_UP = 2  # calls
 _SAMPLES = 64  # images a call, as `cgan sample` draws them
 
 
-def measure(recipe: dict[str, Any], calls: int) -> dict[str, Any]:
+def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True) -> dict[str, Any]:
     """The numbers of the recipe, each time the spread over `calls` calls, as JSON takes them.
+
+    `with_parts` also times the parts of a step, each of which is compiled alone.
 
     Raises UsageError for a recipe that cannot work.
     """
@@ -53,7 +55,7 @@ def measure(recipe: dict[str, Any], calls: int) -> dict[str, Any]:
     images = per_call * images_per_step(recipe)
     state, numbers = _training(call, state, data, mesh, images, calls)
     sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
-    seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls)
+    seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls) if with_parts else {}
     return {
         "data": source,
         "placement": placement,

@@ -19,10 +19,18 @@ from absl import flags as absl_flags
 from cgan_jax import recipe_flags
 from cgan_jax.errors import UsageError
 
+_PARTS = {
+    "data": "data alone",
+    "discriminator": "discriminator alone",
+    "generator": "generator alone",
+    "optimizers": "optimizers, average",
+}
+
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     recipe_flags.define(flags, argv)
     absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", flag_values=flags)
+    absl_flags.DEFINE_bool("parts", True, "Time the parts of a step, each compiled alone.", flag_values=flags)
     absl_flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=flags)
 
 
@@ -34,7 +42,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     recipe = recipe_flags.given(flags)
     from cgan_jax import benchmark
 
-    numbers = {"recipe": recipe_flags.name(flags), **benchmark.measure(recipe, flags.calls)}
+    numbers = {"recipe": recipe_flags.name(flags), **benchmark.measure(recipe, flags.calls, flags.parts)}
     print(json.dumps(numbers) if flags.json else table(numbers))
 
 
@@ -54,10 +62,7 @@ def table(numbers: dict[str, Any]) -> str:
         ("command to first step", f"{numbers['first_step_seconds']:.1f} s", ""),
         (f"peak memory, {numbers['peak_of']}", f"{numbers['peak_gigabytes']:.2f} GB", ""),
         ("images drawn", *_speed(numbers["sampled_images_per_sec"])),
-        ("data alone", *of_step["data"]),
-        ("discriminator alone", *of_step["discriminator"]),
-        ("generator alone", *of_step["generator"]),
-        ("optimizers, average", *of_step["optimizers"]),
+        *((_PARTS[name], *times) for name, times in of_step.items()),
     ]
     calls = f"{numbers['calls']} calls of {numbers['steps_per_call']} step(s)"
     head = [
