@@ -1,10 +1,10 @@
 """What the lowerings of cgan_jax.convolution buy over plain lax, shape by shape and for a whole classic training step.
 
-    python -m benchmarks.convolutions [--rounds=5] [--batch=128] [--calls=1] [--only=REGEX] [--dtype=float32] [--no-step]
+    python -m benchmarks.convolutions [--rounds=5] [--batch=128] [--calls=1] [--only=REGEX] [--dtype=float32]
 
 Ours and lax's run in turns; the table shows the median of each, its GFLOP/s (products with the zeros of a dilated
-input are not counted), and the median of the ratios round by round. A turn is `--calls` calls in a row, waited for once:
-on a GPU a single call is over before the host has sent the next one.
+input are not counted), and the median of the ratios round by round. A turn is `--calls` calls in a row,
+waited for once: on a GPU a single call is over before the host has sent the next one.
 """
 
 import argparse
@@ -97,7 +97,9 @@ def compare_shape(name, spec, batch, rounds, calls, dtype):
     compare(f"{name}: forward", functions, (x, kernel), rounds, calls, flop)
     compare(f"{name}: input gradient", [input_gradient(f) for f in functions], (x, kernel, y), rounds, calls, flop)
     # lax's kernel gradient of a transposed convolution takes seconds on a CPU.
-    compare(f"{name}: kernel gradient", [kernel_gradient(f) for f in functions], (x, kernel, y), min(rounds, 3), calls, flop)
+    compare(
+        f"{name}: kernel gradient", [kernel_gradient(f) for f in functions], (x, kernel, y), min(rounds, 3), calls, flop
+    )
 
 
 def classic_step(side, dtype):
@@ -158,7 +160,14 @@ def main():
     square = jnp.ones((2048, 2048), flags.dtype)
     shapes = {name: spec for name, spec in SHAPES.items() if re.search(flags.only, name)}
     print("| | lax ms | ours ms | lax GFLOP/s | ours GFLOP/s | times faster |\n|---|---|---|---|---|---|")
-    compare("ceiling: matrix product 2048", [jnp.matmul, jnp.matmul], (square, square), flags.rounds, flags.calls, 2 * 2048**3)
+    compare(
+        "ceiling: matrix product 2048",
+        [jnp.matmul, jnp.matmul],
+        (square, square),
+        flags.rounds,
+        flags.calls,
+        2 * 2048**3,
+    )
     for name, spec in shapes.items():
         compare_shape(name, spec, flags.batch, flags.rounds, flags.calls, jnp.dtype(flags.dtype))
     if flags.step:
