@@ -27,12 +27,12 @@ from flax import linen
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cgan_jax import residual
-from cgan_jax.architectures import r3gan
-from cgan_jax.attention import SelfAttention
 from cgan_jax.heap import keep_freed_memory
-from cgan_jax.layers import ClassBatchNorm, ConditionalBatchNorm
-from cgan_jax.throughput import layer_flop
+from cgan_jax.networks import blocks
+from cgan_jax.networks.architectures import r3gan
+from cgan_jax.networks.blocks import SelfAttention
+from cgan_jax.networks.layers import ClassBatchNorm, ConditionalBatchNorm
+from cgan_jax.run.throughput import layer_flop
 
 EPSILON = 1e-6
 CLASSES, PART = 10, 148  # BigGAN's blocks see 20 latents and 128 features of the class
@@ -45,7 +45,7 @@ class Norm(nn.Module):
 
     def __init__(self, channels, by_class):
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, eps=residual.EPSILON, affine=False)
+        self.norm = nn.BatchNorm2d(channels, eps=blocks.EPSILON, affine=False)
         make = (
             (lambda: nn.Embedding(CLASSES, channels))
             if by_class
@@ -108,11 +108,11 @@ class R3GANBlock(nn.Module):
 
 
 def biggan_norm():
-    return ConditionalBatchNorm(spectral_epsilon=EPSILON, epsilon=residual.EPSILON)
+    return ConditionalBatchNorm(spectral_epsilon=EPSILON, epsilon=blocks.EPSILON)
 
 
 def sngan_norm():
-    return ClassBatchNorm(num_classes=CLASSES, epsilon=residual.EPSILON)
+    return ClassBatchNorm(num_classes=CLASSES, epsilon=blocks.EPSILON)
 
 
 class Case(NamedTuple):
@@ -128,13 +128,13 @@ class Case(NamedTuple):
 
 CASES = {
     "SNGAN generator, 16 to 32": Case(
-        residual.GeneratorBlock(256, sngan_norm), lambda: GeneratorBlock(256, True), 16, 256, "class"
+        blocks.GeneratorBlock(256, sngan_norm), lambda: GeneratorBlock(256, True), 16, 256, "class"
     ),
     "BigGAN generator, 16 to 32": Case(
-        residual.GeneratorBlock(384, biggan_norm, EPSILON), lambda: GeneratorBlock(384, False), 16, 384, "vector"
+        blocks.GeneratorBlock(384, biggan_norm, EPSILON), lambda: GeneratorBlock(384, False), 16, 384, "vector"
     ),
     "BigGAN discriminator, 32 to 16": Case(
-        residual.DiscriminatorBlock(192, True, EPSILON), lambda: DiscriminatorBlock(192), 32, 192
+        blocks.DiscriminatorBlock(192, True, EPSILON), lambda: DiscriminatorBlock(192), 32, 192
     ),
     "attention at 16": Case(SelfAttention(EPSILON), lambda: Attention(384), 16, 384),
     "R3GAN at 16": Case(r3gan.Block(12), lambda: R3GANBlock(768), 16, 768),

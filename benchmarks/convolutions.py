@@ -1,4 +1,4 @@
-"""What the lowerings of cgan_jax.convolution buy over plain lax, shape by shape and for a whole classic training step.
+"""What the lowerings of networks/convolution.py buy over plain lax, shape by shape and for a classic training step.
 
     python -m benchmarks.convolutions [--rounds=5] [--batch=128] [--calls=1] [--only=REGEX] [--dtype=float32]
 
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cgan_jax import convolution
+from cgan_jax.networks import convolution
 
 # name: (operation, image size, kernel size, stride, input channels, output channels)
 SHAPES = {

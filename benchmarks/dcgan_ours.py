@@ -13,13 +13,14 @@ import jaxlib
 import numpy as np
 
 from benchmarks import worker
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.data import on_host
-from cgan_jax.datasets import load
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data.batches import on_host
+from cgan_jax.data.sources import load
 from cgan_jax.heap import keep_freed_memory
-from cgan_jax.sampling import draw_images, gathered, make_sampler, spread
-from cgan_jax.sharding import distribute, make_mesh, replicate
-from cgan_jax.train import steps_per_call
+from cgan_jax.parallel import distribute, make_mesh, replicate
+from cgan_jax.run.throughput import steps_per_call
+from cgan_jax.sampling.request import spread
+from cgan_jax.sampling.sampling import draw_images, gathered, make_sampler
 from cgan_jax.train_state import create_quickly
 from cgan_jax.train_step import train_steps
 
@@ -40,7 +41,7 @@ def main():
         recipe[player]["dtype"] = flags.variant
     spec, mesh = ImageSpec(32, 3, 10), make_mesh(jax.devices()[:1])  # the others use one device too
     algorithm = build(recipe, spec)
-    per_call = steps_per_call(recipe, algorithm, spec)
+    per_call = steps_per_call(recipe, algorithm, spec, mesh)
     state = replicate(create_quickly(algorithm, spec, 0), mesh)
     made_up = load("synthetic", "", "train", "", 32)
     data = replicate(on_host(made_up.images, made_up.labels), mesh)

@@ -12,7 +12,8 @@ from absl import app, flags
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from cgan_jax.sampling import Sampler, spread
+from cgan_jax.sampling.request import spread
+from cgan_jax.sampling.sampling import Sampler
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/digits", "A run of configs/digits.py.")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 500, "Generated digits, spread evenly over the classes.")

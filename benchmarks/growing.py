@@ -21,12 +21,12 @@ import jax
 from benchmarks.digits_agreement import agreement
 from benchmarks.scaling import ROOT, loaded
 from cgan_jax import heap, train
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.architectures import dcgan
-from cgan_jax.benchmark import load_or_make_up
-from cgan_jax.data import on_host
-from cgan_jax.layers import Conv, ConvTranspose, UpsampledConv, upsample
-from cgan_jax.sharding import distribute, make_mesh, replicate
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data.batches import on_host
+from cgan_jax.evaluation.speed import load_or_make_up
+from cgan_jax.networks.architectures import dcgan
+from cgan_jax.networks.layers import Conv, ConvTranspose, UpsampledConv, upsample
+from cgan_jax.parallel import distribute, make_mesh, replicate
 from cgan_jax.train_state import create_quickly
 from cgan_jax.train_step import train_steps
 

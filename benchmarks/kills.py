@@ -21,10 +21,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cgan_jax import train_state, workdir
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.sharding import make_mesh, replicated
+from cgan_jax import train_state
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.parallel import make_mesh, replicated
+from cgan_jax.run import workdir
+from cgan_jax.run.checkpoint import Checkpoints
 
 AIMS = ("compilation", "save", "evaluation", "training", "any moment")
 _SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 
 from benchmarks.metrics import COLOURS, SHOWN
-from cgan_jax import workdir
+from cgan_jax.run import workdir
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

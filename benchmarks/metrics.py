@@ -16,8 +16,10 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageFilter
 
-from cgan_jax import compilation_cache, datasets, evaluation
-from cgan_jax.datasets import Dataset
+from cgan_jax.data import sources
+from cgan_jax.data.sources import Dataset
+from cgan_jax.evaluation import evaluation
+from cgan_jax.files import compilation_cache
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -112,7 +114,7 @@ def main() -> None:
     parser.add_argument("--real_images", type=int, default=10_000, help="training images to compare with")
     arguments = parser.parse_args()
     compilation_cache.enable()
-    train, test = (datasets.load("tfds", "cifar10", split, "", 32) for split in ("train", "test"))
+    train, test = (sources.load("tfds", "cifar10", split, "", 32) for split in ("train", "test"))
     n = arguments.real_images
     train = train._replace(images=train.images[:n], labels=train.labels[:n])
     rows = []

@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cgan_jax import train_step
+
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = (1, 2, 4, 8)
 FLOATS = 4  # bytes
@@ -70,13 +72,13 @@ class Cost(NamedTuple):
 def loaded(path: str, overrides: list[str] = ()) -> dict[str, Any]:
     from absl import flags as absl_flags
 
-    from cgan_jax import recipe_flags
+    from cgan_jax.commands import _recipe_flags
 
     flags = absl_flags.FlagValues()
     argv = [f"--config={path}", *overrides]
-    recipe_flags.define(flags, argv)
+    _recipe_flags.define(flags, argv)
     flags(["scaling", *argv])
-    return recipe_flags.given(flags)
+    return _recipe_flags.given(flags)
 
 
 def cost_of(recipe: dict[str, Any]) -> Cost:
@@ -85,10 +87,10 @@ def cost_of(recipe: dict[str, Any]) -> Cost:
     import numpy as np
 
     from cgan_jax import train_state
-    from cgan_jax.algorithm import ImageSpec, build
-    from cgan_jax.data import Data
-    from cgan_jax.sharding import distribute, make_mesh
-    from cgan_jax.throughput import layer_flop
+    from cgan_jax.build import ImageSpec, build
+    from cgan_jax.data.batches import Data
+    from cgan_jax.parallel import distribute, make_mesh
+    from cgan_jax.run.throughput import layer_flop
     from cgan_jax.train_step import train_steps
 
     channels = 1 if recipe["dataset"]["name"] in ("digits", "fashion_mnist") else 3
@@ -164,17 +166,18 @@ def host() -> None:
     import jax
     import numpy as np
 
-    from cgan_jax import feeding, replica
-    from cgan_jax.algorithm import ImageSpec, build
+    from cgan_jax import parallel
+    from cgan_jax.build import ImageSpec, build
+    from cgan_jax.data import placement
 
     algorithm = build(loaded(str(ROOT / "configs/cifar10_cgan.py")), ImageSpec(32, 3, 10))
-    images, key = np.zeros((50_000, 32, 32, 3), np.uint8), jax.random.key(0, impl=replica.PRNG)
+    images, key = np.zeros((50_000, 32, 32, 3), np.uint8), jax.random.key(0, impl=parallel.PRNG)
     for steps in (1, 32):
-        drawn = feeding.on_processor(functools.partial(feeding.drawn_rows, algorithm, steps, len(images)), key)
+        drawn = placement.on_processor(functools.partial(train_step.drawn_rows, algorithm, steps, len(images)), key)
         seconds = []
         for call in range(31):
             began = time.process_time()
-            rows = feeding.sorted_shares(*drawn(call * steps), 1)
+            rows = placement.sorted_shares(*drawn(call * steps), 1)
             jax.block_until_ready(jax.device_put(images[rows]))
             seconds.append(time.process_time() - began)
         # The first call is compiled.
@@ -183,7 +186,7 @@ def host() -> None:
 
 def work(options: argparse.Namespace) -> None:
     """One process of a measurement: prints {devices, step, collectives} in seconds, if it is the first."""
-    from cgan_jax import processes
+    from cgan_jax.run import processes
 
     with processes.joined(options.coordinator_address, options.num_processes, options.process_id):
         numbers = timed(loaded(options.config, options.overrides), options.calls)
@@ -196,27 +199,29 @@ def timed(recipe: dict[str, Any], calls: int) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from cgan_jax import feeding, replica
-    from cgan_jax.algorithm import ImageSpec, build
-    from cgan_jax.data import Data
-    from cgan_jax.sharding import WHOLE, distribute, make_mesh, replicate
+    from cgan_jax import parallel
+    from cgan_jax.build import ImageSpec, build
+    from cgan_jax.data import placement
+    from cgan_jax.data.batches import Data
+    from cgan_jax.parallel import WHOLE, distribute, make_mesh, replicate
     from cgan_jax.train import load_dataset
     from cgan_jax.train_state import create_quickly
     from cgan_jax.train_step import train_steps
 
     dataset, mesh = load_dataset(recipe), make_mesh()
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
-    algorithm, placement = build(recipe, spec), recipe["dataset"]["placement"]
+    algorithm, where = build(recipe, spec), recipe["dataset"]["placement"]
     state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
-    feed = feeding.feed(placement, Data(dataset.images, dataset.labels), mesh, algorithm, state.key, 1, 0)
+    draws = functools.partial(train_step.drawn_rows, algorithm, 1)
+    feed = placement.feed(where, Data(dataset.images, dataset.labels), mesh, draws, state.key, 1, 0)
     steps = functools.partial(train_steps, algorithm, 1)
-    call = distribute(steps, mesh, recipe["train"]["parallelism"], feeding.SPECS[placement])
+    call = distribute(steps, mesh, recipe["train"]["parallelism"], placement.SPECS[where])
     gradients = replicate((state.d_params, state.g_params), mesh)
 
     @jax.jit
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=WHOLE, out_specs=WHOLE)
     def averaged(tree):
-        return replica.mean(replica.varying(tree))
+        return parallel.mean(parallel.varying(tree))
 
     measured = {"step": [], "collectives": [], "waited": []}
     for number in range(calls + 2):

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cgan_jax import datasets, pictures, workdir
-from cgan_jax.sampling import Sampler, gathered, spread
+from cgan_jax.data import sources
+from cgan_jax.run import workdir
+from cgan_jax.sampling import grids
+from cgan_jax.sampling.request import spread
+from cgan_jax.sampling.sampling import Sampler, gathered
 
 RECIPES = ("dcgan", "cgan", "cgan_embedding", "cgan_deep", "gan_upsample", "wgan_gp")
 METRICS = {False: "fid,pixel_mse", True: "fid,pixel_mse,class_accuracy"}
@@ -57,7 +60,7 @@ def drawn(run: Path) -> np.ndarray:
 
 def real() -> np.ndarray:
     """The first real images of each class, in the same order."""
-    images, labels, names = datasets.load("tfds", "cifar10", "train", "", 32)
+    images, labels, names = sources.load("tfds", "cifar10", "train", "", 32)
     return np.concatenate([images[labels == label][: _DRAWN // len(names)] for label in range(len(names))])
 
 
@@ -79,7 +82,7 @@ def main() -> None:
         scores[recipe] = {"kimg": end["kimg"], "steps": end["step"], "minutes": end["seconds"] / 60}
         scores[recipe] |= scored(run, given.num_images)
         rows[recipe] = list(drawn(run))
-    pictures.save(pictures.grid(list(rows.values()), list(rows)), given.out)
+    grids.save(grids.grid(list(rows.values()), list(rows)), given.out)
     columns = list(dict.fromkeys(name for row in scores.values() for name in row))
     print(f"\n| recipe | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     for recipe, row in scores.items():

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from cgan_jax import classifier_training as training
-from cgan_jax import compilation_cache, datasets
-from cgan_jax.datasets import Dataset
-from cgan_jax.sampling import Sampler, gathered, spread
+from cgan_jax.data import sources
+from cgan_jax.data.sources import Dataset
+from cgan_jax.evaluation import classifier_training as training
+from cgan_jax.files import compilation_cache
+from cgan_jax.sampling.request import spread
+from cgan_jax.sampling.sampling import Sampler, gathered
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/digits_train", "A run that was trained on the training split.")
 _SHARE = flags.DEFINE_float("share", 0.1, "Of the real training images, at random.")
@@ -58,7 +60,7 @@ def main(_: list[str]) -> None:
         if section["split"] != "train":
             raise SystemExit(f"the run was trained on the split {section['split']}, which may hold the test images")
         real, test = (
-            datasets.load(section["source"], section["name"], split, section["data_dir"], section["image_size"])
+            sources.load(section["source"], section["name"], split, section["data_dir"], section["image_size"])
             for split in ("train", "test")
         )
         chosen = np.random.default_rng(seed).permutation(len(real.labels))[: round(_SHARE.value * len(real.labels))]

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import replica
+from cgan_jax import parallel
 from cgan_jax.annealing import at
 from cgan_jax.lookup import entry_named
 
@@ -80,7 +80,7 @@ def from_recipe(section: Mapping[str, Any]) -> Augment:
         return lambda key, images, annealed: images
 
     def augment(key: jax.Array, images: jax.Array, annealed: jax.Array | float) -> jax.Array:
-        keys = replica.sample_keys(key, images.shape[0])
+        keys = parallel.sample_keys(key, images.shape[0])
         return jax.vmap(lambda key, image: _applied(operations, at(probability, annealed), key, image))(keys, images)
 
     return augment

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cgan_jax import augment, class_losses, consistency, losses, optimizers, regularizers, terms
+from cgan_jax import augment, optimizers
 from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
+from cgan_jax.losses import adversarial, classes, consistency, regularizers, terms
 
-_TERMS = (losses, regularizers, consistency, class_losses)
+_TERMS = (adversarial, regularizers, consistency, classes)
 DISCRIMINATOR_TERMS = {name: make for module in _TERMS for name, make in module.DISCRIMINATOR.items()}
 GENERATOR_TERMS = {name: make for module in _TERMS for name, make in module.GENERATOR.items()}
 
@@ -69,7 +70,7 @@ def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Modul
 
     Raises UsageError for an architecture that does not exist and for numbers it does not have or lacks.
     """
-    module = module_named("cgan_jax.architectures", config["architecture"], "architecture")
+    module = module_named("cgan_jax.networks.architectures", config["architecture"], "architecture")
     kind = getattr(module, player.capitalize())
     fixed = spec._asdict() if config["dataset"]["conditional"] else spec._replace(num_classes=0)._asdict()
     takes = {f.name: f.type for f in dataclasses.fields(kind) if f.name not in {"parent", "name", *fixed}}

@@ -4,11 +4,11 @@
     images = model([3, 3, 7], seed=0)               # uint8 [3, H, W, C], the images of `cgan sample --seed=0`
     images = model([3, 3, 7], latents=z, ...)       # from latents of your own, float32 [3, model.latent_dim]
 
-The file is eight bytes that say what it is, the SHA-256 of all that follows, and a tensor_file.py of the weights and of
-two programs (StableHLO by `jax.export`, for cpu, cuda and tpu, of any batch size): one makes latents of (seed, labels,
-indices, truncation), the other images of (weights, latents, labels). The sum shows damage, not who made the file:
-whoever alters one can compute it anew. So the programs are read before they are compiled, and one that would call
-anything outside of StableHLO is refused: what is left is arithmetic, which reaches no file and no network.
+The file is eight bytes that say what it is, the SHA-256 of all that follows, and named arrays in the format safetensors:
+the weights and two programs (StableHLO by `jax.export`, for cpu, cuda and tpu, of any batch size). One program makes
+latents of (seed, labels, indices, truncation), the other images of (weights, latents, labels). The sum shows damage, not
+who made the file. So the programs are read before they are compiled, and a program that calls anything outside of
+StableHLO is refused: what is left is arithmetic, which reaches no file and no network.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from cgan_jax import tensor_file
 from cgan_jax.errors import UsageError
 
 _MAGIC = b"cganjax1"
@@ -31,6 +31,23 @@ _DIGEST = hashlib.sha256().digest_size
 _PROGRAMS = ("latents", "images")
 _PROGRAM, _WEIGHT = "program/", "weight/"
 _DRAWN_AT_ONCE = 256
+_METADATA = "__metadata__"
+_NAMES = {
+    np.dtype(code): name
+    for code, name in {
+        "<f8": "F64",
+        "<f4": "F32",
+        "<f2": "F16",
+        "<i8": "I64",
+        "<i4": "I32",
+        "<i2": "I16",
+        "|i1": "I8",
+        "<u4": "U32",
+        "|u1": "U8",
+        "|b1": "BOOL",
+    }.items()
+}
+_ALIGNMENT = 8
 _CALLS = {"shape_assertion"}  # what jax.export itself puts in, for a batch size that is a symbol
 
 
@@ -140,7 +157,7 @@ def load(path: str | os.PathLike) -> Model:
         raise UsageError(f"{path} is no exported model: it does not begin with {_MAGIC.decode()}")
     if hashlib.sha256(content[begin:]).digest() != content[len(_MAGIC) : begin]:
         raise UsageError(f"{path} is damaged: it was cut short or altered since it was exported")
-    arrays, metadata = tensor_file.unpacked(content[begin:])
+    arrays, metadata = unpack_arrays(content[begin:])
     try:
         described = json.loads(metadata["model"])
         return Model(arrays, described)
@@ -156,5 +173,46 @@ def packed(programs: Mapping[str, bytes], weights: Mapping[str, np.ndarray], met
     arrays = {_PROGRAM + name: np.frombuffer(programs[name], np.uint8) for name in _PROGRAMS}
     arrays |= {_WEIGHT + name: array for name, array in weights.items()}
     model = json.dumps({**metadata, "weights": list(weights)})
-    content = tensor_file.packed(arrays, {"model": model})
+    content = pack_arrays(arrays, {"model": model})
     return _MAGIC + hashlib.sha256(content).digest() + content
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The content of a file in the format safetensors (https://github.com/huggingface/safetensors, section "Format").
+
+    uint64, little endian: the length of the header
+    header: JSON, {name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {text: text}}
+    the arrays, row by row, little endian, without gaps
+
+    Arrays of large elements come first, so that each begins at a multiple of its own size.
+    """
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    header: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
+    parts, end = [], 0
+    for name, array in ordered:
+        little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        parts.append(little.tobytes())
+        begin, end = end, end + len(parts[-1])
+        header[name] = {"dtype": _NAMES[little.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
+
+
+def unpack_arrays(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(arrays by name, which cannot be written to; metadata). Raises UsageError for what is no such content."""
+    dtypes = {name: dtype for dtype, name in _NAMES.items()}
+    try:
+        (length,) = struct.unpack_from("<Q", content)
+        if 8 + length > len(content):
+            raise ValueError(f"a header of {length} bytes in a file of {len(content)}")
+        header = json.loads(content[8 : 8 + length])
+        metadata, arrays = header.pop(_METADATA, {}), {}
+        data = memoryview(content)[8 + length :]
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            array = np.frombuffer(data[begin:end], dtypes[entry["dtype"]])
+            arrays[name] = array.reshape(entry["shape"])
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"not a file of named arrays: {type(error).__name__}: {error}") from error
+    return arrays, metadata

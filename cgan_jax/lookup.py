@@ -12,7 +12,7 @@ Entry = TypeVar("Entry")
 
 
 def names_in(package: str) -> list[str]:
-    """The files of a package that a name may stand for, e.g. `names_in("cgan_jax.architectures")`."""
+    """The files of a package that a name may stand for, e.g. `names_in("cgan_jax.networks.architectures")`."""
     path = importlib.import_module(package).__path__
     return sorted(info.name for info in pkgutil.iter_modules(path) if not info.name.startswith("_"))
 

@@ -15,37 +15,27 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cgan_jax import (
-    STARTED,
-    checkpoint,
-    datasets,
-    environment,
-    feeding,
-    guards,
-    pictures,
-    processes,
-    replica,
-    storage,
-    throughput,
-)
+from cgan_jax import STARTED, parallel
 from cgan_jax import recipe as recipes
-from cgan_jax import workdir as workdirs
-from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step, steps_for
-from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.data import Data
+from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, steps_for
+from cgan_jax.data import placement, sources
+from cgan_jax.data.batches import Data
 from cgan_jax.errors import GuardError, Interrupted
-from cgan_jax.evaluation import Evaluator
-from cgan_jax.metric_writers import Profile, make_hooks, make_writer
-from cgan_jax.progress import Clock, TrainingProgress, duration
-from cgan_jax.sampling import make_sampler, rows_of_real, rows_of_samples
-from cgan_jax.sharding import distribute, everywhere, make_mesh, on_one_device, replicate, replicated
-from cgan_jax.signals import StopRequest
+from cgan_jax.evaluation.evaluation import Evaluator
+from cgan_jax.files import storage
+from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device, replicate, replicated
+from cgan_jax.run import checkpoint, curves, environment, guards, processes, throughput
+from cgan_jax.run import workdir as workdirs
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.run.metric_writers import Profile, make_hooks, make_writer
+from cgan_jax.run.progress import Clock, TrainingProgress, duration
+from cgan_jax.run.signals import StopRequest
+from cgan_jax.run.throughput import steps_per_call
+from cgan_jax.run.watchdog import Watchdog
+from cgan_jax.sampling import grids
+from cgan_jax.sampling.sampling import make_sampler, rows_of_real, rows_of_samples
 from cgan_jax.train_state import TrainState, create, create_quickly, describe, is_finite
-from cgan_jax.train_step import train_steps
-from cgan_jax.watchdog import Watchdog
-
-_MOST_STEPS_PER_CALL = 32
-_FLOP_PER_CALL = 1e14  # of a device: about a second, for which whoever asks to stop has to wait
+from cgan_jax.train_step import drawn_rows, train_steps
 
 
 def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
@@ -85,25 +75,25 @@ class Prepared(NamedTuple):
     shapes: TrainState
 
 
-def load_dataset(recipe: Mapping[str, Any]) -> datasets.Dataset:
+def load_dataset(recipe: Mapping[str, Any]) -> sources.Dataset:
     """The data of a checked recipe. Raises UsageError where they are not there."""
     section = recipe["dataset"]
-    return datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    return sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
 
 
-def prepare(recipe: Mapping[str, Any], dataset: datasets.Dataset) -> Prepared:
+def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
     """All of a checked recipe that can be refused before training, in shapes alone: raises UsageError."""
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm = build(recipe, spec)
     evaluator = Evaluator(recipe, dataset)
-    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
     return Prepared(spec, algorithm, evaluator, shapes)
 
 
 class _Run:
     """A run in progress: its state on the devices and everything that is written about it."""
 
-    def __init__(self, info: workdirs.RunInfo, workdir: Path, dataset: datasets.Dataset, prepared: Prepared):
+    def __init__(self, info: workdirs.RunInfo, workdir: Path, dataset: sources.Dataset, prepared: Prepared):
         self.recipe, self.workdir, self.dataset = info.recipe, workdir, dataset
         self.spec, self.algorithm, self.evaluator, self.shapes = prepared
         self.kimg_per_step = images_per_step(self.recipe) / 1000
@@ -125,7 +115,7 @@ class _Run:
             f" {self.kimg:.1f} kimg,"
             f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
         )
-        self.writer, self.painter = make_writer(workdir), pictures.Painter(self.progress.say)
+        self.writer, self.painter = make_writer(workdir), curves.Painter(self.progress.say)
         if self.max_minutes:
             self.progress.say(
                 f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
@@ -148,10 +138,10 @@ class _Run:
 
     def train(self, stop: StopRequest, profile: bool) -> None:
         """To the end, by way of as many rollbacks as the recipe allows."""
-        per_call = steps_per_call(self.recipe, self.algorithm, self.spec)
+        per_call = steps_per_call(self.recipe, self.algorithm, self.spec, self.mesh)
         parallelism = self.recipe["train"]["parallelism"]
         steps = functools.partial(train_steps, self.algorithm, per_call)
-        call = distribute(steps, self.mesh, parallelism, feeding.SPECS[self.recipe["dataset"]["placement"]])
+        call = distribute(steps, self.mesh, parallelism, placement.SPECS[self.recipe["dataset"]["placement"]])
         self.hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
         guard = self.recipe["guard"]
         with Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"], self.step) as self.watchdog:
@@ -213,8 +203,9 @@ class _Run:
     def _feed_from_here(self, per_call: int) -> Any:
         """Begins the data of the calls from this step on, and returns those of the first."""
         self.feed.close()
-        data, placement = Data(self.dataset.images, self.dataset.labels), self.recipe["dataset"]["placement"]
-        self.feed = feeding.feed(placement, data, self.mesh, self.algorithm, self.state.key, per_call, self.step)
+        data, where = Data(self.dataset.images, self.dataset.labels), self.recipe["dataset"]["placement"]
+        draws = functools.partial(drawn_rows, self.algorithm, per_call)
+        self.feed = placement.feed(where, data, self.mesh, draws, self.state.key, per_call, self.step)
         return next(self.feed)
 
     def _restore(self) -> None:
@@ -267,10 +258,10 @@ class _Run:
         self.writer.write_hparams(dict(recipes.flattened(self.recipe)))
         storage.make_folder(self.workdir / "samples")
         conditional = self.recipe["dataset"]["conditional"]
-        real = pictures.grid(
+        real = grids.grid(
             *rows_of_real(self.dataset.images, self.dataset.labels, self.dataset.class_names, conditional)
         )
-        pictures.save(real, self.workdir / "samples" / "real.png")
+        grids.save(real, self.workdir / "samples" / "real.png")
         self._draw_samples()
 
     def _tell_the_time(self) -> None:
@@ -343,7 +334,7 @@ class _Run:
                 self.checkpoints.save(self.state)
             if self.writes and (ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"])):
                 self._draw_samples()
-                self.painter.paint(pictures.save_curves, [*self.history], self.workdir / "curves.png", surely=ends)
+                self.painter.paint(curves.save_curves, [*self.history], self.workdir / "curves.png", surely=ends)
             if evaluates:
                 self._evaluate(stop)
             self.writer.flush()
@@ -402,27 +393,11 @@ class _Run:
         seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]
         average = on_one_device(self.state.average)
         drawn = rows_of_samples(self.sampler, average, seed, self.dataset.class_names, conditional)
-        picture = pictures.grid(*drawn)
+        picture = grids.grid(*drawn)
         whole = self.recipe["train"]["sample_kimg"] >= 1
         name = f"kimg_{self.kimg:06.0f}.png" if whole else f"kimg_{self.kimg:010.3f}.png"
-        pictures.save(picture, self.workdir / "samples" / name)
+        grids.save(picture, self.workdir / "samples" / name)
         self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
-
-
-def steps_per_call(recipe: Mapping[str, Any], algorithm: Algorithm, spec: ImageSpec) -> int:
-    """Generator steps in one dispatch: `train.steps_per_call`, or where that is 0 what suits the backend.
-
-    On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work, as
-    many as take about a second.
-    """
-    if recipe["train"]["steps_per_call"] or jax.default_backend() == "cpu":
-        return recipe["train"]["steps_per_call"] or 1
-    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=replica.PRNG)))
-    n, size = max(algorithm.batch_size, algorithm.g_batch_size), spec.image_size
-    data = Data(jax.ShapeDtypeStruct((n, size, size, spec.channels), np.uint8), jax.ShapeDtypeStruct((n,), np.int32))
-    step = distribute(functools.partial(train_steps, algorithm, 1), make_mesh())
-    flop = throughput.layer_flop(step, shapes, data) / jax.device_count()
-    return min(_MOST_STEPS_PER_CALL, max(1, int(_FLOP_PER_CALL / flop)))
 
 
 def _is_due(before: float, now: float, *intervals: float) -> bool:

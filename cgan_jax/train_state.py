@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import replica
-from cgan_jax.algorithm import Algorithm, ImageSpec
+from cgan_jax import parallel
+from cgan_jax.build import Algorithm, ImageSpec
 
 Tree = Any
 
@@ -87,7 +87,7 @@ def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainSta
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     is_cpu = jax.default_backend() == "cpu"
     return jax.jit(
-        lambda: create(algorithm, spec, jax.random.key(seed, impl=replica.PRNG)),
+        lambda: create(algorithm, spec, jax.random.key(seed, impl=parallel.PRNG)),
         compiler_options=options if is_cpu else None,
     )()
 

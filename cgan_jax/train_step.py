@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cgan_jax import replica
-from cgan_jax.algorithm import Algorithm
+from cgan_jax import parallel
 from cgan_jax.annealing import half_cosine
-from cgan_jax.data import Data, draw, draw_labels
-from cgan_jax.terms import Batch, Output, Pass, Weighted, batches_read, boundary_of, objective, with_views
+from cgan_jax.build import Algorithm
+from cgan_jax.data.batches import Batch, Data, draw, draw_labels, order_key, rows
+from cgan_jax.losses.terms import Pass, Weighted, batches_read, boundary_of, objective, with_views
+from cgan_jax.networks.heads import Output
 from cgan_jax.train_state import TrainState, Tree
 
 Scalars = dict[str, jax.Array]
@@ -80,8 +81,8 @@ def discriminator_step(
             means = {"d_loss": total, **_named_in(algorithm, name, means), **_accuracies(terms, outputs)}
             return total, (stats, memory, means)
 
-        gradients, aux = jax.grad(loss, has_aux=True)(replica.varying(state.d_params))
-        gradients, (stats, memory, means) = replica.mean((gradients, aux))
+        gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.d_params))
+        gradients, (stats, memory, means) = parallel.mean((gradients, aux))
         updates, opt_state = _updates(
             algorithm.d_optimizer, gradients, state.d_opt_state, state.d_params, state, annealed
         )
@@ -97,7 +98,7 @@ def discriminator_step(
 
 def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
     """One update of the generator, and its scalars. Fakes share the labels of a real batch where a term reads one."""
-    local_size = algorithm.g_batch_size // replica.count()
+    local_size = algorithm.g_batch_size // parallel.count()
     annealed = _annealed(algorithm, state, state.step)
     purposes = Purpose.G_DROPOUT, Purpose.G_AUGMENT, Purpose.G_TERMS
     *draws, key = (_key(state, purpose, state.step) for purpose in purposes)
@@ -107,7 +108,7 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple
         batches["real"] = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
         labels = batches["real"].labels
     else:
-        labels = draw_labels(data, replica.sample_keys(_key(state, Purpose.G_LABELS, state.step), local_size))
+        labels = draw_labels(data, parallel.sample_keys(_key(state, Purpose.G_LABELS, state.step), local_size))
     latents = _latents(algorithm, _key(state, Purpose.G_LATENTS, state.step), labels)
 
     def loss(params):
@@ -125,8 +126,8 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple
         total, memory, means = objective(algorithm.g_terms, passed)
         return total, (dict(stats), memory, {"g_loss": total, **_prefixed("g_", means)})
 
-    gradients, aux = jax.grad(loss, has_aux=True)(replica.varying(state.g_params))
-    gradients, (stats, memory, scalars) = replica.mean((gradients, aux))
+    gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.g_params))
+    gradients, (stats, memory, scalars) = parallel.mean((gradients, aux))
     updates, opt_state = _updates(algorithm.g_optimizer, gradients, state.g_opt_state, state.g_params, state, annealed)
     state = state.replace(
         g_params=optax.apply_updates(state.g_params, updates),
@@ -200,7 +201,7 @@ def _updates(optimizer, gradients, opt_state, params, state: TrainState, anneale
 
 
 def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Array:
-    keys = replica.sample_keys(key, labels.shape[0])
+    keys = parallel.sample_keys(key, labels.shape[0])
     return jax.vmap(lambda key: jax.random.normal(key, (algorithm.generator.latent_dim,)))(keys)
 
 
@@ -275,3 +276,23 @@ def _accuracies(terms: Sequence[Weighted], outputs: Mapping[str, Output]) -> Sca
         for name, is_right in told.items()
         if name in outputs
     }
+
+
+def drawn_rows(
+    algorithm: Algorithm, steps: int, size: int, key: jax.Array, step: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The rows of a dataset of `size` images that the train steps from `step` on draw.
+
+    For the discriminator int32 [steps * d_steps_per_g_step, batch_size], for the generator [steps, g_batch_size], or
+    [0, g_batch_size] where it draws none.
+    """
+
+    def batches(purpose: Purpose, first: jax.Array, count: int, batch_size: int) -> jax.Array:
+        own = order_key(jax.random.fold_in(key, purpose))
+        indices = first + jnp.arange(count, dtype=jnp.int32)
+        return jax.vmap(lambda index: rows(own, index, batch_size, size))(indices)
+
+    n = algorithm.d_steps_per_g_step
+    d_rows = batches(Purpose.D_DATA, step * n, steps * n, algorithm.batch_size)
+    g_steps = steps if g_draws_real(algorithm) else 0
+    return d_rows, batches(Purpose.G_DATA, step, g_steps, algorithm.g_batch_size)

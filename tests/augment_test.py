@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cgan_jax import augment, replica, sampling, train_state, train_step
-from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax import augment, parallel, train_state, train_step
 from cgan_jax.annealing import Annealed
+from cgan_jax.build import ImageSpec, build
 from cgan_jax.errors import UsageError
+from cgan_jax.sampling import sampling
 from tests.replicas import on_replicas
 
 SHAPE = (8, 16, 3)
@@ -118,8 +119,8 @@ def test_the_same_image_is_treated_alike_however_many_replicas_there_are(way):
     function = augment.from_recipe({"policy": "translation", "probability": 0.5})
 
     def run(images):
-        n = 16 // replica.count()
-        own = jax.lax.dynamic_slice_in_dim(images, replica.index() * n, n)
+        n = 16 // parallel.count()
+        own = jax.lax.dynamic_slice_in_dim(images, parallel.index() * n, n)
         return function(jax.random.key(2), own, 0.0)
 
     seen = np.asarray(on_replicas(way, run, IMAGES[:16])).reshape(16, *SHAPE)

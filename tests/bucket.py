@@ -11,7 +11,7 @@ import fsspec
 from etils.epath import backend, gpath
 from orbax.checkpoint._src.path import gcs_utils
 
-from cgan_jax import storage
+from cgan_jax.files import storage
 
 
 class Objects(fsspec.AbstractFileSystem):

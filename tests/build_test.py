@@ -4,11 +4,11 @@ import copy
 
 import pytest
 
-from cgan_jax import algorithm
-from cgan_jax.architectures import dcgan
+from cgan_jax import build
 from cgan_jax.errors import UsageError
+from cgan_jax.networks.architectures import dcgan
 
-SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=10)
+SPEC = build.ImageSpec(image_size=8, channels=1, num_classes=10)
 
 
 def changed(recipe, **sections):
@@ -35,12 +35,12 @@ def changed(recipe, **sections):
 )
 def test_a_length_is_the_fewest_steps_that_show_so_many_images(recipe, kimg, batch_size, d_steps, steps):
     config = changed(recipe, train={"batch_size": batch_size, "d_steps_per_g_step": d_steps})
-    assert algorithm.steps_for(config, kimg) == steps
+    assert build.steps_for(config, kimg) == steps
 
 
 def test_a_step_shows_the_real_images_of_all_its_discriminator_updates(recipe):
     config = changed(recipe, train={"batch_size": 16, "g_batch_size": 64, "d_steps_per_g_step": 5})
-    assert algorithm.images_per_step(config) == 80
+    assert build.images_per_step(config) == 80
 
 
 def test_a_recipe_gives_its_networks_terms_and_numbers(recipe):
@@ -53,7 +53,7 @@ def test_a_recipe_gives_its_networks_terms_and_numbers(recipe):
         },
         "g_terms": {"hinge": {"weight": 1.0}, "l2": {"weight": 2.0}},
     }
-    built = algorithm.build(config, SPEC)
+    built = build.build(config, SPEC)
     assert built.generator == dcgan.Generator(
         8, 1, 10, latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4, dtype="float32"
     )
@@ -65,17 +65,17 @@ def test_a_recipe_gives_its_networks_terms_and_numbers(recipe):
 
 
 def test_an_unconditional_recipe_gives_networks_of_no_classes(recipe):
-    built = algorithm.build(changed(recipe, dataset={"conditional": False}), SPEC)
+    built = build.build(changed(recipe, dataset={"conditional": False}), SPEC)
     assert (built.generator.num_classes, built.discriminator.num_classes) == (0, 0)
 
 
 def test_the_average_keeps_half_of_itself_over_its_halflife(recipe):
     config = changed(recipe, ema={"halflife_kimg": 0.8, "start_kimg": 0.1})
-    built = algorithm.build(config, SPEC)
+    built = build.build(config, SPEC)
     # 16 images a step, so 50 steps are 800 images.
     assert built.ema_decay(0.0) ** 50 == pytest.approx(0.5, rel=1e-12)
     assert built.ema_start_step == 7
-    assert algorithm.build(changed(recipe, ema={"halflife_kimg": 0.0}), SPEC).ema_decay(0.0) == 0.0
+    assert build.build(changed(recipe, ema={"halflife_kimg": 0.0}), SPEC).ema_decay(0.0) == 0.0
 
 
 def test_the_schedules_end_with_the_run(recipe):
@@ -84,7 +84,7 @@ def test_the_schedules_end_with_the_run(recipe):
     config["loss"]["d_updates"] = {"a": {"bce_real": {"weight": 1.0}}, "b": {"bce_fake": {"weight": 1.0}}}
     for player in ("g_optimizer", "d_optimizer"):
         config[player].update(schedule="linear", b1=0.0, b2=0.0, learning_rate=1.0)
-    built = algorithm.build(config, SPEC)
+    built = build.build(config, SPEC)
     for optimizer, updates in ((built.g_optimizer, 8), (built.d_optimizer, 32)):
         state, rates = optimizer.init(0.0), []
         for _ in range(updates + 1):
@@ -114,7 +114,7 @@ def test_the_schedules_end_with_the_run(recipe):
 )
 def test_numbers_that_a_network_does_not_take_are_one_line(recipe, sections, message):
     with pytest.raises(UsageError) as caught:
-        algorithm.build(changed(recipe, **sections), SPEC)
+        build.build(changed(recipe, **sections), SPEC)
     assert str(caught.value) == message
 
 
@@ -124,13 +124,13 @@ def test_a_network_without_any_of_its_numbers_is_one_line(recipe):
         UsageError,
         match=r"takes dtype, embedding_dim, latent_dim, output_kernel_size, width; the recipe gives nothing$",
     ):
-        algorithm.build(recipe, SPEC)
+        build.build(recipe, SPEC)
 
 
 def test_an_unknown_architecture_is_one_line(recipe):
     recipe["architecture"] = "dcgam"
     with pytest.raises(UsageError, match=r"^unknown architecture 'dcgam'; there are: .*dcgan"):
-        algorithm.build(recipe, SPEC)
+        build.build(recipe, SPEC)
 
 
 @pytest.mark.parametrize("player", ["d_updates", "g_terms"])
@@ -140,10 +140,10 @@ def test_a_player_without_a_loss_is_one_line(recipe, player):
     for entry in listing.values():
         entry["weight"] = 0.0
     with pytest.raises(UsageError, match="must each list at least one loss of weight other than 0"):
-        algorithm.build(recipe, SPEC)
+        build.build(recipe, SPEC)
 
 
 def test_an_unknown_loss_is_one_line(recipe):
     recipe["loss"]["g_terms"] = {"bce_real": {"weight": 1.0}}
     with pytest.raises(UsageError, match=r"^unknown loss 'bce_real'; there are: bce, .*, l2, ssim, latent_.*$"):
-        algorithm.build(recipe, SPEC)
+        build.build(recipe, SPEC)

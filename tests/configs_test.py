@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import datasets, train_state, train_step
 from cgan_jax import recipe as recipes
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.data import on_host
+from cgan_jax import train_state, train_step
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data import sources
+from cgan_jax.data.batches import on_host
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -104,7 +105,7 @@ def test_a_recipe_trains_one_step(name):
         recipe[player].update({name: number for name, number in small.items() if name in recipe[player]})
     recipe["train"].update(batch_size=4, g_batch_size=4)
     size = recipe["dataset"]["image_size"]
-    dataset = datasets.load("synthetic", recipe["dataset"]["name"], "train", "", size)
+    dataset = sources.load("synthetic", recipe["dataset"]["name"], "train", "", size)
     spec = ImageSpec(size, channels, 10)
     algorithm = build(recipe, spec)
     state = jax.jit(lambda: train_state.create(algorithm, spec, jax.random.key(0)))()

@@ -49,12 +49,12 @@ def bare(monkeypatch):
 
 def strip_runs(monkeypatch) -> None:
     from cgan_jax import train
-    from cgan_jax.sharding import make_mesh
+    from cgan_jax.parallel import make_mesh
 
     monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
     monkeypatch.setattr(train._Run, "_describe", lambda run: None)
     monkeypatch.setattr(train._Run, "_draw_samples", lambda run: None)
-    monkeypatch.setattr(train.pictures, "save_curves", lambda *_: None)
+    monkeypatch.setattr(train.curves, "save_curves", lambda *_: None)
     monkeypatch.setattr(train.throughput, "calls_per_sec_at_ceiling", lambda *_: 1.0)
 
 

@@ -83,7 +83,7 @@ def test_neither_the_networks_nor_their_libraries_are_needed(run, path, tmp_path
     command = [sys.executable, "-c", PROGRAM, path, tmp_path / "images.npy"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"})
     assert done.returncode == 0, done.stderr
-    assert eval(done.stdout) == ["cgan_jax", "cgan_jax.errors", "cgan_jax.exported", "cgan_jax.tensor_file"]
+    assert eval(done.stdout) == ["cgan_jax", "cgan_jax.errors", "cgan_jax.exported"]
     expected = sampled(run, tmp_path, "--labels=3,7", "--num_images=5", "--seed=9")
     assert off_by(np.load(tmp_path / "images.npy"), expected) <= 1
 
@@ -91,9 +91,9 @@ def test_neither_the_networks_nor_their_libraries_are_needed(run, path, tmp_path
 def test_it_is_for_three_platforms_and_any_batch(path):
     from jax import export
 
-    from cgan_jax import tensor_file
+    from cgan_jax import exported
 
-    arrays, _ = tensor_file.unpacked(path.read_bytes()[40:])
+    arrays, _ = exported.unpack_arrays(path.read_bytes()[40:])
     for name in ("latents", "images"):
         program = export.deserialize(bytearray(arrays[f"program/{name}"].tobytes()))
         assert program.platforms == ("cpu", "cuda", "tpu")
@@ -155,9 +155,9 @@ def test_a_file_that_was_altered_or_cut_short_is_refused(path, tmp_path):
 
 
 def test_a_file_with_a_sum_of_its_own_but_no_model_in_it_is_refused(tmp_path):
-    from cgan_jax import tensor_file
+    from cgan_jax import exported
 
-    for inside in (b"", b"junk", tensor_file.packed({}, {}), tensor_file.packed({}, {"model": json.dumps({})})):
+    for inside in (b"", b"junk", exported.pack_arrays({}, {}), exported.pack_arrays({}, {"model": json.dumps({})})):
         (tmp_path / "a.cgan").write_bytes(exported._MAGIC + hashlib.sha256(inside).digest() + inside)
         with pytest.raises(UsageError):
             exported.load(tmp_path / "a.cgan")

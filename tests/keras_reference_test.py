@@ -18,8 +18,8 @@ import optax
 import pytest
 
 from cgan_jax import optimizers, train_state, train_step
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.data import on_host
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data.batches import on_host
 from tests.configs_test import CONFIGS, load
 from tests.train_step_test import assert_close, keep_gradients, moved
 
@@ -231,7 +231,7 @@ def test_the_gradients_of_the_generator_update_agree(keras, both, data):
 def test_dropout_scales_alike(keras):
     layer = keras.layers.Dropout(0.4)
     theirs = np.unique(layer(np.ones((16, 256), np.float32), training=True))
-    from cgan_jax.layers import Dropout
+    from cgan_jax.networks.layers import Dropout
 
     ours = Dropout(0.4).apply({}, jnp.ones((16, 256)), True, rngs={"dropout": jax.random.key(0)})
     np.testing.assert_allclose(np.unique(ours), theirs, rtol=1e-6)

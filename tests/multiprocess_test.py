@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import guards, train_state
-from cgan_jax.algorithm import build
-from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.sharding import make_mesh, replicated
+from cgan_jax import train_state
+from cgan_jax.build import build
+from cgan_jax.parallel import make_mesh, replicated
+from cgan_jax.run import guards
+from cgan_jax.run.checkpoint import Checkpoints
 from tests.command_line import start, write_recipe
 from tests.resume_test import SPEC, final_bits, last_step, metrics, wait_for
 
@@ -60,7 +61,8 @@ def first_gradients(workdir: Path, recipe: dict) -> dict[str, np.ndarray]:
 
 ROLLS_BACK = """
 import sys, time
-from cgan_jax import guards, storage
+from cgan_jax.files import storage
+from cgan_jax.run import guards
 from cgan_jax.__main__ import main
 from cgan_jax.errors import GuardError
 
@@ -110,7 +112,7 @@ def test_two_processes_go_back_to_one_checkpoint(tmp_path, every_step):
 
 SLOW_EVALUATION = """
 import sys, time
-from cgan_jax import evaluation
+from cgan_jax.evaluation import evaluation
 from cgan_jax.__main__ import main
 
 
@@ -146,7 +148,7 @@ def test_processes_that_do_not_share_their_folder_are_refused(tmp_path, every_st
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = [f"--coordinator_address=127.0.0.1:{free.getsockname()[1]}", "--num_processes=2"]
-    program = "import sys\nfrom cgan_jax import processes\nfrom cgan_jax.__main__ import main\n"
+    program = "import sys\nfrom cgan_jax.run import processes\nfrom cgan_jax.__main__ import main\n"
     program += "processes._DELAY = 1\nmain()"
     command = ("train", f"--config={config}", "--nocache", *where)
     pair = [

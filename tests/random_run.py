@@ -6,18 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import algorithm, replica, train_state, workdir
-from cgan_jax.checkpoint import Checkpoints
+from cgan_jax import build, parallel, train_state
+from cgan_jax.run import workdir
+from cgan_jax.run.checkpoint import Checkpoints
 
 
 def write_random_run(folder: Path, recipe: dict, class_names: list[str] | None = None, channels: int = 1) -> Path:
     """The folder, with checkpoints at steps 4 and 8 of networks of `recipe`; their averages differ."""
     class_names = [str(digit) for digit in range(10)] if class_names is None else class_names
-    spec = algorithm.ImageSpec(recipe["dataset"]["image_size"], channels, len(class_names))
-    key = jax.random.key(0, impl=replica.PRNG)
-    shapes = jax.eval_shape(
-        lambda: train_state.create(algorithm.build(recipe, spec), spec, key).replace(key=jnp.zeros(2))
-    )
+    spec = build.ImageSpec(recipe["dataset"]["image_size"], channels, len(class_names))
+    key = jax.random.key(0, impl=parallel.PRNG)
+    shapes = jax.eval_shape(lambda: train_state.create(build.build(recipe, spec), spec, key).replace(key=jnp.zeros(2)))
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     workdir.write_info(folder, workdir.RunInfo(recipe, channels, class_names, 1797))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cgan_jax import recipe as recipes
 from cgan_jax import train
-from cgan_jax.data import on_host
+from cgan_jax.data.batches import on_host
 from cgan_jax.errors import UsageError
 from cgan_jax.train_step import train_steps
 from tests.command_line import cgan, write_recipe

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from cgan_jax import locks, serving, sources, storage, train
-from cgan_jax import workdir as workdirs
-from cgan_jax.checkpoint import Checkpoints
-from tests.checkpoint_test import bits
+from cgan_jax import train
+from cgan_jax.files import locks, storage
+from cgan_jax.run import workdir as workdirs
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.serving import models, studio
 from tests.command_line import cgan, write_recipe
-from tests.integrity_test import ONE, SHAPES, STATES
 from tests.resume_test import final_bits
+from tests.run.checkpoint_test import bits
+from tests.run.integrity_test import ONE, SHAPES, STATES
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +57,8 @@ def test_a_killed_run_in_a_bucket_goes_on_to_the_bits_of_its_twin_in_a_folder(
     for workdir, out in zip((remote, twin), pictures, strict=True):
         assert cgan("sample", f"--workdir={workdir}", "--num_images=20", f"--out={out}", "--nocache") == 0
     np.testing.assert_array_equal(*(np.load(out)["images"] for out in pictures))
-    served = [serving.Studio(sources.RunModel(workdir, None), {}) for workdir in (remote, twin)]
-    np.testing.assert_array_equal(*(studio.draw(studio.request({"count": 20})).images for studio in served))
+    served = [studio.Studio(models.RunModel(workdir, None), {}) for workdir in (remote, twin)]
+    np.testing.assert_array_equal(*(one.draw(one.request({"count": 20})).images for one in served))
     assert cgan("report", f"--workdir={remote}") == 0
     for command, out in (("export", "model.cgan"), ("synthesize", "synthetic")):
         options = ["--num_images=20", "--nocache"] if command == "synthesize" else []

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from cgan_jax.replica import AXIS
+from cgan_jax.parallel import AXIS
 
 WAYS = [("alone", 1)] + [(kind, n) for kind in ("shard_map", "pmap") for n in (1, 2, 4, 8)]
 """What `on_replicas` takes: "alone" is outside of any mapping."""

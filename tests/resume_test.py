@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 from benchmarks import kills
-from cgan_jax import data, integrity, train, train_state
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.checkpoint import Checkpoints
+from cgan_jax import train, train_state
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data import batches
 from cgan_jax.errors import Interrupted
-from cgan_jax.sampling import make_sampler
-from cgan_jax.sharding import distribute, make_mesh, replicate, replicated
+from cgan_jax.parallel import distribute, make_mesh, replicate, replicated
+from cgan_jax.run import integrity
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.run.workdir import EVALUATIONS, read_metrics
+from cgan_jax.sampling.sampling import make_sampler
 from cgan_jax.train_step import train_steps
-from cgan_jax.workdir import EVALUATIONS, read_metrics
 from tests.command_line import start, write_recipe
 from tests.conftest import small_recipe, strip_runs
 
@@ -167,7 +169,7 @@ def trained_on(devices: int, parallelism: str, workdir: Path, recipe: dict) -> t
     began, labels = int(state.step), np.arange(10, dtype=np.int32)
     images = np.asarray(make_sampler(algorithm.generator)(state.average, np.uint32(3), labels, labels * 0))
     dataset = train.load_dataset(recipe)
-    real = replicate(data.on_host(dataset.images, dataset.labels), mesh)
+    real = replicate(batches.on_host(dataset.images, dataset.labels), mesh)
     call, losses = distribute(functools.partial(train_steps, algorithm, 1), mesh, parallelism), []
     for _ in range(10):
         state, scalars = call(state, real)

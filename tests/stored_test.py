@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cgan_jax import exported
-from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.datasets import load
-from cgan_jax.sampling import Sampler, gathered
+from cgan_jax.data.sources import load
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.sampling.sampling import Sampler, gathered
 from cgan_jax.train import train_and_evaluate
 from tests.command_line import cgan
 

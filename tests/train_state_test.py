@@ -6,14 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import algorithm, terms, train_state
+from cgan_jax import build, train_state
+from cgan_jax.losses import terms
+from cgan_jax.networks import heads
 
-SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=10)
+SPEC = build.ImageSpec(image_size=8, channels=1, num_classes=10)
 
 
 @pytest.fixture
 def built(recipe):
-    return algorithm.build(recipe, SPEC)
+    return build.build(recipe, SPEC)
 
 
 class Generator(nn.Module):
@@ -30,7 +32,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images, labels, train):
-        return terms.Output(nn.Dense(1)(images.reshape(-1, 64))[:, 0], {})
+        return heads.Output(nn.Dense(1)(images.reshape(-1, 64))[:, 0], {})
 
 
 @pytest.fixture

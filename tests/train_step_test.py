@@ -8,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from cgan_jax import augment, consistency, train_state, train_step
-from cgan_jax.algorithm import Algorithm, ImageSpec, build
-from cgan_jax.data import on_host
-from cgan_jax.sharding import PARALLELISMS, distribute, make_mesh, replicate
-from cgan_jax.terms import Batch, Output
+from cgan_jax import augment, train_state, train_step
+from cgan_jax.build import Algorithm, ImageSpec, build
+from cgan_jax.data.batches import Batch, on_host
+from cgan_jax.losses import consistency
+from cgan_jax.networks.heads import Output
+from cgan_jax.parallel import PARALLELISMS, distribute, make_mesh, replicate
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 LOOK = train_step.Look(jax.random.key(1), jax.random.key(2), 0.0)

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from cgan_jax import train
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.data import Data
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data.batches import Data
 from cgan_jax.errors import GuardError, Interrupted, UsageError
-from cgan_jax.sharding import distribute, make_mesh
-from cgan_jax.throughput import layer_flop
+from cgan_jax.parallel import distribute, make_mesh
+from cgan_jax.run import throughput
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.run.throughput import layer_flop
 from cgan_jax.train import train_and_evaluate
 from cgan_jax.train_state import create
 from tests.command_line import start, write_recipe
@@ -190,21 +191,21 @@ def test_the_loop_moves_nothing_between_host_and_devices_unasked_and_traces_once
 
 
 def test_a_call_is_as_many_steps_as_take_a_second_of_an_accelerator(recipe, monkeypatch):
-    spec = ImageSpec(8, 1, 10)
+    spec, mesh = ImageSpec(8, 1, 10), make_mesh()
     algorithm = build(recipe, spec)
     recipe["train"]["steps_per_call"] = 0
-    assert train.steps_per_call(recipe, algorithm, spec) == 1, "a processor"
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert train.steps_per_call(recipe, algorithm, spec) == 32
-    mesh, shapes = make_mesh(), jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0)))
+    assert throughput.steps_per_call(recipe, algorithm, spec, mesh) == 1, "a processor"
+    monkeypatch.setattr(throughput, "platform_of", lambda mesh: "gpu")
+    assert throughput.steps_per_call(recipe, algorithm, spec, mesh) == 32
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0)))
     data = Data(jax.ShapeDtypeStruct((16, 8, 8, 1), np.uint8), jax.ShapeDtypeStruct((16,), np.int32))
     step = distribute(functools.partial(train.train_steps, algorithm, 1), mesh)
-    monkeypatch.setattr(train, "_FLOP_PER_CALL", 5.5 * layer_flop(step, shapes, data) / 8)
-    assert train.steps_per_call(recipe, algorithm, spec) == 5
-    monkeypatch.setattr(train, "_FLOP_PER_CALL", 1)
-    assert train.steps_per_call(recipe, algorithm, spec) == 1
+    monkeypatch.setattr(throughput, "_FLOP_PER_CALL", 5.5 * layer_flop(step, shapes, data) / 8)
+    assert throughput.steps_per_call(recipe, algorithm, spec, mesh) == 5
+    monkeypatch.setattr(throughput, "_FLOP_PER_CALL", 1)
+    assert throughput.steps_per_call(recipe, algorithm, spec, mesh) == 1
     recipe["train"]["steps_per_call"] = 7
-    assert train.steps_per_call(recipe, algorithm, spec) == 7
+    assert throughput.steps_per_call(recipe, algorithm, spec, mesh) == 7
 
 
 @pytest.mark.parametrize(
@@ -231,14 +232,14 @@ def test_parameters_that_are_not_finite_are_never_saved(recipe, tmp_path, monkey
 
 def test_a_request_to_stop_during_maintenance_is_granted_with_the_state_saved(recipe, tmp_path, monkeypatch):
     recipe["checkpoint"]["every_kimg"] = 1.0
-    real_grid = train.pictures.grid
+    real_grid = train.grids.grid
 
     def interrupted(*arguments):
         if (tmp_path / "run" / "metrics.jsonl").exists():  # not that of the real images, before training
             signal.raise_signal(signal.SIGTERM)
         return real_grid(*arguments)
 
-    monkeypatch.setattr(train.pictures, "grid", interrupted)
+    monkeypatch.setattr(train.grids, "grid", interrupted)
     with pytest.raises(Interrupted, match="stopped and saved at step 5;"):
         train_and_evaluate(recipe, tmp_path / "run")
     assert Checkpoints(tmp_path / "run", read_only=True).steps() == [5]
@@ -247,13 +248,13 @@ def test_a_request_to_stop_during_maintenance_is_granted_with_the_state_saved(re
 
 
 def test_a_dataset_that_has_changed_is_refused_by_name(finished, recipe, monkeypatch):
-    real_load = train.datasets.load
+    real_load = train.sources.load
 
     def fewer(*arguments):
         dataset = real_load(*arguments)
         return dataset._replace(images=dataset.images[:-1], labels=dataset.labels[:-1])
 
-    monkeypatch.setattr(train.datasets, "load", fewer)
+    monkeypatch.setattr(train.sources, "load", fewer)
     with pytest.raises(UsageError, match="its num_images were 1797, now 1796"):
         train_and_evaluate(recipe, finished)
 

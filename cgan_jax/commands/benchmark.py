@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax import recipe_flags
+from cgan_jax.commands import _recipe_flags
 from cgan_jax.errors import UsageError
 
 _PARTS = {
@@ -28,7 +28,7 @@ _PARTS = {
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    recipe_flags.define(flags, argv)
+    _recipe_flags.define(flags, argv)
     absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", flag_values=flags)
     absl_flags.DEFINE_bool("parts", True, "Time the parts of a step, each compiled alone.", flag_values=flags)
     absl_flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=flags)
@@ -39,10 +39,10 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise UsageError("--config=FILE is needed (see cgan benchmark --help)")
     if flags.calls < 1:
         raise UsageError(f"--calls must be at least 1, given {flags.calls}")
-    recipe = recipe_flags.given(flags)
-    from cgan_jax import benchmark
+    recipe = _recipe_flags.given(flags)
+    from cgan_jax.evaluation import speed
 
-    numbers = {"recipe": recipe_flags.name(flags), **benchmark.measure(recipe, flags.calls, flags.parts)}
+    numbers = {"recipe": _recipe_flags.name(flags), **speed.measure(recipe, flags.calls, flags.parts)}
     print(json.dumps(numbers) if flags.json else table(numbers))
 
 

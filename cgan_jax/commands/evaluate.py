@@ -19,8 +19,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax import storage
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 
 _OF_FEATURES = "fid,kid,inception_score,precision_recall,density_coverage"
 _OF_CLASSES = "intra_fid,class_accuracy,ms_ssim"
@@ -73,7 +73,8 @@ def main(flags: absl_flags.FlagValues) -> None:
     for name in ("num_images", "seeds"):
         if getattr(flags, name) < 1:
             raise UsageError(f"--{name} must be at least 1, given {getattr(flags, name)}")
-    from cgan_jax import compilation_cache, image_writers
+    from cgan_jax.files import compilation_cache
+    from cgan_jax.sampling import image_writers
 
     if flags.json:
         image_writers.check_free([Path(flags.json)], flags.force)
@@ -82,7 +83,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     scores, protocol, line = _of_run(flags) if flags.workdir else _of_images(flags)
     print(table(scores, protocol))
     if line is not None:
-        from cgan_jax import workdir as workdirs
+        from cgan_jax.run import workdir as workdirs
 
         for name, values in scores.items():
             line[f"eval/{name}"] = statistics.fmean(values)
@@ -100,10 +101,13 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     """(scores of every seed by name, protocol, the beginning of a line of evaluations.jsonl)."""
     import numpy as np
 
-    from cgan_jax import datasets, evaluation, progress
-    from cgan_jax.algorithm import images_per_step
-    from cgan_jax.sampling import Sampler, gathered, parse_step, spread
-    from cgan_jax.workdir import read_info
+    from cgan_jax.build import images_per_step
+    from cgan_jax.data import sources
+    from cgan_jax.evaluation import evaluation
+    from cgan_jax.run import progress
+    from cgan_jax.run.workdir import read_info
+    from cgan_jax.sampling.request import parse_step, spread
+    from cgan_jax.sampling.sampling import Sampler, gathered
 
     began, step = time.perf_counter(), parse_step(flags.step)
     workdir = storage.place(flags.workdir)
@@ -118,9 +122,9 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
     if flags.reference:  # which stands for the images
         size = section["image_size"]
         nothing = np.zeros((1, size, size, info.channels), np.uint8), np.zeros(1, np.int32)
-        dataset = datasets.Dataset(*nothing, tuple(info.class_names))
+        dataset = sources.Dataset(*nothing, tuple(info.class_names))
     else:
-        dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+        dataset = sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
         raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")
     reference = _reference(flags, metrics, section, dataset)
@@ -157,7 +161,7 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
 
 def _chosen(asked: str | None, workdir: Path, step: int) -> str:
     """Why it is this step; of the best, by what it was rated."""
-    from cgan_jax import integrity
+    from cgan_jax.run import integrity
 
     if asked == "best":
         return f"best by {integrity.read(workdir, step).cost_of or 'a metric that it does not name'}"
@@ -166,12 +170,12 @@ def _chosen(asked: str | None, workdir: Path, step: int) -> str:
 
 def _held_out(section: dict[str, Any]) -> Any:
     """The test split, where there is one and training was shown another."""
-    from cgan_jax import datasets
+    from cgan_jax.data import sources
 
     if section["split"] != "train":
         return None
     try:
-        return datasets.load(section["source"], section["name"], "test", section["data_dir"], section["image_size"])
+        return sources.load(section["source"], section["name"], "test", section["data_dir"], section["image_size"])
     except UsageError:
         return None
 
@@ -180,7 +184,8 @@ def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], di
     """(scores by name, protocol, None) of images in files."""
     import numpy as np
 
-    from cgan_jax import datasets, evaluation, image_readers
+    from cgan_jax.data import sources
+    from cgan_jax.evaluation import evaluation, image_readers
 
     began = time.perf_counter()
     section = {
@@ -190,7 +195,7 @@ def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], di
         "data_dir": flags.data_dir or "",
         "image_size": flags.image_size,
     }
-    dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    dataset = sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
     given = image_readers.read(Path(flags.images), dataset.images.shape[1:], dataset.class_names)
     conditional = given.labels is not None
     section["conditional"] = conditional
@@ -210,7 +215,7 @@ def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], di
 
 def _metrics(flags: absl_flags.FlagValues, classes: int) -> dict[str, Any]:
     """The metrics asked for by name, or all that need no training."""
-    from cgan_jax import evaluation
+    from cgan_jax.evaluation import evaluation
 
     usual = [_OF_FEATURES, _OF_CLASSES] if classes > 1 else [_OF_FEATURES]
     metrics = evaluation.metrics_named("fid" if flags.reference else ",".join(usual))
@@ -227,7 +232,7 @@ def _metrics(flags: absl_flags.FlagValues, classes: int) -> dict[str, Any]:
 
 def _reference(flags: absl_flags.FlagValues, metrics: dict[str, Any], section: dict[str, Any], dataset: Any) -> Any:
     """What the images are compared with."""
-    from cgan_jax import evaluation
+    from cgan_jax.evaluation import evaluation
 
     network = None
     if evaluation.reads_network(metrics):

@@ -4,7 +4,7 @@
     cgan export --workdir=runs/digits --format=safetensors --out=weights.safetensors
 
 model.cgan holds weights, programs for cpu, cuda and tpu, class names and metrics. Whoever has jax, numpy and
-flatbuffers draws from it, with exported.py, tensor_file.py and errors.py of this package and none of its other code:
+flatbuffers draws from it, with exported.py and errors.py of this package and none of its other code:
 
     from cgan_jax import exported
     model = exported.load("model.cgan")
@@ -22,8 +22,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax import storage
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -49,11 +49,12 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     import numpy as np
 
-    from cgan_jax import exported, image_writers, sampling, tensor_file
+    from cgan_jax import exported
+    from cgan_jax.sampling import image_writers, request, sampling
 
     workdir, out = storage.place(flags.workdir), Path(flags.out)
     image_writers.check_free([out], flags.force)
-    step = sampling.parse_step(flags.step)
+    step = request.parse_step(flags.step)
     sampler = sampling.Sampler(workdir, step, batch_stats=flags.batch_stats)
     weights = {name: np.asarray(array) for name, array in _named(sampler.variables).items()}
     metadata = _metadata(workdir, sampler, flags.batch_stats)
@@ -61,7 +62,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         content = exported.packed(_programs(sampler), weights, metadata)
     else:
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
-        content = tensor_file.packed(weights, texts)
+        content = exported.pack_arrays(weights, texts)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     partial.write_bytes(content)
@@ -83,8 +84,8 @@ def _programs(sampler: Any) -> dict[str, bytes]:
     import jax.numpy as jnp
     from jax import export
 
-    from cgan_jax import sampling
-    from cgan_jax.data import to_uint8
+    from cgan_jax.data.batches import to_uint8
+    from cgan_jax.sampling import sampling
 
     generator = sampler.generator
     leaves, tree = jax.tree.flatten(sampler.variables)
@@ -112,8 +113,9 @@ def _metadata(run: Path, sampler: Any, batch_stats: str) -> Mapping[str, Any]:
     """What the file says of itself."""
     import jax
 
-    from cgan_jax import __version__, synthesis
-    from cgan_jax.algorithm import images_per_step
+    from cgan_jax import __version__
+    from cgan_jax.build import images_per_step
+    from cgan_jax.sampling import synthesis
 
     recipe, info = sampler.info.recipe, sampler.info
     size = recipe["dataset"]["image_size"]

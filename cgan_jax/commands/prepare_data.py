@@ -38,8 +38,8 @@ from urllib.parse import urlsplit
 
 from absl import flags as flags_module
 
-from cgan_jax import download, storage
 from cgan_jax.errors import UsageError
+from cgan_jax.files import download, storage
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -82,8 +82,8 @@ def main(flags: flags_module.FlagValues) -> None:
 
 def _prepare_inception() -> None:
     """Fetches the weights of the Inception network, unless the very file is in the cache folder."""
-    from cgan_jax.cache import cache_folder
-    from cgan_jax.features import inception  # imports jax, which --help should not wait for
+    from cgan_jax.evaluation.features import inception  # imports jax, which --help should not wait for
+    from cgan_jax.files.cache import cache_folder
 
     try:
         path = cache_folder() / inception.FILE
@@ -101,7 +101,7 @@ def _prepare_dataset(name: str, data_dir: str, archive_file: str) -> None:
     archive = Path(archive_file).expanduser() if archive_file else None
     if archive and not archive.exists():
         raise UsageError(f"--archive={archive}: no such file or folder")
-    from cgan_jax.datasets import tfds as reader  # imports tensorflow_datasets, which --help should not wait for
+    from cgan_jax.data.sources import tfds as reader  # imports tensorflow_datasets, which --help should not wait for
 
     folder = reader.find(name, data_dir)
     if folder is None:

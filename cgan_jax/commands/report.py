@@ -12,8 +12,8 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from cgan_jax import storage
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -32,7 +32,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     if flags.out and out.exists() and not flags.force:
         raise UsageError(f"{out} exists; --force replaces it")
 
-    from cgan_jax import report
+    from cgan_jax.run import report
 
     text = report.page(workdirs)
     storage.make_folder(out.parent)

@@ -24,8 +24,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax import storage
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 
 _MOST_IN_MEMORY = 10_000
 _MOST_FRAMES, _MOST_WAYS, _MOST_NEAREST = 500, 200, 20
@@ -92,11 +92,12 @@ def main(flags: absl_flags.FlagValues) -> None:
     _check_numbers(flags, kind)
     _check_together(flags, kind)
 
-    from cgan_jax import compilation_cache, image_writers, sampling
-    from cgan_jax.workdir import read_info
+    from cgan_jax.files import compilation_cache
+    from cgan_jax.run.workdir import read_info
+    from cgan_jax.sampling import image_writers, request, sampling
 
     workdir = storage.place(flags.workdir)
-    truncation, step = sampling.parse_truncation(flags.truncation), sampling.parse_step(flags.step)
+    truncation, step = request.parse_truncation(flags.truncation), request.parse_step(flags.step)
     info = read_info(workdir)
     chosen = _chosen_labels(flags.labels, info.classes, info.recipe["dataset"]["conditional"])
     if kind in _OTHER_KINDS:
@@ -163,7 +164,7 @@ def _check_together(flags: absl_flags.FlagValues, kind: str) -> None:
 
 def _images(flags: absl_flags.FlagValues, chosen: list[int]) -> tuple[Any, Any]:
     """(labels, indices) of the images to draw."""
-    from cgan_jax.sampling import spread
+    from cgan_jax.sampling.request import spread
 
     return spread(64 if flags.num_images is None else flags.num_images, chosen)
 
@@ -172,7 +173,7 @@ def _ways(flags: absl_flags.FlagValues, chosen: list[int]) -> tuple[Any, Any, An
     """(labels at the beginning, indices, labels at the end) of the ways to go."""
     import numpy as np
 
-    from cgan_jax.sampling import spread
+    from cgan_jax.sampling.request import spread
 
     labels_go = flags.interpolate == "labels"
     if labels_go and len(chosen) != 2:
@@ -184,7 +185,7 @@ def _ways(flags: absl_flags.FlagValues, chosen: list[int]) -> tuple[Any, Any, An
 
 def _classifier(flags: absl_flags.FlagValues, info: Any) -> Any:
     """The network that --nearest and --sort_by ask, if either is given."""
-    from cgan_jax import likeness
+    from cgan_jax.evaluation import likeness
 
     if flags.sort_by != "index" and not info.recipe["dataset"]["conditional"]:
         raise UsageError("--sort_by=confidence: this run is unconditional, there is no class to be sure of")
@@ -195,7 +196,9 @@ def _draw(
     flags: absl_flags.FlagValues, out: Path, sampler: Any, labels: Any, indices: Any, paths: Any, network: Any
 ) -> str:
     """Draws and writes images; returns what else there is to tell."""
-    from cgan_jax import image_writers, likeness, progress, sampling
+    from cgan_jax.evaluation import likeness
+    from cgan_jax.run import progress
+    from cgan_jax.sampling import image_writers, sampling
 
     conditional = sampler.info.recipe["dataset"]["conditional"]
     batches = progress.counted(sampler.images(flags.seed, labels, indices), len(labels), "drawing")
@@ -219,7 +222,8 @@ def _write_nearest(k: int, out: Path, info: Any, network: Any, images: Any, labe
     """A grid of images with the nearest training images behind each."""
     import numpy as np
 
-    from cgan_jax import evaluation, image_writers, likeness, pictures
+    from cgan_jax.evaluation import evaluation, likeness
+    from cgan_jax.sampling import grids
 
     dataset = likeness.training_images(info)
     real, _ = evaluation.cached_features(network, dataset.images)
@@ -227,7 +231,7 @@ def _write_nearest(k: int, out: Path, info: Any, network: Any, images: Any, labe
     found = likeness.nearest(features, real, k)
     names = [info.classes[label] for label in labels]
     out.parent.mkdir(parents=True, exist_ok=True)
-    pictures.save(pictures.grid(*image_writers.rows_beside(images, dataset.images[found.places], names)), out)
+    grids.save(grids.grid(*grids.rows_beside(images, dataset.images[found.places], names)), out)
     drawn, typical = np.median(found.distances[:, 0]), likeness.typical_distance(real)
     return (
         f", each before its {k} nearest training images\n"
@@ -239,7 +243,8 @@ def _draw_ways(flags: absl_flags.FlagValues, out: Path, sampler: Any, labels: tu
     """Draws and writes ways from one image to another; returns how many images they have."""
     import numpy as np
 
-    from cgan_jax import image_writers, interpolation, pictures, progress
+    from cgan_jax.run import progress
+    from cgan_jax.sampling import grids, interpolation
 
     moves = out.suffix.lower() in _MOVING
     steps = flags.frames or (40 if moves else 10)
@@ -251,18 +256,18 @@ def _draw_ways(flags: absl_flags.FlagValues, out: Path, sampler: Any, labels: tu
     out.parent.mkdir(parents=True, exist_ok=True)
     if moves:
         by_class = conditional and flags.interpolate == "latents"
-        grids = [pictures.grid(*image_writers.rows_by_class(frame, labels[0], names, by_class)) for frame in frames]
-        pictures.save_animation(grids, out, _SECONDS_THERE_AND_BACK)
+        pictures = [grids.grid(*grids.rows_by_class(frame, labels[0], names, by_class)) for frame in frames]
+        grids.save_animation(pictures, out, _SECONDS_THERE_AND_BACK)
         return frames.shape[0] * frames.shape[1]
     pairs = zip(*(part.tolist() for part in labels), strict=True)
     of_row = [names[a] if a == b else f"{names[a]} to {names[b]}" for a, b in pairs] if conditional else ()
-    rows, row_names = image_writers.rows_of_ways(frames, of_row)
-    pictures.save(pictures.grid(rows, row_names), out)
+    rows, row_names = grids.rows_of_ways(frames, of_row)
+    grids.save(grids.grid(rows, row_names), out)
     return frames.shape[0] * frames.shape[1]
 
 
 def _chosen_labels(text: str | None, class_names: list[str], conditional: bool) -> list[int]:
-    from cgan_jax.sampling import parse_labels
+    from cgan_jax.sampling.request import parse_labels
 
     if not conditional:
         if text is not None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from cgan_jax import storage
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -46,7 +46,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise UsageError("cgan serve needs the extra [demo]: pip install 'cgan_jax[demo]'")
     with contextlib.closing(_listen(flags.host, flags.port)) as listening:
         if flags.cache:
-            from cgan_jax import compilation_cache
+            from cgan_jax.files import compilation_cache
 
             compilation_cache.enable()
         _serve(_model(flags), listening, flags)
@@ -65,29 +65,30 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _model(flags: absl_flags.FlagValues):
-    from cgan_jax import sources
-    from cgan_jax.sampling import parse_step
+    from cgan_jax.sampling.request import parse_step
+    from cgan_jax.serving import models
 
     if flags.model:
-        return sources.ExportedModel(Path(flags.model))
-    return sources.RunModel(storage.place(flags.workdir), parse_step(flags.step))
+        return models.ExportedModel(Path(flags.model))
+    return models.RunModel(storage.place(flags.workdir), parse_step(flags.step))
 
 
 def _serve(model, listening: socket.socket, flags: absl_flags.FlagValues) -> None:
-    from cgan_jax import report, serving
+    from cgan_jax.run import report
+    from cgan_jax.serving import studio
 
-    studio = serving.Studio(model, model.about)
+    studio = studio.Studio(model, model.about)
     workdir = storage.place(flags.workdir or ".")
     title = storage.resolved(workdir).name if flags.workdir else Path(flags.model).stem
     story = (lambda: report.page([workdir])) if flags.workdir else None
 
     import uvicorn
 
-    from cgan_jax import web, web_page
+    from cgan_jax.serving import http, page
 
-    app = web_page.mount(web.application(studio, story), web_page.build(studio, title, story is not None))
+    app = page.mount(http.application(studio, story), page.build(studio, title, story is not None))
     is_everywhere = flags.host in ("0.0.0.0", "::")
-    gate = web.Gate(app, (*(() if is_everywhere else (flags.host,)), *flags.allowed_hosts))
+    gate = http.Gate(app, (*(() if is_everywhere else (flags.host,)), *flags.allowed_hosts))
     config = uvicorn.Config(gate, log_level="warning", limit_concurrency=200)
     listening.listen()  # before it is told: whoever comes early waits
     where = f"http://{'127.0.0.1' if is_everywhere else flags.host}:{listening.getsockname()[1]}/"

@@ -28,10 +28,11 @@ from typing import Any
 from absl import flags as absl_flags
 
 from cgan_jax import recipe as recipes
-from cgan_jax import recipe_flags, variations
+from cgan_jax.commands import _recipe_flags
 from cgan_jax.errors import GuardError, Interrupted, UsageError
-from cgan_jax.storage import is_remote, place, write_whole
-from cgan_jax.variations import Run
+from cgan_jax.files.storage import is_remote, place, write_whole
+from cgan_jax.run import variations
+from cgan_jax.run.variations import Run
 
 _OUTCOMES = "outcomes.json"
 _ENDINGS = {0: "finished", GuardError.exit_code: "stopped by a guard", Interrupted.exit_code: "interrupted"}
@@ -39,7 +40,7 @@ _SECOND_INTERRUPT = 130
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    recipe_flags.define(flags, argv)
+    _recipe_flags.define(flags, argv)
     absl_flags.DEFINE_string(
         "workdir", None, "The folder of the sweep, a sub-folder per run; created where needed.", flag_values=flags
     )
@@ -55,13 +56,13 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None or not flags.workdir or not flags.vary:
         raise UsageError("--config=FILE, --workdir=FOLDER and --vary=FIELD=VALUES are needed (see cgan sweep --help)")
-    recipe = recipe_flags.given(flags)
+    recipe = _recipe_flags.given(flags)
     recipes.check(recipe)
     varied = [variations.parse(text, recipe) for text in flags.vary]
     runs = variations.expand(recipe, varied, flags.grid)
     for run in runs:
         _named(run, recipes.check, run.recipe)
-    from cgan_jax.workdir import CONFIG, locked
+    from cgan_jax.run.workdir import CONFIG, locked
 
     workdir = place(flags.workdir)
     if is_remote(workdir):
@@ -120,9 +121,9 @@ def _is_over(run: Run, workdir: Path) -> bool:
 
     Raises UsageError where its folder holds another one.
     """
-    from cgan_jax import workdir as workdirs
-    from cgan_jax.algorithm import steps_for
-    from cgan_jax.checkpoint import Checkpoints
+    from cgan_jax.build import steps_for
+    from cgan_jax.run import workdir as workdirs
+    from cgan_jax.run.checkpoint import Checkpoints
 
     folder = workdir / run.name
     if not (folder / workdirs.CONFIG).exists():
@@ -154,8 +155,8 @@ def _outcomes(workdir: Path) -> dict[str, int]:
 
 def _train_all(runs: Sequence[Run], workdir: Path, cache: bool) -> None:
     """Trains what is not over. Raises Interrupted, or KeyboardInterrupt after a second Ctrl-C."""
-    from cgan_jax.progress import duration, say
-    from cgan_jax.signals import RelayedRequests
+    from cgan_jax.run.progress import duration, say
+    from cgan_jax.run.signals import RelayedRequests
 
     with RelayedRequests() as stop:
         for number, run in enumerate(runs, 1):
@@ -201,9 +202,9 @@ def _ending(code: int) -> str:
 
 def _write_summary(runs: Sequence[Run], fields: Sequence[str], workdir: Path) -> None:
     """summary.csv, summary.md, which is printed too, and curves.png."""
-    from cgan_jax import pictures
-    from cgan_jax import workdir as workdirs
-    from cgan_jax.progress import say
+    from cgan_jax.run import curves
+    from cgan_jax.run import workdir as workdirs
+    from cgan_jax.run.progress import say
 
     metrics = {run.name: workdirs.read_metrics(workdir / run.name) for run in runs}
     evaluations = {run.name: workdirs.read_metrics(workdir / run.name, workdirs.EVALUATIONS) for run in runs}
@@ -221,7 +222,7 @@ def _write_summary(runs: Sequence[Run], fields: Sequence[str], workdir: Path) ->
     table = _table([{key: value for key, value in row.items() if key not in fields} for row in rows])
     write_whole(workdir / "summary.md", table)
     both = {name: [*metrics[name], *evaluations[name]] for name in metrics}
-    pictures.save_overlaid_curves(both, ["train/d_loss", "train/g_loss", *measured], workdir / "curves.png")
+    curves.save_overlaid_curves(both, ["train/d_loss", "train/g_loss", *measured], workdir / "curves.png")
     say(f"\n{table}\ntable and curves in {workdir}: summary.md, summary.csv, curves.png")
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax import storage
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 
 _BATCH_SIZE = 256
 
@@ -71,18 +71,21 @@ def main(flags: absl_flags.FlagValues) -> None:
     if flags.name is not None and not re.fullmatch("[a-z][a-z0-9_]*", flags.name):
         raise UsageError(f"--name must be of a-z, 0-9 and _, and begin with a letter, given {flags.name!r}")
 
-    from cgan_jax import compilation_cache, image_writers, lookup, progress, sampling, synthesis
-    from cgan_jax.workdir import locked, read_info
+    from cgan_jax import lookup
+    from cgan_jax.files import compilation_cache
+    from cgan_jax.run import progress
+    from cgan_jax.run.workdir import locked, read_info
+    from cgan_jax.sampling import image_writers, request, sampling, synthesis
 
     if not 1 <= flags.num_images <= synthesis.MOST:
         raise UsageError(f"--num_images must be 1 to {synthesis.MOST}, given {flags.num_images}")
-    truncation = sampling.parse_truncation(flags.truncation)
+    truncation = request.parse_truncation(flags.truncation)
     run, out = storage.place(flags.workdir), Path(flags.out).absolute()
     lookup.module_named(synthesis.FORMATS, flags.format, "format")
     plan = _plan(flags, read_info(run))
     if flags.cache:
         compilation_cache.enable()
-    step = sampling.parse_step(flags.step)
+    step = request.parse_step(flags.step)
     sampler = sampling.Sampler(run, step, _BATCH_SIZE, truncation, flags.batch_stats)
     source = synthesis.Source(run, sampler.info, sampler.step, flags.seed, truncation, flags.batch_stats)
     unfinished = synthesis.Unfinished(out, source, plan, flags.format)
@@ -108,8 +111,9 @@ def main(flags: absl_flags.FlagValues) -> None:
 
 def _plan(flags: absl_flags.FlagValues, info: Any) -> Any:
     """Which images to draw, in which order."""
-    from cgan_jax import datasets, synthesis
-    from cgan_jax.dataset_formats import Plan
+    from cgan_jax.data import sources
+    from cgan_jax.sampling import synthesis
+    from cgan_jax.sampling.formats import Plan
 
     section = info.recipe["dataset"]
     if not section["conditional"] and flags.balance != "uniform":
@@ -117,7 +121,7 @@ def _plan(flags: absl_flags.FlagValues, info: Any) -> Any:
 
     def real_labels() -> Any:
         keys = ("source", "name", "split", "data_dir", "image_size")
-        return datasets.load(*(section[key] for key in keys)).labels
+        return sources.load(*(section[key] for key in keys)).labels
 
     counts = synthesis.counts_for(flags.balance, flags.num_images, info.classes, real_labels)
     labels, indices = synthesis.interleaved(counts)

@@ -12,12 +12,13 @@ on TPU slices and under Slurm they find each other, elsewhere the last three fla
 
 from absl import flags as absl_flags
 
-from cgan_jax import recipe_flags, storage
+from cgan_jax.commands import _recipe_flags
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    recipe_flags.define(flags, argv)
+    _recipe_flags.define(flags, argv)
     absl_flags.DEFINE_string(
         "workdir", None, "The folder of the run, made where needed, or gs://BUCKET/FOLDER.", flag_values=flags
     )
@@ -38,8 +39,9 @@ def main(flags: absl_flags.FlagValues) -> None:
     workdir = storage.place(flags.workdir)
     if flags.profile and storage.is_remote(workdir):
         raise UsageError(f"--profile writes into a folder of this machine, given --workdir={workdir}")
-    recipe = recipe_flags.given(flags)
-    from cgan_jax import compilation_cache, processes
+    recipe = _recipe_flags.given(flags)
+    from cgan_jax.files import compilation_cache
+    from cgan_jax.run import processes
     from cgan_jax.train import train_and_evaluate
 
     with processes.joined(flags.coordinator_address, flags.num_processes, flags.process_id):

@@ -20,7 +20,7 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from cgan_jax.errors import Interrupted, UsageError
-from cgan_jax.progress import duration
+from cgan_jax.run.progress import duration
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -60,13 +60,14 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     import PIL
 
-    from cgan_jax import cache, compilation_cache, datasets
-    from cgan_jax import classifier_training as training
-    from cgan_jax.features import classifier
+    from cgan_jax.data import sources
+    from cgan_jax.evaluation import classifier_training as training
+    from cgan_jax.evaluation.features import classifier
+    from cgan_jax.files import cache, compilation_cache
 
     source = flags.source or ("digits" if flags.dataset == "digits" else "tfds")
     train, test = (
-        datasets.load(source, flags.dataset, split, flags.data_dir, flags.image_size)
+        sources.load(source, flags.dataset, split, flags.data_dir, flags.image_size)
         for split in (flags.split, flags.test_split)
     )
     if test.class_names != train.class_names:
@@ -97,8 +98,8 @@ def main(flags: absl_flags.FlagValues) -> None:
 
 def _train(plan, description, dataset, kept):
     """(the last state, the seconds it took); keeps the state and raises Interrupted where asked to stop."""
-    from cgan_jax import classifier_training as training
-    from cgan_jax.signals import StopRequest
+    from cgan_jax.evaluation import classifier_training as training
+    from cgan_jax.run.signals import StopRequest
 
     start, before = kept.read(training.create(description, plan, dataset.images))
     state, began, step = start, time.monotonic() - before, int(start.step)

@@ -13,10 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import replica
-from cgan_jax.terms import Batch
+from cgan_jax import parallel
 
 _ROUNDS = 6
+
+
+class Batch(NamedTuple):
+    """N images with their labels and, for generated ones, the latents they came from."""
+
+    images: jax.Array
+    labels: jax.Array
+    latents: jax.Array | None = None
 
 
 class Data(NamedTuple):
@@ -78,7 +85,7 @@ def rows(key: jax.Array, batch_index: jax.Array, batch_size: int, n: int) -> jax
     Samples are counted up to 2^32, which the recipe's check of total_kimg keeps the discriminator's below; a generator
     that draws more begins its order again.
     """
-    local = replica.sample_indices(batch_size // replica.count()).astype(jnp.uint32)
+    local = parallel.sample_indices(batch_size // parallel.count()).astype(jnp.uint32)
     samples = batch_index.astype(jnp.uint32) * jnp.uint32(batch_size) + local
     epochs, positions = samples // jnp.uint32(n), samples % jnp.uint32(n)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epochs)
@@ -114,10 +121,10 @@ def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
     Every replica puts the images that it holds of the whole batch into their places, zeros into the others, and the sum
     is scattered: what a batch has in bytes is sent about once, as uint8, beside gradients of four bytes a parameter.
     """
-    everyones = replica.gathered(wanted)
+    everyones = parallel.gathered(wanted)
     holder, place = everyones // images.shape[0], everyones % images.shape[0]
-    is_here = (holder == replica.index())[:, None, None, None]
-    return replica.own_part_of_sum(jnp.where(is_here, images[place], jnp.uint8(0)))
+    is_here = (holder == parallel.index())[:, None, None, None]
+    return parallel.own_part_of_sum(jnp.where(is_here, images[place], jnp.uint8(0)))
 
 
 def order_key(key: jax.Array) -> jax.Array:
@@ -131,7 +138,7 @@ def draw(data: Data | Share | Window, key: jax.Array, batch_index: jax.Array, ba
     chosen = rows(order_key(key), batch_index, batch_size, data.labels.shape[0])
     images = fetched(data, chosen)
     if flip:
-        keys = replica.sample_keys(jax.random.fold_in(flip_key, batch_index), images.shape[0])
+        keys = parallel.sample_keys(jax.random.fold_in(flip_key, batch_index), images.shape[0])
         mirrored = jax.vmap(jax.random.bernoulli)(keys)
         images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     return Batch(images, data.labels[chosen])

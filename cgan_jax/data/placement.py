@@ -12,15 +12,12 @@ import itertools
 from collections.abc import Callable, Generator, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cgan_jax import replica
-from cgan_jax.algorithm import Algorithm
-from cgan_jax.data import Data, Share, Window, on_host, order_key, rows
-from cgan_jax.sharding import PARTS, WHOLE, in_parts, replicate
-from cgan_jax.train_step import Purpose, g_draws_real
+from cgan_jax import parallel
+from cgan_jax.data.batches import Data, Share, Window, on_host
+from cgan_jax.parallel import PARTS, WHOLE, in_parts, replicate
 
 SPECS = {"replicated": WHOLE, "sharded": Share(PARTS, WHOLE), "stream": Window(PARTS, PARTS, WHOLE)}
 """How `distribute` hands each placement's data to the replicas."""
@@ -39,14 +36,17 @@ def place(placement: str, data: Data, mesh: Mesh) -> Data | Share:
 
 
 def feed(
-    placement: str, data: Data, mesh: Mesh, algorithm: Algorithm, key: jax.Array, steps_per_call: int, step: int
+    placement: str, data: Data, mesh: Mesh, draws: Callable, key: jax.Array, steps_per_call: int, step: int
 ) -> Generator[Data | Share | Window, None, None]:
-    """What each call takes, from the one that begins at `step`; `key` is the run's, `data` are in host memory."""
+    """What each call takes, from the call that begins at `step`; `key` is the run's, `data` are in host memory.
+
+    `draws(dataset size, key, step)` gives the rows that a call draws (train_step.drawn_rows); only streams ask.
+    """
     data = on_host(*data)
     if placement != "stream":
         yield from itertools.repeat(place(placement, data, mesh))
     labels = replicate(data.labels, mesh)
-    drawn = on_processor(functools.partial(drawn_rows, algorithm, steps_per_call, len(data.labels)), key)
+    drawn = on_processor(functools.partial(draws, len(data.labels)), key)
 
     def window(step: int) -> Window:
         wanted = sorted_shares(*drawn(step), mesh.size)
@@ -55,26 +55,6 @@ def feed(
         return Window(images, in_parts(wanted.shape, lambda part: wanted[part], mesh), labels)
 
     yield from ahead(window, itertools.count(step, steps_per_call))
-
-
-def drawn_rows(
-    algorithm: Algorithm, steps: int, size: int, key: jax.Array, step: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The rows of a dataset of `size` images that the train steps from `step` on draw.
-
-    For the discriminator int32 [steps * d_steps_per_g_step, batch_size], for the generator [steps, g_batch_size], or
-    [0, g_batch_size] where it draws none.
-    """
-
-    def batches(purpose: Purpose, first: jax.Array, count: int, batch_size: int) -> jax.Array:
-        own = order_key(jax.random.fold_in(key, purpose))
-        indices = first + jnp.arange(count, dtype=jnp.int32)
-        return jax.vmap(lambda index: rows(own, index, batch_size, size))(indices)
-
-    n = algorithm.d_steps_per_g_step
-    d_rows = batches(Purpose.D_DATA, step * n, steps * n, algorithm.batch_size)
-    g_steps = steps if g_draws_real(algorithm) else 0
-    return d_rows, batches(Purpose.G_DATA, step, g_steps, algorithm.g_batch_size)
 
 
 def sorted_shares(d_rows: np.ndarray, g_rows: np.ndarray, replicas: int) -> np.ndarray:
@@ -103,7 +83,7 @@ def on_processor(function: Callable, key: jax.Array) -> Callable[[int], tuple[np
         device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # as with JAX_PLATFORMS=cuda
         device = jax.local_devices()[0]
-    compiled = jax.jit(lambda data, step: function(jax.random.wrap_key_data(data, impl=replica.PRNG), step))
+    compiled = jax.jit(lambda data, step: function(jax.random.wrap_key_data(data, impl=parallel.PRNG), step))
 
     def call(step: int) -> tuple[np.ndarray, ...]:
         return jax.device_get(compiled(*jax.device_put((data, np.int32(step)), device)))

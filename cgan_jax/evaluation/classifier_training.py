@@ -19,8 +19,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from cgan_jax.datasets import Dataset
-from cgan_jax.features import classifier
+from cgan_jax.data.sources import Dataset
+from cgan_jax.evaluation.features import classifier
 
 _KERNEL_RATE, _KERNEL_MOMENTUM, _ITERATIONS = 0.24, 0.6, 3
 _BIAS_RATE, _HEAD_RATE, _MOMENTUM, _DECAY = 0.053, 0.67, 0.85, 2e-6  # rates and decay for each image of a batch

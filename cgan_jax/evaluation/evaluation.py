@@ -19,16 +19,18 @@ import jax
 import numpy as np
 import PIL
 
-from cgan_jax import cache, progress
-from cgan_jax.archives import arrays_in
-from cgan_jax.data import normalized
-from cgan_jax.datasets import Dataset
+from cgan_jax.data.batches import normalized
+from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
-from cgan_jax.features import Network, classifier, inception
+from cgan_jax.evaluation.features import Network, classifier, inception
+from cgan_jax.evaluation.metrics import Sample, fid
+from cgan_jax.files import cache
+from cgan_jax.files.npz import arrays_in
 from cgan_jax.lookup import module_named, unknown
-from cgan_jax.metrics import Sample, fid
-from cgan_jax.sampling import Sampler, draw_images, gathered, spread
-from cgan_jax.sharding import make_mesh, per_sample, replicated
+from cgan_jax.parallel import make_mesh, per_sample, replicated
+from cgan_jax.run import progress
+from cgan_jax.sampling.request import spread
+from cgan_jax.sampling.sampling import Sampler, draw_images, gathered
 from cgan_jax.train_state import Tree
 
 FEATURES = ("classifier", "inception")
@@ -58,7 +60,7 @@ def metrics_named(text: str) -> dict[str, ModuleType]:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"metric {name!r} is asked for twice")
-    return {name: module_named("cgan_jax.metrics", name, "metric") for name in names}
+    return {name: module_named("cgan_jax.evaluation.metrics", name, "metric") for name in names}
 
 
 def check_counts(metrics: Mapping[str, ModuleType], num_images: int, num_classes: int, given: str) -> None:

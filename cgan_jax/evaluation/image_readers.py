@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cgan_jax.archives import arrays_in
 from cgan_jax.errors import UsageError
-from cgan_jax.image_writers import folder_names
+from cgan_jax.files.npz import arrays_in
+from cgan_jax.sampling.image_writers import folder_names
 
 _NO_CLASS = ["image"]  # what cgan sample calls the images of an unconditional run
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cgan_jax import datasets, evaluation
-from cgan_jax.datasets import Dataset
+from cgan_jax.data import sources
+from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
-from cgan_jax.features import Network
-from cgan_jax.workdir import RunInfo
+from cgan_jax.evaluation import evaluation
+from cgan_jax.evaluation.features import Network
+from cgan_jax.run.workdir import RunInfo
 
 _BLOCK = 256
 _TYPICAL = 500
@@ -32,7 +33,7 @@ def classifier_for(info: RunInfo) -> Network:
 def training_images(info: RunInfo) -> Dataset:
     """What the run has learned from. Raises UsageError where it is not on this machine."""
     section: Mapping[str, Any] = info.recipe["dataset"]
-    return datasets.load(*(section[key] for key in ("source", "name", "split", "data_dir", "image_size")))
+    return sources.load(*(section[key] for key in ("source", "name", "split", "data_dir", "image_size")))
 
 
 def confidences(network: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -15,15 +15,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from cgan_jax import STARTED, datasets, feeding, replica, throughput
+from cgan_jax import STARTED, parallel
 from cgan_jax import recipe as recipes
-from cgan_jax.algorithm import Algorithm, ImageSpec, build, images_per_step
-from cgan_jax.data import Data, draw, on_host
+from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step
+from cgan_jax.data import placement, sources
+from cgan_jax.data.batches import Data, draw, on_host
 from cgan_jax.errors import MissingData
-from cgan_jax.sampling import make_sampler, spread
-from cgan_jax.sharding import distribute, make_mesh, replicate
-from cgan_jax.throughput import Spread, ceiling, layer_flop_by_dtype, most_of, seconds_of
-from cgan_jax.train import steps_per_call
+from cgan_jax.parallel import distribute, make_mesh, replicate
+from cgan_jax.run import throughput
+from cgan_jax.run.throughput import Spread, ceiling, layer_flop_by_dtype, most_of, seconds_of, steps_per_call
+from cgan_jax.sampling.request import spread
+from cgan_jax.sampling.sampling import make_sampler
 from cgan_jax.train_state import TrainState, create_quickly
 from cgan_jax.train_step import averaged, discriminator_step, generator_step, repeated, train_steps
 
@@ -43,12 +45,12 @@ def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True) -> dict
     dataset, source = load_or_make_up(recipe["dataset"])
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm, mesh = build(recipe, spec), make_mesh()
-    per_call = steps_per_call(recipe, algorithm, spec)
+    per_call = steps_per_call(recipe, algorithm, spec, mesh)
     state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
-    placement = "replicated" if recipe["dataset"]["placement"] == "stream" else recipe["dataset"]["placement"]
-    data = feeding.place(placement, on_host(dataset.images, dataset.labels), mesh)
+    where = "replicated" if recipe["dataset"]["placement"] == "stream" else recipe["dataset"]["placement"]
+    data = placement.place(where, on_host(dataset.images, dataset.labels), mesh)
     over_devices = functools.partial(
-        distribute, mesh=mesh, parallelism=recipe["train"]["parallelism"], data_spec=feeding.SPECS[placement]
+        distribute, mesh=mesh, parallelism=recipe["train"]["parallelism"], data_spec=placement.SPECS[where]
     )
 
     call = over_devices(functools.partial(train_steps, algorithm, per_call))
@@ -58,7 +60,7 @@ def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True) -> dict
     seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls) if with_parts else {}
     return {
         "data": source,
-        "placement": placement,
+        "placement": where,
         **_machine(),
         "parallelism": recipe["train"]["parallelism"],
         "steps_per_call": per_call,
@@ -104,13 +106,13 @@ def _training(
     }
 
 
-def load_or_make_up(section: dict[str, Any]) -> tuple[datasets.Dataset, str]:
+def load_or_make_up(section: dict[str, Any]) -> tuple[sources.Dataset, str]:
     """The recipe's dataset, or where it is not on this machine made-up images of its size; and which, in words."""
     try:
-        dataset = datasets.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+        dataset = sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
         source = f"{section['name'] or section['source']} {section['split']}"
     except MissingData as error:
-        dataset = datasets.load("synthetic", "", "train", "", section["image_size"])
+        dataset = sources.load("synthetic", "", "train", "", section["image_size"])
         source = f"made up, 10 classes in 3 channels, since {error}"
     n, height, width, channels = dataset.images.shape
     return dataset, f"{n} images of {height}x{width}x{channels}, {source}"
@@ -133,7 +135,7 @@ def parts(algorithm: Algorithm, data: Data) -> dict[str, Callable[[TrainState, j
 
     def drawn(state, i):
         batch = draw(data, state.key, state.step * n + i, algorithm.batch_size, algorithm.flip)
-        return state, {"image": replica.mean(jnp.mean(batch.images)), "label": replica.mean(jnp.max(batch.labels))}
+        return state, {"image": parallel.mean(jnp.mean(batch.images)), "label": parallel.mean(jnp.max(batch.labels))}
 
     def discriminated(state, i):
         moved, scalars = discriminator_step(

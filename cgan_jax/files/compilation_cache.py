@@ -2,7 +2,7 @@
 
 import jax
 
-from cgan_jax.cache import cache_folder
+from cgan_jax.files.cache import cache_folder
 
 
 def enable() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cgan_jax.errors import UsageError
-from cgan_jax.storage import is_remote, read_text, write_whole
+from cgan_jax.files.storage import is_remote, read_text, write_whole
 
 RENEWED, DEAD = 20.0, 60.0
 """Seconds between two signs of life, and without any."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import relu, softplus
 
-from cgan_jax.terms import Term, on_logits
+from cgan_jax.losses.terms import Term, on_logits
 
 
 def _is_vector(*logits: jax.Array) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import replica
+from cgan_jax import parallel
 from cgan_jax.errors import UsageError
-from cgan_jax.terms import Pass, Term
+from cgan_jax.losses.terms import Pass, Term
 
 
 def cross_entropy(class_logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ def data_to_data(
 
     The j are those of the global batch, over all replicas.
     """
-    others, their_labels = replica.gathered(embeddings), replica.gathered(labels)
+    others, their_labels = parallel.gathered(embeddings), parallel.gathered(labels)
     cosines = jnp.einsum("if,jf->ij", embeddings, others, precision=jax.lax.Precision.HIGHEST)
     positive = jnp.minimum(0, jnp.sum(embeddings * proxies, axis=1) - margin) / temperature
     negative = jnp.maximum(0, cosines - (1 - margin)) / temperature

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import replica
+from cgan_jax import parallel
+from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
-from cgan_jax.terms import Batch, Pass, Term
+from cgan_jax.losses.terms import Pass, Term
 
 
 def twins(key: jax.Array, images: jax.Array, shift: float) -> jax.Array:
@@ -27,7 +28,7 @@ def twins(key: jax.Array, images: jax.Array, shift: float) -> jax.Array:
         columns = _reflected(jnp.arange(width) + _offset(column_key, width, shift), width)
         return rows, jnp.where(jax.random.bernoulli(flip_key), columns[::-1], columns)
 
-    rows, columns = jax.vmap(places)(replica.sample_keys(key, images.shape[0]))
+    rows, columns = jax.vmap(places)(parallel.sample_keys(key, images.shape[0]))
     return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
 
 
@@ -73,7 +74,7 @@ def _near(sigma: float) -> Callable:
 
     def views(key: jax.Array, batches, generate) -> dict[str, Batch]:
         fake = batches["fake"]
-        keys = replica.sample_keys(key, fake.latents.shape[0])
+        keys = parallel.sample_keys(key, fake.latents.shape[0])
         noise = jax.vmap(lambda key: jax.random.normal(key, fake.latents.shape[1:]))(keys)
         latents = fake.latents + sigma * noise
         return {"fake/near": Batch(generate(latents, fake.labels), fake.labels, latents)}
@@ -118,7 +119,7 @@ def lecam(decay: float = 0.99, start_kimg: float = 0.0) -> Term:
     def value(passed: Pass):
         real, fake = (passed.outputs[name].logits for name in ("real", "fake"))
         lately = passed.memory
-        kimg = passed.step.astype(jnp.float32) * (real.shape[0] * replica.count()) / 1000
+        kimg = passed.step.astype(jnp.float32) * (real.shape[0] * parallel.count()) / 1000
         started = (kimg > start_kimg).astype(jnp.float32)
         excess = jnp.square(jax.nn.relu(real - lately["fake"])) + jnp.square(jax.nn.relu(lately["real"] - fake))
         now = {"real": jnp.mean(real), "fake": jnp.mean(fake)}

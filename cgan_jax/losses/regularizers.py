@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import replica
+from cgan_jax import parallel
 from cgan_jax.errors import UsageError
-from cgan_jax.terms import Pass, Term
+from cgan_jax.losses.terms import Pass, Term
 
 
 def _squared_gradient_norms(passed: Pass, images: jax.Array, labels: jax.Array) -> jax.Array:
@@ -28,7 +28,7 @@ def gradient_penalty(target: float = 1.0) -> Term:
 
     def value(passed: Pass):
         real, fake = passed.batches["real"], passed.batches["fake"]
-        keys = replica.sample_keys(passed.key, real.images.shape[0])
+        keys = parallel.sample_keys(passed.key, real.images.shape[0])
         mix = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
         between = mix * real.images + (1 - mix) * fake.images
         # The root's slope is infinite at 0, which a dead discriminator reaches.

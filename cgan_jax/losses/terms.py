@@ -11,27 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import replica
+from cgan_jax import parallel
 from cgan_jax.annealing import Number, at
+from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import entry_named
-
-
-class Output(NamedTuple):
-    """What a discriminator says of N images."""
-
-    logits: jax.Array
-    """float32 [N], unbounded, larger is more real."""
-    extras: dict[str, jax.Array]
-    """What else the head computes, read only by the term that belongs to it."""
-
-
-class Batch(NamedTuple):
-    """N images with their labels and, for generated ones, the latents they came from."""
-
-    images: jax.Array
-    labels: jax.Array
-    latents: jax.Array | None = None
+from cgan_jax.networks.heads import Output
 
 
 class Pass(NamedTuple):
@@ -108,11 +93,11 @@ def every(term: Term, k: int) -> Term:
         # Both branches must say alike of every result that it varies over replicas.
         def now():
             values, memory = term.value(passed)
-            return replica.varying((k * values, memory))
+            return parallel.varying((k * values, memory))
 
         def not_now():
             shapes, _ = jax.eval_shape(now)
-            return replica.varying((jnp.zeros(shapes.shape, shapes.dtype), passed.memory))
+            return parallel.varying((jnp.zeros(shapes.shape, shapes.dtype), passed.memory))
 
         return jax.lax.cond(passed.step % k == 0, now, not_now)
 

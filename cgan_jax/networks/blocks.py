@@ -1,4 +1,4 @@
-"""The residual blocks of SNGAN and BigGAN, and how wide each is: Miyato et al. (2018), figures 9 and 10.
+"""The residual blocks of SNGAN and BigGAN, how wide each is (Miyato et al. 2018, figures 9 and 10), and self-attention.
 
 A 1x1 convolution commutes with repeating pixels and with their mean: shortcuts have it where the image is small.
 """
@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
-from cgan_jax.layers import Conv, PooledConv, UpsampledConv, halve, orthogonal, upsample
+from cgan_jax.networks.layers import Conv, PooledConv, UpsampledConv, halve, halve_to_largest, orthogonal, upsample
 
 MOMENTUM, EPSILON = 0.9, 1e-4
 """Of the batch normalisation in generators of such blocks."""
@@ -79,3 +80,30 @@ class DiscriminatorBlock(nn.Module):
         if self.halves or x.shape[-1] != self.features:
             x = Conv(self.features, 1, **options)(x)
         return x + y
+
+
+class SelfAttention(nn.Module):
+    """Every place plus a gated sum over all places, by their likeness: [N, 2H, 2W, C] -> the same shape.
+
+    Zhang et al. (2019), eq. 1 to 3, as BigGAN has it: 1x1 convolutions without bias of spectral norm 1, to C/8 features
+    for queries and keys and C/2 for values; keys and values are the largest of each block of 2x2, which leaves a
+    quarter of the places to sum over; the gate starts at 0. Likenesses are float32 and not scaled.
+    """
+
+    spectral_epsilon: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        n, height, width, channels = x.shape
+
+        def projected(y, features):
+            features = max(1, features)
+            return Conv(features, 1, 1, orthogonal, use_bias=False, spectral_epsilon=self.spectral_epsilon)(y)
+
+        queries = projected(x, channels // 8).reshape(n, height * width, -1)
+        keys = halve_to_largest(projected(x, channels // 8)).reshape(n, height * width // 4, -1)
+        values = halve_to_largest(projected(x, channels // 2)).reshape(n, height * width // 4, -1)
+        likenesses = jnp.einsum("nqc,nkc->nqk", queries, keys, preferred_element_type=jnp.float32)
+        seen = jnp.einsum("nqk,nkc->nqc", jax.nn.softmax(likenesses).astype(x.dtype), values)
+        gate = self.param("gate", nn.initializers.zeros, ())
+        return x + gate.astype(x.dtype) * projected(seen.reshape(n, height, width, -1), channels)

@@ -3,15 +3,23 @@
 Heads compute in float32, whatever the features are. With `spectral_epsilon` their weights are of spectral norm 1.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax.layers import Dense, Embed, glorot_uniform
 from cgan_jax.lookup import entry_named
-from cgan_jax.terms import Output
+from cgan_jax.networks.layers import Dense, Embed, glorot_uniform
+
+
+class Output(NamedTuple):
+    """What a discriminator says of N images."""
+
+    logits: jax.Array
+    """float32 [N], unbounded, larger is more real."""
+    extras: dict[str, jax.Array]
+    """What else the head computes, read only by the term that belongs to it."""
 
 
 class Unconditional(nn.Module):

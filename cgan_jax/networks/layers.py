@@ -4,10 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import convolution, replica
+from cgan_jax import parallel
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import entry_named
-from cgan_jax.spectral_norm import SpectralNorm
+from cgan_jax.networks import convolution
+from cgan_jax.networks.spectral_norm import SpectralNorm
 
 glorot_uniform = nn.initializers.glorot_uniform()
 orthogonal = nn.initializers.orthogonal()
@@ -147,7 +148,7 @@ class Dropout(nn.Module):
             raise UsageError(f"dropout must be at least 0 and less than 1, given {self.rate}")
         if not train or self.rate == 0.0:
             return x
-        keys = replica.sample_keys(self.make_rng("dropout"), x.shape[0])
+        keys = parallel.sample_keys(self.make_rng("dropout"), x.shape[0])
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0)
 
@@ -181,9 +182,9 @@ class BatchNorm(nn.Module):
         mean, variance = running_mean.value, running_variance.value
         if train:
             every_sample = tuple(range(x.ndim - 1))
-            mean = replica.mean(jnp.mean(wide, every_sample))
+            mean = parallel.mean(jnp.mean(wide, every_sample))
             # Not E[x^2] - mean^2, which saves an exchange and is no variance at all where the mean is large.
-            variance = replica.mean(jnp.mean(jnp.square(wide - _as_last(mean, x)), every_sample))
+            variance = parallel.mean(jnp.mean(jnp.square(wide - _as_last(mean, x)), every_sample))
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 running_mean.value = _towards(running_mean.value, mean, self.momentum)
                 running_variance.value = _towards(running_variance.value, variance, self.momentum)

@@ -16,10 +16,11 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
-from cgan_jax import integrity, storage
 from cgan_jax.errors import UsageError
-from cgan_jax.processes import is_first, meet, of_first
-from cgan_jax.progress import say
+from cgan_jax.files import storage
+from cgan_jax.run import integrity
+from cgan_jax.run.processes import is_first, meet, of_first
+from cgan_jax.run.progress import say
 from cgan_jax.train_state import TrainState, Tree
 
 FOLDER, ASIDE = "checkpoints", "set_aside"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cgan_jax.errors import GuardError
-from cgan_jax.workdir import append_metrics, read_metrics
+from cgan_jax.run.workdir import append_metrics, read_metrics
 
 ROLLBACKS = "rollbacks.jsonl"
 Line = Mapping[str, float]

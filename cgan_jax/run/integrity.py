@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from cgan_jax import storage
+from cgan_jax.files import storage
 
 FOLDER = "integrity"
 

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from cgan_jax import storage
-from cgan_jax.processes import is_first
+from cgan_jax.files import storage
+from cgan_jax.run.processes import is_first
 
 
 class MetricWriter(Protocol):

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cgan_jax import storage
 from cgan_jax.errors import GuardError, Interrupted, UsageError
-from cgan_jax.replica import AXIS
+from cgan_jax.files import storage
+from cgan_jax.parallel import AXIS
 
 _MEETINGS = itertools.count()
 _PATIENCE = 300  # seconds, after which jax ends a process whose peers have not come

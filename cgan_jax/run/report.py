@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cgan_jax import __version__, guards, storage, workdir
+from cgan_jax import __version__
 from cgan_jax import recipe as recipes
+from cgan_jax.files import storage
+from cgan_jax.run import guards, workdir
 
 _POINTS = 500  # of a curve: more than a screen's pixels can show
 _PICTURES = 40  # of a run
@@ -37,7 +39,7 @@ def page(workdirs: Sequence[Path]) -> str:
     }
     # "<" begins tags: as an escape it is the same JSON and ends no script.
     text = json.dumps(report, allow_nan=False).replace("<", "\\u003c")
-    return resources.files("cgan_jax").joinpath("report_page.html").read_text().replace(_PLACE, text)
+    return resources.files("cgan_jax.run").joinpath("report_page.html").read_text().replace(_PLACE, text)
 
 
 def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:

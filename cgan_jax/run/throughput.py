@@ -1,11 +1,12 @@
 """How fast a program runs and how fast it could: seconds, arithmetic, the machine's own ceiling, memory."""
 
 import collections
+import functools
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +16,12 @@ from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cgan_jax.replica import AXIS
-from cgan_jax.sharding import replicated
+from cgan_jax import parallel
+from cgan_jax.build import Algorithm, ImageSpec
+from cgan_jax.data.batches import Data
+from cgan_jax.parallel import AXIS, distribute, replicated
+from cgan_jax.train_state import create
+from cgan_jax.train_step import train_steps
 
 _LONG_ENOUGH = 0.01  # seconds: beside it the cost of starting a program is nothing
 _SMALLEST, _LARGEST = 512, 16384
@@ -144,3 +149,30 @@ def peak_bytes() -> tuple[int, str]:
         return counts["peak_bytes_in_use"], "device"
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
+
+
+_MOST_STEPS_PER_CALL = 32
+
+
+_FLOP_PER_CALL = 1e14  # of a device: about a second, for which whoever asks to stop has to wait
+
+
+def platform_of(mesh: Mesh) -> str:
+    """ "cpu", "gpu" or "tpu": what the devices of a mesh are, attached or not."""
+    return mesh.devices.flat[0].platform
+
+
+def steps_per_call(recipe: Mapping[str, Any], algorithm: Algorithm, spec: ImageSpec, mesh: Mesh) -> int:
+    """Generator steps in one dispatch: `train.steps_per_call`, or where that is 0 what suits the devices of the mesh.
+
+    On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work, as
+    many as take about a second.
+    """
+    if recipe["train"]["steps_per_call"] or platform_of(mesh) == "cpu":
+        return recipe["train"]["steps_per_call"] or 1
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
+    n, size = max(algorithm.batch_size, algorithm.g_batch_size), spec.image_size
+    data = Data(jax.ShapeDtypeStruct((n, size, size, spec.channels), np.uint8), jax.ShapeDtypeStruct((n,), np.int32))
+    step = distribute(functools.partial(train_steps, algorithm, 1), mesh)
+    flop = layer_flop(step, shapes, data) / mesh.size
+    return min(_MOST_STEPS_PER_CALL, max(1, int(_FLOP_PER_CALL / flop)))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cgan_jax import locks, storage
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
+from cgan_jax.files import locks, storage
 
 CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, LOCK = (
     "config.json",

@@ -1,6 +1,5 @@
 """Labelled images as files: a grid, a NumPy archive or PNGs by class. Nothing unfinished bears its final name."""
 
-import io
 import os
 import re
 import shutil
@@ -9,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cgan_jax import pictures
 from cgan_jax.errors import UsageError
+from cgan_jax.sampling import grids
 
-_COLUMNS, _UNCONDITIONAL_COLUMNS, _BESIDE_COLUMNS = 50, 8, 24
 _LONGEST_NAME = 100
 
 
@@ -35,13 +33,6 @@ def image_paths(folder: Path, labels: np.ndarray, indices: np.ndarray, class_nam
         yield folder / names[label] / f"{index:06d}.png"
 
 
-def png(image: np.ndarray) -> bytes:
-    """uint8 [H, W, 1 or 3] as a PNG, always the same bytes for the same pixels."""
-    file = io.BytesIO()
-    pictures.to_pillow(image).save(file, format="PNG")
-    return file.getvalue()
-
-
 def check_free(paths: Iterable[Path], force: bool) -> None:
     """Raises UsageError for the first path that exists already, unless `force`, or that cannot be written."""
     for path in paths:
@@ -61,44 +52,7 @@ def write_grid(
 ) -> None:
     """One picture, a row per class in the order of `labels`, or several where a class does not fit into one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures.save(pictures.grid(*rows_by_class(images, labels, class_names, conditional)), path)
-
-
-def rows_by_class(
-    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
-) -> tuple[list[np.ndarray], Sequence[str]]:
-    """The rows of a grid and their names; an unconditional grid has rows of eight without names."""
-    columns = _COLUMNS if conditional else _UNCONDITIONAL_COLUMNS
-    rows, names = [], []
-    for label in dict.fromkeys(labels.tolist()):
-        of_class = images[labels == label]
-        for start in range(0, len(of_class), columns):
-            rows.append(of_class[start : start + columns])
-            names.append(class_names[label] if start == 0 else "")
-    return rows, names if conditional else ()
-
-
-def rows_of_ways(frames: np.ndarray, names: Sequence[str]) -> tuple[list[np.ndarray], Sequence[str]]:
-    """Frames uint8 [F, N, H, W, C] as the rows of a grid, a row for each of the N ways; alike names stand once."""
-    return list(frames.swapaxes(0, 1)), [name if name not in names[:row] else "" for row, name in enumerate(names)]
-
-
-def rows_beside(
-    images: np.ndarray, others: np.ndarray, names: Sequence[str]
-) -> tuple[list[list[np.ndarray]], Sequence[str]]:
-    """Images uint8 [N, H, W, C], each with its own others [N, K, H, W, C] behind it, as the rows of a grid.
-
-    Several to a row where they are few, with a white cell between them; images of one name begin a new row.
-    """
-    per_row = max(1, _BESIDE_COLUMNS // (others.shape[1] + 2))
-    white, rows, row_names = np.full(images.shape[1:], 255, np.uint8), [], []
-    for name in dict.fromkeys(names):
-        of_name = [place for place, given in enumerate(names) if given == name]
-        for start in range(0, len(of_name), per_row):
-            cells = [[images[place], *others[place], white] for place in of_name[start : start + per_row]]
-            rows.append([cell for group in cells for cell in group][:-1])
-            row_names.append(name if start == 0 else "")
-    return rows, row_names
+    grids.save(grids.grid(*grids.rows_by_class(images, labels, class_names, conditional)), path)
 
 
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
@@ -123,7 +77,7 @@ def write_folder(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Pa
         for image, path in zip(images, paths, strict=True):
             place = target / path.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
-            pictures.save(pictures.to_pillow(image), place)
+            grids.save(grids.to_pillow(image), place)
         if target != folder:
             os.replace(target, folder)
     finally:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax.data import to_uint8
+from cgan_jax.data.batches import to_uint8
 from cgan_jax.errors import UsageError
-from cgan_jax.sampling import Sampler
+from cgan_jax.sampling.sampling import Sampler
 from cgan_jax.train_state import Tree
 
 

@@ -9,16 +9,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from cgan_jax import parallel
 from cgan_jax import recipe as recipes
-from cgan_jax import replica, standing_statistics
-from cgan_jax.algorithm import ImageSpec, build, network
-from cgan_jax.checkpoint import Checkpoints
-from cgan_jax.data import to_uint8
+from cgan_jax.build import ImageSpec, build, network
+from cgan_jax.data.batches import to_uint8
 from cgan_jax.errors import UsageError
-from cgan_jax.sharding import make_mesh, per_sample, replicated
-from cgan_jax.terms import boundary_of
+from cgan_jax.losses.terms import boundary_of
+from cgan_jax.parallel import make_mesh, per_sample, replicated
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.run.workdir import read_info
+from cgan_jax.sampling import standing_statistics
+from cgan_jax.sampling.request import spread
 from cgan_jax.train_state import Tree, create, init_generator
-from cgan_jax.workdir import read_info
 
 _ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
 _SAMPLES, _AGAIN, _STANDING = 0x5A3B1E5, 0x5A3B1E6, 0x5A3B1E7
@@ -39,7 +41,7 @@ def latents_for(
     distribution cut at +-truncation, so one draw from that is enough.
     """
     # Apart from all that training draws from the same seed.
-    samples_key = jax.random.fold_in(jax.random.key(seed, impl=replica.PRNG), _SAMPLES)
+    samples_key = jax.random.fold_in(jax.random.key(seed, impl=parallel.PRNG), _SAMPLES)
 
     def latent(label, index):
         key = jax.random.fold_in(jax.random.fold_in(samples_key, label), index)
@@ -69,16 +71,6 @@ def make_sampler(
     return lambda variables, seed, labels, indices: compiled((variables, seed), (labels, indices))
 
 
-def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """`num_images` shared evenly, the first labels get the remainder: (labels [N], index within the class [N])."""
-    share, rest = divmod(num_images, len(labels))
-    counts = [share + (place < rest) for place in range(len(labels))]
-    return (
-        np.repeat(np.asarray(labels, np.int32), counts),
-        np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
-    )
-
-
 class Sampler:
     """The averaged generator of a run's checkpoint on all devices, ready to draw images."""
 
@@ -100,7 +92,7 @@ class Sampler:
         self._workdir, self._batch_size, self._mesh = workdir, batch_size, make_mesh()
         self._spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
         self.generator = network(recipe, "generator", self._spec)
-        shapes = jax.eval_shape(lambda: init_generator(self.generator, jax.random.key(0, impl=replica.PRNG)))
+        shapes = jax.eval_shape(lambda: init_generator(self.generator, jax.random.key(0, impl=parallel.PRNG)))
         checkpoints = Checkpoints(workdir, read_only=True)
         try:
             self.step = checkpoints.chosen(step)
@@ -140,7 +132,7 @@ class Sampler:
         if boundary is None:
             losses = ", ".join(listed.name for terms in algorithm.d_updates.values() for listed in terms)
             raise UsageError(f"a discriminator trained by {losses} draws no line between real and generated images")
-        shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=replica.PRNG)))
+        shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=parallel.PRNG)))
         checkpoints = Checkpoints(self._workdir, read_only=True)
         try:
             state = checkpoints.restore(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
@@ -214,49 +206,3 @@ def rows_of_real(
     rows = {name: images[labels == label][:_COLUMNS] for label, name in enumerate(class_names[:_ROWS])}
     rows = {name: row for name, row in rows.items() if len(row)}
     return list(rows.values()), list(rows)
-
-
-def parse_step(text: str | None) -> int | str | None:
-    """ "1500" -> 1500; "best" and None, the latest, are themselves. Raises UsageError for anything else."""
-    if text is None or text == "best":
-        return text
-    if not text.isdecimal():
-        raise UsageError(f"--step must be a generator step or best, given {text!r}")
-    return int(text)
-
-
-def parse_truncation(number: float | None) -> float | None:
-    """Raises UsageError for a --truncation that is not above 0; None is none."""
-    if number is not None and not 0 < number < float("inf"):
-        raise UsageError(f"--truncation must be a number above 0, such as 0.7, given {number}")
-    return number
-
-
-def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
-    """ "3,7", "cat,Dog" or "all" -> class ids in this order. Raises UsageError for what is no class, or given twice."""
-    if text.strip().lower() == "all":
-        return list(range(len(class_names)))
-    names = [name.lower() for name in class_names]
-    labels = []
-    for word in (word.strip().lower() for word in text.split(",")):
-        # int() refuses thousands of digits by an error of its own.
-        if word.isdecimal() and len(word) < 20 and int(word) < len(class_names):
-            label = int(word)
-            if word in names and names.index(word) != label:
-                raise UsageError(
-                    f"{word} is the number of class {class_names[label]!r} and the name of class {names.index(word)};"
-                    f" rename the classes, or take all"
-                )
-        elif names.count(word) > 1:
-            bearers = ", ".join(str(label) for label, name in enumerate(names) if name == word)
-            raise UsageError(f"several classes are named {word!r}; give a number: {bearers}")
-        elif word in names:
-            label = names.index(word)
-        else:
-            known = ", ".join(f"{label} {name}" for label, name in enumerate(class_names[:20]))
-            more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
-            raise UsageError(f"unknown class {word!r}; there are: {known}{more}")
-        if label in labels:
-            raise UsageError(f"class {word!r} is asked for twice")
-        labels.append(label)
-    return labels

@@ -14,16 +14,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cgan_jax import __version__, image_writers, workdir
-from cgan_jax.algorithm import images_per_step
-from cgan_jax.dataset_formats import Plan
+from cgan_jax import __version__
+from cgan_jax.build import images_per_step
 from cgan_jax.errors import Interrupted, UsageError
+from cgan_jax.files.storage import write_whole
 from cgan_jax.lookup import module_named
-from cgan_jax.sampling import parse_labels
-from cgan_jax.signals import StopRequest
-from cgan_jax.storage import write_whole
+from cgan_jax.run import workdir
+from cgan_jax.run.signals import StopRequest
+from cgan_jax.sampling import image_writers
+from cgan_jax.sampling.formats import Plan
+from cgan_jax.sampling.request import parse_labels
 
-FORMATS = "cgan_jax.dataset_formats"
+FORMATS = "cgan_jax.sampling.formats"
 README, CARD = "README.md", "card.json"
 _DATASET, _STATE = "dataset", "state.json"
 MOST = 20_000_000

@@ -19,9 +19,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from cgan_jax import serving
 from cgan_jax.errors import UsageError
-from cgan_jax.serving import Busy, Drawing, Studio
+from cgan_jax.serving.studio import Busy, Drawing, Studio
 
 MOST_BYTES = 64 * 1024  # of a request's body
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -44,7 +43,7 @@ def application(studio: Studio, story: Callable[[], str] | None = None) -> FastA
 
     @app.get("/api")
     def about() -> dict[str, Any]:
-        limits = {"count": serving.MOST_IMAGES, "bytes": MOST_BYTES}
+        limits = {"count": studio.MOST_IMAGES, "bytes": MOST_BYTES}
         return {**studio.about, "class_names": studio.class_names, "limits": limits, "interface": __doc__}
 
     @app.post("/api/images")
@@ -56,13 +55,13 @@ def application(studio: Studio, story: Callable[[], str] | None = None) -> FastA
     @app.get("/api/grid.png")
     def grid(request: Request) -> Response:
         drawing = studio.draw(studio.request(_of_query(request.query_params)))
-        return Response(serving.grid_png(studio, drawing), media_type="image/png")
+        return Response(studio.grid_png(studio, drawing), media_type="image/png")
 
     @app.get("/api/images.zip")
     def archive(request: Request) -> Response:
         drawing = studio.draw(studio.request(_of_query(request.query_params)))
         name = {"Content-Disposition": 'attachment; filename="images.zip"'}
-        return Response(serving.images_zip(studio, drawing), media_type="application/zip", headers=name)
+        return Response(studio.images_zip(studio, drawing), media_type="application/zip", headers=name)
 
     if story is not None:
 
@@ -75,7 +74,7 @@ def application(studio: Studio, story: Callable[[], str] | None = None) -> FastA
 
 def _described(studio: Studio, drawing: Drawing) -> list[dict[str, Any]]:
     return [
-        {"class": studio.class_names[label], "label": label, "png": base64.b64encode(serving.image_png(image)).decode()}
+        {"class": studio.class_names[label], "label": label, "png": base64.b64encode(studio.image_png(image)).decode()}
         for image, label in zip(drawing.images, drawing.labels.tolist(), strict=True)
     ]
 

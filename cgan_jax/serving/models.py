@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import exported, interpolation, sampling, storage
-from cgan_jax.data import to_uint8
-from cgan_jax.interpolation import End
+from cgan_jax import exported
+from cgan_jax.data.batches import to_uint8
+from cgan_jax.files import storage
+from cgan_jax.sampling import interpolation, sampling
+from cgan_jax.sampling.interpolation import End
 
 _UNTRUNCATED = float("inf")
 

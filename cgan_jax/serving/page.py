@@ -12,9 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gradio as gr
 
-from cgan_jax import serving
 from cgan_jax.errors import UsageError
-from cgan_jax.serving import Busy, Studio
+from cgan_jax.serving.studio import Busy, Studio
 
 _FONT = ["system-ui", "sans-serif"]  # of the reader's own machine
 _STYLE = """
@@ -71,7 +70,7 @@ def _draw_tab(studio: Studio) -> None:
             kind = gr.CheckboxGroup if len(names) <= _MANY_CLASSES else gr.Dropdown
             more = {} if kind is gr.CheckboxGroup else {"multiselect": True}
             classes = kind(names, value=some, label="classes", visible=studio.conditional, **more)
-            count = gr.Slider(1, serving.MOST_IMAGES, value=many, step=1, label="images")
+            count = gr.Slider(1, studio.MOST_IMAGES, value=many, step=1, label="images")
             seed = gr.Number(0, precision=0, label="seed")
             truncation = gr.Slider(0, 3, value=0, step=0.1, label="truncation", info="0: none. Small: typical images.")
             button = gr.Button("Draw", variant="primary")
@@ -105,7 +104,7 @@ def drawn(studio: Studio, classes: list[str], count: int, seed: int, truncation:
     given = {"count": count, "seed": seed, "truncation": truncation}
     given |= {"classes": classes} if studio.conditional else {}
     try:
-        png = serving.grid_png(studio, studio.draw(studio.request(given)))
+        png = studio.grid_png(studio, studio.draw(studio.request(given)))
     except (UsageError, Busy) as error:
         return _wrong(error)
     numbers = ",".join(str(studio.class_names.index(name)) for name in classes)
@@ -113,7 +112,7 @@ def drawn(studio: Studio, classes: list[str], count: int, seed: int, truncation:
     links = (
         f'<p><a href="api/grid.png?{query}" download="grid.png">PNG</a> · <a href="api/images.zip?{query}">ZIP</a></p>'
     )
-    return f'<img src="{serving.data_url(png)}" alt="{int(count)} generated images">{links}'
+    return f'<img src="{studio.data_url(png)}" alt="{int(count)} generated images">{links}'
 
 
 def morphed(studio: Studio, start_class, start_seed, end_class, end_seed, share) -> str:
@@ -123,7 +122,7 @@ def morphed(studio: Studio, start_class, start_seed, end_class, end_seed, share)
         image = studio.morph(ends, share)
     except (UsageError, Busy) as error:
         return _wrong(error)
-    return f'<img src="{serving.data_url(serving.image_png(image))}" alt="between the two" style="width: 384px">'
+    return f'<img src="{studio.data_url(studio.image_png(image))}" alt="between the two" style="width: 384px">'
 
 
 def _wrong(error: Exception) -> str:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from cgan_jax import pictures
 from cgan_jax.errors import UsageError
-from cgan_jax.image_writers import folder_names
-from cgan_jax.sampling import parse_labels, spread
+from cgan_jax.sampling import grids
+from cgan_jax.sampling.image_writers import folder_names
+from cgan_jax.sampling.request import parse_labels, spread
 
 MOST_IMAGES = 256
 _BATCH = 16  # images: what a page asks for at first, so that its program serves most requests
@@ -163,7 +163,7 @@ def grid_png(studio: Studio, drawing: Drawing) -> bytes:
         for start in range(0, len(of_class), columns):
             rows.append(of_class[start : start + columns])
             names.append(studio.class_names[label] if start == 0 else "")
-    return _png(pictures.grid(rows, names if studio.conditional else ()))
+    return _png(grids.grid(rows, names if studio.conditional else ()))
 
 
 def images_zip(studio: Studio, drawing: Drawing) -> bytes:
@@ -179,7 +179,7 @@ def images_zip(studio: Studio, drawing: Drawing) -> bytes:
 
 def image_png(image: np.ndarray) -> bytes:
     """uint8 [H, W, C] as a PNG."""
-    return _png(pictures.to_pillow(image))
+    return _png(grids.to_pillow(image))
 
 
 def _png(picture) -> bytes:

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import benchmark, train_state
-from cgan_jax.algorithm import ImageSpec, build
+from cgan_jax import train_state
+from cgan_jax.build import ImageSpec, build
 from cgan_jax.commands.benchmark import table
-from cgan_jax.data import Data
+from cgan_jax.data.batches import Data
 from cgan_jax.errors import UsageError
-from cgan_jax.throughput import layer_flop
+from cgan_jax.evaluation import speed
+from cgan_jax.run.throughput import layer_flop
 from cgan_jax.train_step import train_step
 from tests.command_line import cgan, write_recipe
-from tests.throughput_test import by_hand
+from tests.run.throughput_test import by_hand
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 
@@ -76,7 +77,7 @@ def test_the_parts_are_the_arithmetic_of_the_step_and_leave_what_is_not_theirs(r
     algorithm = build(recipe, SPEC)
     data = Data(jnp.zeros((20, 8, 8, 1), jnp.uint8), jnp.arange(20) % 10)
     state = jax.eval_shape(lambda: train_state.create(algorithm, SPEC, jax.random.key(0)))
-    parts, i = benchmark.parts(algorithm, data), jax.ShapeDtypeStruct((), np.int32)
+    parts, i = speed.parts(algorithm, data), jax.ShapeDtypeStruct((), np.int32)
     flop = {name: layer_flop(part, state, i) for name, part in parts.items()}
     whole = layer_flop(lambda state: train_step(algorithm, state, data), state)
     assert flop["data"] == flop["optimizers"] == 0
@@ -89,13 +90,13 @@ def test_the_parts_are_the_arithmetic_of_the_step_and_leave_what_is_not_theirs(r
 
 def test_where_the_data_are_not_prepared_images_are_made_up_and_it_says_so(recipe, tmp_path):
     missing = recipe["dataset"] | {"source": "tfds", "name": "cifar10", "split": "train", "data_dir": str(tmp_path)}
-    dataset, source = benchmark.load_or_make_up(missing)
+    dataset, source = speed.load_or_make_up(missing)
     assert dataset.images.shape == (1024, 8, 8, 3)
     assert "made up" in source and "cifar10 is not prepared" in source
     folder = recipe["dataset"] | {"source": "image_folder", "name": "photos", "data_dir": str(tmp_path)}
-    assert "made up" in benchmark.load_or_make_up(folder)[1]
+    assert "made up" in speed.load_or_make_up(folder)[1]
     with pytest.raises(UsageError, match="unknown split"):
-        benchmark.load_or_make_up(recipe["dataset"] | {"split": "validation"})
+        speed.load_or_make_up(recipe["dataset"] | {"split": "validation"})
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,18 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import cache, datasets, evaluation, sampling, workdir
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
-from cgan_jax.features import classifier
-from cgan_jax.metrics import fid
+from cgan_jax.evaluation import evaluation
+from cgan_jax.evaluation.features import classifier
+from cgan_jax.evaluation.metrics import fid
+from cgan_jax.files import cache
+from cgan_jax.run import workdir
+from cgan_jax.sampling import sampling
 from cgan_jax.train import train_and_evaluate
 from tests.command_line import cgan
 
-DIGITS = datasets.load("digits", "", "all", "", 8)
+DIGITS = sources.load("digits", "", "all", "", 8)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +119,7 @@ def test_published_statistics_stand_for_real_images(run, network, tmp_path, caps
     np.savez(tmp_path / "published.npz", mu=moments.mean, sigma=moments.covariance)
     asked = (f"--workdir={run}", "--num_images=40")
     assert cgan("evaluate", *asked, "--metrics=fid") == 0
-    monkeypatch.setattr(datasets, "load", lambda *_: pytest.fail("they are not needed any more"))
+    monkeypatch.setattr(sources, "load", lambda *_: pytest.fail("they are not needed any more"))
     assert cgan("evaluate", *asked, f"--reference={tmp_path / 'published.npz'}") == 0
     printed = capsys.readouterr().out.splitlines()
     numbers = [line.split()[1] for line in printed if line.startswith(("cfd0.04k_published", "cfd0.04k_all"))]

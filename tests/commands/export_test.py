@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cgan_jax import sampling, tensor_file
+from cgan_jax import exported
+from cgan_jax.sampling import sampling
 from tests.command_line import cgan
 from tests.conftest import small_recipe
 from tests.random_run import write_random_run
@@ -17,7 +18,7 @@ def run(tmp_path_factory):
 def test_bare_weights_are_those_of_the_average_by_layer(run, tmp_path):
     out = tmp_path / "new" / "weights.safetensors"
     assert cgan("export", f"--workdir={run}", "--step=4", "--format=safetensors", f"--out={out}") == 0
-    arrays, metadata = tensor_file.unpacked(out.read_bytes())
+    arrays, metadata = exported.unpack_arrays(out.read_bytes())
     average = sampling.Sampler(run, 4).variables["params"]
     np.testing.assert_array_equal(arrays["params.Dense_0.kernel"], average["Dense_0"]["kernel"])
     assert sum(array.size for array in arrays.values()) == sum(np.size(x) for layer in [average] for x in leaves(layer))

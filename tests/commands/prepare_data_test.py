@@ -18,11 +18,11 @@ import scipy.io
 from absl import flags as flags_module
 from tensorflow_datasets.image_classification import cifar, mnist
 
-from cgan_jax import datasets
 from cgan_jax.commands import prepare_data
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
-from cgan_jax.features import inception
-from tests.download_test import serving
+from cgan_jax.evaluation.features import inception
+from tests.files.download_test import serving
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -89,7 +89,7 @@ def assert_holds(dataset, images, labels):
 def assert_is_the_small_cifar10(data_dir, records):
     for split, files in {"train": list(records)[:5], "test": list(records)[5:]}.items():
         array = np.concatenate([records[file] for file in files])
-        dataset = datasets.load("tfds", "cifar10", split, str(data_dir), 32)
+        dataset = sources.load("tfds", "cifar10", split, str(data_dir), 32)
         assert_holds(dataset, array[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), array[:, 0])
         assert dataset.class_names == tuple(CIFAR10)
 
@@ -129,7 +129,7 @@ def test_cifar100_from_an_archive(tmp_path):
     files["cifar-100-binary/fine_label_names.txt"] = "\n".join(f"fine_{c}" for c in range(100)).encode()
     run("--dataset=cifar100", f"--data_dir={tmp_path}", f"--archive={tar(tmp_path / 'a.tar.gz', files)}")
     for split, array in records.items():
-        dataset = datasets.load("tfds", "cifar100", split, str(tmp_path), 32)
+        dataset = sources.load("tfds", "cifar100", split, str(tmp_path), 32)
         assert_holds(dataset, array[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), array[:, 1])
         assert dataset.class_names[42] == "fine_42"
 
@@ -151,7 +151,7 @@ def test_sets_of_several_files_from_a_folder(name, tmp_path, monkeypatch):
     )
     run(f"--dataset={name}", f"--data_dir={tmp_path / 'data'}", f"--archive={tmp_path}")
     for split, (images, labels) in expected.items():
-        assert_holds(datasets.load("tfds", name, split, str(tmp_path / "data"), 28), images, labels)
+        assert_holds(sources.load("tfds", name, split, str(tmp_path / "data"), 28), images, labels)
 
 
 def test_svhn_cropped_from_a_folder(tmp_path):
@@ -163,7 +163,7 @@ def test_svhn_cropped_from_a_folder(tmp_path):
         expected[split] = (images, labels[:, 0] % 10)
     run("--dataset=svhn_cropped", f"--data_dir={tmp_path / 'data'}", f"--archive={tmp_path}")
     for split, (images, labels) in expected.items():
-        assert_holds(datasets.load("tfds", "svhn_cropped", split, str(tmp_path / "data"), 32), images, labels)
+        assert_holds(sources.load("tfds", "svhn_cropped", split, str(tmp_path / "data"), 32), images, labels)
     (tmp_path / "test_32x32.mat").unlink()
     message = refused("--dataset=svhn_cropped", f"--data_dir={tmp_path / 'more'}", f"--archive={tmp_path}")
     assert "test_32x32.mat is missing; fetch http://ufldl.stanford.edu" in message
@@ -322,5 +322,5 @@ def test_the_inception_network_stands_alone():
 def test_help_waits_for_nothing():
     source = Path(prepare_data.__file__).read_text()
     top = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
-    assert not any("tensorflow_datasets" in line or "cgan_jax.datasets" in line for line in top)
+    assert not any("tensorflow_datasets" in line or "cgan_jax.data.sources" in line for line in top)
     assert "cgan prepare-data --dataset=cifar10" in prepare_data.__doc__

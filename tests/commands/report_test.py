@@ -3,7 +3,7 @@
 import pytest
 
 from tests.command_line import cgan
-from tests.report_test import write_run
+from tests.run.report_test import write_run
 
 
 def test_without_out_the_report_lies_in_the_run_and_is_renewed(tmp_path, capsys):

@@ -152,11 +152,11 @@ def judged(run, tmp_path, monkeypatch):
     """The run, with a classifier of random numbers for its digits."""
     import jax
 
-    from cgan_jax import classifier_training as training
-    from cgan_jax import datasets
-    from cgan_jax.features import classifier
+    from cgan_jax.data import sources
+    from cgan_jax.evaluation import classifier_training as training
+    from cgan_jax.evaluation.features import classifier
 
-    dataset = datasets.load("digits", "digits", "all", "", 8)
+    dataset = sources.load("digits", "digits", "all", "", 8)
     description = training.describe(training.plan_for(dataset, 1, False, 0), dataset, "digits")
     shapes = jax.eval_shape(lambda: classifier.init(description, jax.random.key(0)))
     rng = np.random.default_rng(0)

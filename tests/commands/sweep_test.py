@@ -10,8 +10,9 @@ import jax
 import pytest
 from PIL import Image
 
-from cgan_jax import signals, train
+from cgan_jax import train
 from cgan_jax.commands import sweep
+from cgan_jax.run import signals
 from tests.command_line import cgan, start, write_recipe
 
 CHANGE = "generator.latent_dim+generator.embedding_dim=2"

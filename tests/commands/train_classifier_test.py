@@ -5,10 +5,13 @@ import re
 import numpy as np
 import pytest
 
-from cgan_jax import classifier_training as training
-from cgan_jax import datasets, evaluation, image_writers, signals
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
-from cgan_jax.features import classifier
+from cgan_jax.evaluation import classifier_training as training
+from cgan_jax.evaluation import evaluation
+from cgan_jax.evaluation.features import classifier
+from cgan_jax.run import signals
+from cgan_jax.sampling import image_writers
 from tests.command_line import cgan
 
 ARGUMENTS = ("train-classifier", "--dataset=digits", "--image_size=8")
@@ -24,7 +27,7 @@ def _narrow(monkeypatch):
 def test_it_learns_the_digits_and_evaluate_finds_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
     assert cgan(*ARGUMENTS, "--epochs=6") == 0
-    digits = datasets.load("digits", "", "test", "", 8)
+    digits = sources.load("digits", "", "test", "", 8)
     network = evaluation.find_network("classifier", SECTION, 1, digits.class_names)
     found = np.argmax(np.asarray(network.extract(network.variables, digits.images).logits), axis=1)
     accuracy = np.mean(found == digits.labels)
@@ -39,7 +42,7 @@ def test_it_learns_the_digits_and_evaluate_finds_it(monkeypatch, tmp_path, capsy
 
 def test_a_folder_of_ones_own_pictures_has_a_classifier_that_is_found(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))
-    digits = datasets.load("digits", "", "test", "", 8)
+    digits = sources.load("digits", "", "test", "", 8)
     images, labels = np.repeat(digits.images[:60], 3, axis=-1), digits.labels[:60] % 2
     paths = list(image_writers.image_paths(tmp_path / "pictures", labels, np.arange(60), ("even", "odd")))
     image_writers.write_folder(tmp_path / "pictures", [images], paths)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cgan_jax import data
+from cgan_jax.data import batches
 from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
 KEY = jax.random.key(0)
@@ -17,15 +17,15 @@ KEYS = jax.random.split(jax.random.key(1), 4096)
 
 def orders(keys, n):
     """The whole permutation of 0..n-1 of each key, [keys, n]."""
-    order = jax.vmap(jax.vmap(data.shuffled, (None, 0, None)), (0, None, None))
+    order = jax.vmap(jax.vmap(batches.shuffled, (None, 0, None)), (0, None, None))
     return np.asarray(jax.jit(order, static_argnums=2)(keys, jnp.arange(n, dtype=jnp.uint32), n))
 
 
 @functools.cache
-def stream(n, batch_size, batches):
-    """The rows of the first batches of a run, [batches, batch_size]."""
-    rows = jax.jit(jax.vmap(lambda i: data.rows(KEY, i, batch_size, n)))
-    return np.asarray(rows(jnp.arange(batches, dtype=jnp.int32)))
+def stream(n, batch_size, count):
+    """The rows of the first `count` batches of a run, [count, batch_size]."""
+    rows = jax.jit(jax.vmap(lambda i: batches.rows(KEY, i, batch_size, n)))
+    return np.asarray(rows(jnp.arange(count, dtype=jnp.int32)))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 64, 65, 100, 1000, 1797])
@@ -73,48 +73,48 @@ def test_consecutive_epochs_come_in_different_orders():
 def test_epochs_stay_whole_where_sample_numbers_pass_two_to_the_31():
     """From the last epoch of 100 that begins below 2^31, in batches of 50."""
     first = 2**31 // 100 * 2
-    rows = jax.jit(jax.vmap(lambda i: data.rows(KEY, i, 50, 100)))(jnp.arange(first, first + 6, dtype=jnp.int32))
+    rows = jax.jit(jax.vmap(lambda i: batches.rows(KEY, i, 50, 100)))(jnp.arange(first, first + 6, dtype=jnp.int32))
     for epoch in np.asarray(rows).reshape(3, 100):
         np.testing.assert_array_equal(np.sort(epoch), np.arange(100))
 
 
 @pytest.mark.parametrize("way", WAYS[1:], ids=str)
 def test_the_rows_of_a_batch_do_not_depend_on_the_number_of_replicas(way):
-    found = on_replicas(way, lambda i: data.rows(KEY, i, 16, 100), jnp.int32(6))
+    found = on_replicas(way, lambda i: batches.rows(KEY, i, 16, 100), jnp.int32(6))
     np.testing.assert_array_equal(np.concatenate(found), stream(100, 16, 7)[6])
 
 
 def test_pixels_become_the_numbers_from_minus_1_to_1():
     pixels = np.arange(256, dtype=np.uint8)
     expected = pixels.astype(np.float64) / 127.5 - 1
-    np.testing.assert_allclose(data.normalized(jnp.asarray(pixels)), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(batches.normalized(jnp.asarray(pixels)), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_every_grey_level_survives_the_way_there_and_back():
     pixels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(data.to_uint8(data.normalized(jnp.asarray(pixels))), pixels)
-    assert data.to_uint8(jnp.zeros(1)).dtype == jnp.uint8
+    np.testing.assert_array_equal(batches.to_uint8(batches.normalized(jnp.asarray(pixels))), pixels)
+    assert batches.to_uint8(jnp.zeros(1)).dtype == jnp.uint8
 
 
 def test_numbers_become_the_nearest_grey_level_and_do_not_wrap():
     numbers = np.float32([-3.0, -1.0001, -1.0, -1 + 0.9 / 255, -1 + 1.1 / 255, 0.999, 1.0, 1.0001, 50.0])
-    np.testing.assert_array_equal(data.to_uint8(jnp.asarray(numbers)), [0, 0, 0, 0, 1, 255, 255, 255, 255])
+    np.testing.assert_array_equal(batches.to_uint8(jnp.asarray(numbers)), [0, 0, 0, 0, 1, 255, 255, 255, 255])
 
 
 def marked(n):
     """Image i is a row of two pixels, i and 255, so that a mirrored one is known."""
     images = np.full((n, 1, 2, 1), 255, np.uint8)
     images[:, 0, 0, 0] = np.arange(n)
-    return data.Data(jnp.asarray(images), jnp.arange(n, dtype=jnp.int32) * 3)
+    return batches.Data(jnp.asarray(images), jnp.arange(n, dtype=jnp.int32) * 3)
 
 
 @functools.cache
-def drawn(way, flip, n=100, batch_size=64, batches=8):
+def drawn(way, flip, n=100, batch_size=64, count=8):
     """Pixels [batches, batch_size, 2] and labels [batches, batch_size] of the first batches of a run."""
 
     def run(given):
-        draw = jax.vmap(lambda index: data.draw(given, KEY, index, batch_size, flip)[:2])
-        return draw(jnp.arange(batches, dtype=jnp.int32))
+        draw = jax.vmap(lambda index: batches.draw(given, KEY, index, batch_size, flip)[:2])
+        return draw(jnp.arange(count, dtype=jnp.int32))
 
     images, labels = (np.concatenate(part, axis=1) for part in on_replicas(way, run, marked(n)))
     return np.round(images[:, :, 0, :, 0] * 127.5 + 127.5).astype(int), labels
@@ -148,22 +148,22 @@ def test_a_drawn_batch_does_not_depend_on_the_number_of_replicas(way):
 
 def test_drawn_labels_are_as_frequent_as_in_the_dataset():
     labels = np.repeat(np.int32([4, 0, 9]), [700, 200, 100])
-    given = data.Data(jnp.zeros((1000, 1, 1, 1), jnp.uint8), jnp.asarray(labels))
-    drawn_labels = np.asarray(data.draw_labels(given, KEYS))
+    given = batches.Data(jnp.zeros((1000, 1, 1, 1), jnp.uint8), jnp.asarray(labels))
+    drawn_labels = np.asarray(batches.draw_labels(given, KEYS))
     counts = [np.sum(drawn_labels == label) for label in (4, 0, 9)]
     assert sum(counts) == len(KEYS)
     assert scipy.stats.chisquare(counts, np.array([0.7, 0.2, 0.1]) * len(KEYS)).pvalue > 0.001
 
 
 def test_a_drawn_label_hangs_on_its_samples_key_alone():
-    drawn_labels = np.asarray(data.draw_labels(marked(100), KEYS[:6]))
+    drawn_labels = np.asarray(batches.draw_labels(marked(100), KEYS[:6]))
     assert len(set(drawn_labels.tolist())) > 1
-    np.testing.assert_array_equal(data.draw_labels(marked(100), KEYS[3:5]), drawn_labels[3:5])
+    np.testing.assert_array_equal(batches.draw_labels(marked(100), KEYS[3:5]), drawn_labels[3:5])
 
 
 def test_a_dataset_on_the_host_is_uint8_images_and_int32_labels():
     images, labels = np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 2], np.int64)
-    given = data.on_host(images, labels)
+    given = batches.on_host(images, labels)
     assert given.labels.dtype == np.int32 and given.images is images
     np.testing.assert_array_equal(given.labels, labels)
 
@@ -179,4 +179,4 @@ def test_a_dataset_on_the_host_is_uint8_images_and_int32_labels():
 )
 def test_arrays_that_are_no_labelled_images_are_refused(images, labels):
     with pytest.raises(ValueError, match="want uint8"):
-        data.on_host(images, labels)
+        batches.on_host(images, labels)

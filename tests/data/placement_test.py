@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import feeding, train_state
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.data import Data, Share, Window, draw, fetched, order_key, rows
-from cgan_jax.sharding import distribute, make_mesh, replicate
-from cgan_jax.train_step import Purpose, train_steps
+from cgan_jax import train_state
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data import placement
+from cgan_jax.data.batches import Data, Share, Window, draw, fetched, order_key, rows
+from cgan_jax.parallel import distribute, make_mesh, replicate
+from cgan_jax.train_step import Purpose, drawn_rows, train_steps
 
 KEY = jax.random.key(3, impl="threefry2x32")
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
@@ -25,7 +26,7 @@ def numbered(n=N):
     return Data(images, np.arange(n, dtype=np.int32) % 10)
 
 
-def drawn_by(placement: str, parallelism: str, devices: int, calls=5, batch_size=8):
+def drawn_by(where: str, parallelism: str, devices: int, calls=5, batch_size=8):
     """The (pixel, label) of every sample of the discriminator's first batches, [calls, batch_size, 2]."""
     from tests.conftest import small_recipe
 
@@ -45,9 +46,9 @@ def drawn_by(placement: str, parallelism: str, devices: int, calls=5, batch_size
             everyones = jax.lax.psum(pairs, "data")
         return state + 1, {"pairs": everyones}
 
-    call = distribute(step, mesh, parallelism, feeding.SPECS[placement])
+    call = distribute(step, mesh, parallelism, placement.SPECS[where])
     state, found = replicate(jnp.int32(0), mesh), []
-    feed = feeding.feed(placement, numbered(), mesh, algorithm, KEY, 1, 0)
+    feed = placement.feed(where, numbered(), mesh, functools.partial(drawn_rows, algorithm, 1), KEY, 1, 0)
     for _ in range(calls):
         state, scalars = call(state, next(feed))
         found.append(np.asarray(scalars["pairs"]))
@@ -58,11 +59,11 @@ def drawn_by(placement: str, parallelism: str, devices: int, calls=5, batch_size
 @pytest.mark.parametrize(
     ("parallelism", "devices"), [("shard_map", 1), ("shard_map", 2), ("shard_map", 4), ("pmap", 4)]
 )
-@pytest.mark.parametrize("placement", ["sharded", "stream"])
-def test_every_placement_draws_the_same_batches_on_any_number_of_devices(placement, devices, parallelism):
+@pytest.mark.parametrize("where", ["sharded", "stream"])
+def test_every_placement_draws_the_same_batches_on_any_number_of_devices(where, devices, parallelism):
     own = order_key(jax.random.fold_in(KEY, Purpose.D_DATA))
     expected = np.stack([rows(own, jnp.int32(i), 8, N) for i in range(5)])
-    found = drawn_by(placement, parallelism, devices)
+    found = drawn_by(where, parallelism, devices)
     np.testing.assert_array_equal(found[:, :, 0], expected)
     np.testing.assert_array_equal(found[:, :, 1], expected % 10)
     # 40 samples are an epoch of 37 and the beginning of the next.
@@ -71,7 +72,7 @@ def test_every_placement_draws_the_same_batches_on_any_number_of_devices(placeme
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9])
 def test_a_dataset_is_split_evenly_and_whole(size):
-    share = feeding.place("sharded", numbered(size), make_mesh(jax.devices()[:4]))
+    share = placement.place("sharded", numbered(size), make_mesh(jax.devices()[:4]))
     assert isinstance(share, Share) and share.images.shape == (4, -(-size // 4), 8, 8, 1)
     held = np.asarray(share.images)[..., 0, 0, 0].ravel()
     np.testing.assert_array_equal(held[:size], np.arange(size))
@@ -93,20 +94,20 @@ def training():
 
 
 @functools.cache
-def compiled(placement: str):
+def compiled(where: str):
     """The mesh of two devices and the call of two steps."""
     mesh = make_mesh(jax.devices()[:2])
     steps = functools.partial(train_steps, training()[0], 2)
-    return mesh, distribute(steps, mesh, "shard_map", feeding.SPECS[placement])
+    return mesh, distribute(steps, mesh, "shard_map", placement.SPECS[where])
 
 
-def trained(placement: str, start: int, calls: int, state):
+def trained(where: str, start: int, calls: int, state):
     """The state and the scalars of each of `calls` calls of two steps, from step `start` on."""
-    mesh, call = compiled(placement)
+    mesh, call = compiled(where)
     state, found = replicate(state, mesh), []
     images = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 1), np.uint8)
     data = Data(images, np.arange(N, dtype=np.int32) % 10)
-    feed = feeding.feed(placement, data, mesh, training()[0], state.key, 2, start)
+    feed = placement.feed(where, data, mesh, functools.partial(drawn_rows, training()[0], 2), state.key, 2, start)
     for _ in range(calls):
         state, scalars = call(state, next(feed))
         found.append(jax.device_get(scalars))
@@ -145,9 +146,9 @@ def test_an_image_that_was_not_sent_is_nan_and_no_other_image():
 
 def test_shares_of_a_batch_are_sorted_by_replica():
     d_rows, g_rows = np.int32([[9, 1, 8, 2], [3, 7, 3, 6]]), np.int32([[5, 4]])
-    np.testing.assert_array_equal(feeding.sorted_shares(d_rows, g_rows, 2), [[1, 3, 5, 7, 9], [2, 3, 4, 6, 8]])
+    np.testing.assert_array_equal(placement.sorted_shares(d_rows, g_rows, 2), [[1, 3, 5, 7, 9], [2, 3, 4, 6, 8]])
     np.testing.assert_array_equal(
-        feeding.sorted_shares(d_rows, np.zeros((0, 4), np.int32), 4), [[3, 9], [1, 7], [3, 8], [2, 6]]
+        placement.sorted_shares(d_rows, np.zeros((0, 4), np.int32), 4), [[3, 9], [1, 7], [3, 8], [2, 6]]
     )
 
 
@@ -159,7 +160,7 @@ def test_windows_are_made_ahead_in_order_by_another_thread():
         threads.add(threading.current_thread())
         return step
 
-    windows = feeding.ahead(make, iter(range(10, 100, 2)))
+    windows = placement.ahead(make, iter(range(10, 100, 2)))
     assert [next(windows) for _ in range(3)] == [10, 12, 14]
     windows.close()
     assert made == [10, 12, 14, 16, 18][: len(made)]
@@ -172,4 +173,4 @@ def test_what_keeps_a_window_from_being_made_ends_the_run():
         raise OSError(f"no data for step {step}")
 
     with pytest.raises(OSError, match="no data for step 4"):
-        next(feeding.ahead(make, iter([4, 5, 6])))
+        next(placement.ahead(make, iter([4, 5, 6])))

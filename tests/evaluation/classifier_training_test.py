@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from cgan_jax import classifier_training as training
-from cgan_jax.datasets import Dataset
+from cgan_jax.data.sources import Dataset
+from cgan_jax.evaluation import classifier_training as training
 
 RNG = np.random.default_rng(0)
 PLAN = training.Plan(epochs=3, batch_size=4, flip=True, seed=0)

@@ -9,16 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import cache, datasets, evaluation, workdir
-from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
-from cgan_jax.features import Features, Network, classifier
-from cgan_jax.metrics import class_accuracy, fid, intra_fid, kid, pixel_mse
+from cgan_jax.evaluation import evaluation
+from cgan_jax.evaluation.features import Features, Network, classifier
+from cgan_jax.evaluation.metrics import class_accuracy, fid, intra_fid, kid, pixel_mse
+from cgan_jax.files import cache
+from cgan_jax.run import workdir
+from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.train import train_and_evaluate
 from tests.command_line import cgan
 
 RNG = np.random.default_rng(0)
-DATASET = datasets.Dataset(RNG.integers(0, 256, (9, 2, 2, 1), dtype=np.uint8), np.int32([0, 1, 2] * 3), ("a", "b", "c"))
+DATASET = sources.Dataset(RNG.integers(0, 256, (9, 2, 2, 1), dtype=np.uint8), np.int32([0, 1, 2] * 3), ("a", "b", "c"))
 SECTION = {"source": "tfds", "name": "cifar10", "image_size": 32, "data_dir": ""}
 UNCONDITIONAL = {**SECTION, "name": "squares", "split": "train", "conditional": False}
 

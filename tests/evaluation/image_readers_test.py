@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax import image_readers, image_writers
 from cgan_jax.errors import UsageError
+from cgan_jax.evaluation import image_readers
+from cgan_jax.sampling import image_writers
 
 RNG = np.random.default_rng(0)
 NAMES = ("cat", "big dog")

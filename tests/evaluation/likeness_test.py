@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cgan_jax import likeness
 from cgan_jax.errors import UsageError
-from cgan_jax.features import Features, Network
+from cgan_jax.evaluation import likeness
+from cgan_jax.evaluation.features import Features, Network
 
 RNG = np.random.default_rng(0)
 

@@ -2,7 +2,7 @@
 
 import stat
 
-from cgan_jax import cache
+from cgan_jax.files import cache
 
 
 def test_the_folder_is_the_environments_and_private(tmp_path, monkeypatch):

@@ -5,14 +5,14 @@ import sys
 
 import jax
 
-from cgan_jax import compilation_cache
+from cgan_jax.files import compilation_cache
 
 
 def test_a_second_process_finds_what_the_first_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
     program = """
 import jax
-from cgan_jax import compilation_cache
+from cgan_jax.files import compilation_cache
 compilation_cache.enable()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.jit(lambda x: jax.numpy.sin(x) @ x)(jax.numpy.ones((64, 64))).block_until_ready()

@@ -9,8 +9,8 @@ import threading
 import pytest
 import requests
 
-from cgan_jax import download
 from cgan_jax.errors import UsageError
+from cgan_jax.files import download
 
 CONTENT = bytes(range(256)) * 10_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

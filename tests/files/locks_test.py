@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from cgan_jax import locks
-from cgan_jax import workdir as workdirs
 from cgan_jax.errors import UsageError
+from cgan_jax.files import locks
+from cgan_jax.run import workdir as workdirs
 
 
 @pytest.fixture(autouse=True)

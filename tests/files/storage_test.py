@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from cgan_jax import storage
-from cgan_jax import workdir as workdirs
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
+from cgan_jax.run import workdir as workdirs
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -269,5 +269,5 @@ def test_what_is_not_there_is_said_to_be_no_run(remote):
 
 
 def test_a_folder_needs_nothing_that_reaches_buckets():
-    code = "import sys; from cgan_jax import storage; storage.place('runs'); print('fsspec' in sys.modules)"
+    code = "import sys; from cgan_jax.files import storage; storage.place('runs'); print('fsspec' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from cgan_jax import losses
-from cgan_jax.terms import Output, Pass
+from cgan_jax.losses import adversarial
+from cgan_jax.losses.terms import Pass
+from cgan_jax.networks.heads import Output
 
 LOGITS = np.float32([-1e4, -200.0, -20.0, -3.0, -0.3, 0.0, 0.3, 1.7, 20.0, 200.0, 1e4])
 OTHERS = np.float32([1e4, 3.0, -20.0, -3.5, 0.2, 0.0, -0.3, 1.5, 7.0, -1e4, -1e4])
@@ -47,7 +48,7 @@ GENERATOR = {
         {"real": lambda r, f: expit(r - f), "fake": lambda r, f: -expit(r - f)},
     ),
 }
-TABLES = {"discriminator": (losses.DISCRIMINATOR, DISCRIMINATOR), "generator": (losses.GENERATOR, GENERATOR)}
+TABLES = {"discriminator": (adversarial.DISCRIMINATOR, DISCRIMINATOR), "generator": (adversarial.GENERATOR, GENERATOR)}
 CASES = [(player, name) for player, (_, known) in TABLES.items() for name in known]
 
 

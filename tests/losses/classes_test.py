@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import class_losses, replica
+from cgan_jax import parallel
+from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
-from cgan_jax.terms import Batch, Output, Pass
+from cgan_jax.losses import classes
+from cgan_jax.losses.terms import Pass
+from cgan_jax.networks.heads import Output
 from tests.replicas import on_replicas
 
 N, CLASSES = 8, 3
@@ -57,7 +60,7 @@ def value(term, name, extras):
 def test_the_class_losses_are_cross_entropies(table, term, name):
     shares = np.exp(CLASS_LOGITS.astype(np.float64))
     shares /= shares.sum(axis=1, keepdims=True)
-    values = value(getattr(class_losses, table)[term](), name, {"class_logits": CLASS_LOGITS})
+    values = value(getattr(classes, table)[term](), name, {"class_logits": CLASS_LOGITS})
     np.testing.assert_allclose(values, -np.log(shares[np.arange(N), LABELS]), rtol=1e-5, atol=1e-6)
 
 
@@ -67,7 +70,7 @@ def test_the_class_losses_are_cross_entropies(table, term, name):
     [("DISCRIMINATOR", "data_to_data_real", "real"), ("GENERATOR", "data_to_data_fake", "fake")],
 )
 def test_the_data_to_data_loss_is_its_formula(table, term, name, margin, temperature):
-    term = getattr(class_losses, table)[term](margin, temperature)
+    term = getattr(classes, table)[term](margin, temperature)
     values = value(term, name, {"embeddings": EMBEDDINGS, "proxies": PROXIES})
     np.testing.assert_allclose(values, data_to_data(margin, temperature), rtol=1e-5)
 
@@ -82,7 +85,7 @@ def test_a_batch_of_one_class_has_no_negatives_and_a_finite_slope():
     labels = np.zeros(N, np.int32)
 
     def total(embeddings):
-        return jnp.sum(class_losses.data_to_data(embeddings, PROXIES, labels, 0.98, 0.5))
+        return jnp.sum(classes.data_to_data(embeddings, PROXIES, labels, 0.98, 0.5))
 
     loss, slope = jax.value_and_grad(total)(EMBEDDINGS)
     np.testing.assert_allclose(loss, 0.0, atol=1e-5)
@@ -92,15 +95,15 @@ def test_a_batch_of_one_class_has_no_negatives_and_a_finite_slope():
 @pytest.mark.parametrize("way", [("shard_map", 4), ("pmap", 4)], ids=str)
 def test_the_negatives_are_those_of_the_global_batch_and_so_are_the_gradients(way):
     def mean_loss(scales, embeddings, proxies, labels):
-        return jnp.mean(class_losses.data_to_data(embeddings * scales[None], proxies, labels, 0.9, 0.5))
+        return jnp.mean(classes.data_to_data(embeddings * scales[None], proxies, labels, 0.9, 0.5))
 
     def run(scales):
-        n = N // replica.count()
+        n = N // parallel.count()
         own = [
-            jax.lax.dynamic_slice_in_dim(x, replica.index() * n, n)
+            jax.lax.dynamic_slice_in_dim(x, parallel.index() * n, n)
             for x in map(jnp.asarray, (EMBEDDINGS, PROXIES, LABELS))
         ]
-        return replica.mean(jax.value_and_grad(mean_loss)(replica.varying(scales), *own))
+        return parallel.mean(jax.value_and_grad(mean_loss)(parallel.varying(scales), *own))
 
     scales = np.float32([1.0, 0.8, 1.1])
     loss, gradient = on_replicas(way, run, scales)
@@ -111,5 +114,5 @@ def test_the_negatives_are_those_of_the_global_batch_and_so_are_the_gradients(wa
 
 def test_a_head_that_does_not_say_it_is_one_line():
     with pytest.raises(UsageError) as caught:
-        value(class_losses.DISCRIMINATOR["class_real"](), "real", {"embeddings": EMBEDDINGS})
+        value(classes.DISCRIMINATOR["class_real"](), "real", {"embeddings": EMBEDDINGS})
     assert str(caught.value) == "this loss needs a discriminator that says class_logits; this one says embeddings"

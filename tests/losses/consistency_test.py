@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cgan_jax import consistency, replica, terms
+from cgan_jax import parallel
+from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
-from cgan_jax.terms import Batch, Output, Pass, with_views
+from cgan_jax.losses import consistency, terms
+from cgan_jax.losses.terms import Pass, with_views
+from cgan_jax.networks.heads import Output
 from tests.replicas import FEW_WAYS, on_replicas
 
 SHAPE = (8, 16, 2)  # moves of up to 1 and 2 pixels at a share of 1/8
@@ -181,8 +184,8 @@ def test_views_and_lecams_averages_do_not_depend_on_the_number_of_replicas(way):
     listed = terms.from_recipe(section, consistency.DISCRIMINATOR)
 
     def run(images, labels, latents):
-        n = 8 // replica.count()
-        own = replica.index() * n
+        n = 8 // parallel.count()
+        own = parallel.index() * n
         images, labels, latents = (jax.lax.dynamic_slice_in_dim(x, own, n) for x in (images, labels, latents))
         batches = {"real": Batch(images, labels), "fake": Batch(generate(latents, labels), labels, latents)}
         seen = with_views(listed, jax.random.key(0), batches, generate)
@@ -192,7 +195,7 @@ def test_views_and_lecams_averages_do_not_depend_on_the_number_of_replicas(way):
         zero = {"real": jnp.zeros(()), "fake": jnp.zeros(())}
         passed = Pass(seen, outputs, None, None, zero, None, jnp.int32(3))
         _, memory = consistency.lecam(start_kimg=0.02).value(passed)
-        return {name: seen[name].images for name in seen}, replica.mean(memory)
+        return {name: seen[name].images for name in seen}, parallel.mean(memory)
 
     arguments = IMAGES[:8, :4, :4, :1], LABELS[:8], np.asarray(latent_batch(8)["fake"].latents)
     views, memory = on_replicas(way, run, *arguments)

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cgan_jax import regularizers, replica
-from cgan_jax.terms import Batch, Output, Pass
+from cgan_jax import parallel
+from cgan_jax.data.batches import Batch
+from cgan_jax.losses import regularizers
+from cgan_jax.losses.terms import Pass
+from cgan_jax.networks.heads import Output
 from tests.replicas import FEW_WAYS, on_replicas
 
 N, SHAPE = 5, (3, 2, 2)
@@ -103,7 +106,7 @@ def coefficients(n, pixel, channel, way=("alone", 1)):
     def run():
         # With target 0 the penalty is the squared gradient.
         term, ones = regularizers.gradient_penalty(0.0), jnp.ones((local, *SHAPE))
-        ones = replica.varying(ones)
+        ones = parallel.varying(ones)
         return jnp.sqrt(value(term, discriminate, ones, 0 * ones, jnp.zeros(local, jnp.int32)))
 
     return np.concatenate(on_replicas(way, run))

@@ -5,16 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import replica, terms
+from cgan_jax import parallel
 from cgan_jax.annealing import Annealed
 from cgan_jax.errors import UsageError
+from cgan_jax.losses import terms
+from cgan_jax.networks import heads
 from tests.replicas import FEW_WAYS, on_replicas
 
 LOGITS = np.float32([1.0, -2.0, 0.5, 4.0])
 
 
 def passed(logits=LOGITS, step=0, memory=()):
-    outputs = {"fake": terms.Output(jnp.asarray(logits), {}), "real": terms.Output(-jnp.asarray(logits), {})}
+    outputs = {"fake": heads.Output(jnp.asarray(logits), {}), "real": heads.Output(-jnp.asarray(logits), {})}
     return terms.Pass({}, outputs, None, None, memory, jax.random.key(0), jnp.int32(step))
 
 
@@ -62,7 +64,7 @@ def test_a_term_of_weight_0_is_left_out():
     [(["bce_fake"], 0.0), (["lecam", "least_squares_real"], 0.5), (["wasserstein_real", "gradient_penalty"], None)],
 )
 def test_the_line_between_real_and_generated_is_that_of_the_first_loss_that_draws_one(names, boundary):
-    from cgan_jax.algorithm import DISCRIMINATOR_TERMS
+    from cgan_jax.build import DISCRIMINATOR_TERMS
 
     listed = terms.from_recipe({name: {"weight": 1.0} for name in names}, DISCRIMINATOR_TERMS)
     assert terms.boundary_of(listed) == boundary
@@ -120,9 +122,9 @@ def test_a_lazy_term_keeps_its_memory_at_other_steps(way):
 
     def run(logits):
         def body(memory, step):
-            own = jax.lax.dynamic_slice(logits, (replica.index() * (8 // way[1]),), (8 // way[1],))
+            own = jax.lax.dynamic_slice(logits, (parallel.index() * (8 // way[1]),), (8 // way[1],))
             values, memory = term.value(passed(own, step, memory))
-            return replica.mean(memory), jnp.sum(values)
+            return parallel.mean(memory), jnp.sum(values)
 
         memory = {"count": jnp.float32(0), "last": jnp.float32(0)}
         return jax.lax.scan(body, memory, jnp.arange(7))[0]

@@ -13,7 +13,7 @@ from jax import export, lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from cgan_jax import convolution
+from cgan_jax.networks import convolution
 
 TOLERANCE = 1e-5  # of the tensor's largest entry, in float32
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import heads
 from cgan_jax.errors import UsageError
+from cgan_jax.networks import heads
 from tests import by_hand
 
 FEATURES = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)

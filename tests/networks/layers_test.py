@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import layers, replica
+from cgan_jax import parallel
 from cgan_jax.errors import UsageError
+from cgan_jax.networks import layers
 from tests import by_hand
 from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
@@ -134,7 +135,7 @@ def test_a_sample_drops_the_same_features_however_many_replicas_there_are(way):
 
     def run(x):
         share = 16 // way[1]
-        return dropped(0.3, jax.lax.dynamic_slice_in_dim(x, replica.index() * share, share))
+        return dropped(0.3, jax.lax.dynamic_slice_in_dim(x, parallel.index() * share, share))
 
     np.testing.assert_array_equal(np.concatenate(on_replicas(way, run, x)), dropped(0.3, jnp.asarray(x)))
 
@@ -260,16 +261,16 @@ def test_batch_norm_has_the_values_gradients_and_statistics_of_the_global_batch(
     layer, variables = layers.BatchNorm(momentum=0.5), batch_norm_variables()
 
     def run(params, x, weights):
-        share = 16 // replica.count()
-        x, weights = (jax.lax.dynamic_slice_in_dim(a, replica.index() * share, share) for a in (x, weights))
+        share = 16 // parallel.count()
+        x, weights = (jax.lax.dynamic_slice_in_dim(a, parallel.index() * share, share) for a in (x, weights))
 
         def loss(params, x):
             y, moved = layer.apply({**variables, "params": params}, x, True, mutable=["batch_stats"])
             return jnp.mean(weights * y**2), (y, moved["batch_stats"])
 
-        (in_params, in_x), (y, stats) = jax.grad(loss, argnums=(0, 1), has_aux=True)(replica.varying(params), x)
+        (in_params, in_x), (y, stats) = jax.grad(loss, argnums=(0, 1), has_aux=True)(parallel.varying(params), x)
         # An input's gradient is that of the sum of the replicas' losses; their mean is what the step descends.
-        return *replica.mean((in_params, stats)), in_x / replica.count(), y
+        return *parallel.mean((in_params, stats)), in_x / parallel.count(), y
 
     expected = on_replicas(("alone", 1), run, variables["params"], x, weights)
     actual = on_replicas(way, run, variables["params"], x, weights)
@@ -349,9 +350,9 @@ def test_conditional_batch_norm_has_the_values_gradients_and_statistics_of_the_g
     x += np.arange(16, dtype=np.float32)[:, None, None, None]  # replicas differ in their means
 
     def run(variables, x, weights, condition):
-        share = 16 // replica.count()
+        share = 16 // parallel.count()
         x, weights, condition = (
-            jax.lax.dynamic_slice_in_dim(a, replica.index() * share, share) for a in (x, weights, condition)
+            jax.lax.dynamic_slice_in_dim(a, parallel.index() * share, share) for a in (x, weights, condition)
         )
 
         def loss(params):
@@ -359,8 +360,8 @@ def test_conditional_batch_norm_has_the_values_gradients_and_statistics_of_the_g
             y, moved = layer.apply(given, x, condition, True, mutable=["batch_stats", "spectral"])
             return jnp.mean(weights * y**2), (y, moved)
 
-        gradient, (y, moved) = jax.grad(loss, has_aux=True)(replica.varying(variables["params"]))
-        return *replica.mean((gradient, moved)), y
+        gradient, (y, moved) = jax.grad(loss, has_aux=True)(parallel.varying(variables["params"]))
+        return *parallel.mean((gradient, moved)), y
 
     expected = on_replicas(("alone", 1), run, variables, x, weights, CONDITIONS[kind])
     actual = on_replicas(way, run, variables, x, weights, CONDITIONS[kind])

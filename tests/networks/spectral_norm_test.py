@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import heads, layers, replica, train_state, train_step
-from cgan_jax.algorithm import build
-from cgan_jax.spectral_norm import SpectralNorm
+from cgan_jax import parallel, train_state, train_step
+from cgan_jax.build import build
+from cgan_jax.networks import heads, layers
+from cgan_jax.networks.spectral_norm import SpectralNorm
 from tests.replicas import on_replicas
 from tests.train_step_test import SPEC, assert_close, keep_gradients, make_data, run
 
@@ -96,15 +97,15 @@ def test_every_replica_has_the_vector_gradient_and_weights_of_one(way):
     inputs = np.random.default_rng(2).normal(size=(8, 45)).astype(np.float32)
 
     def run(variables, kernel, inputs):
-        share = 8 // replica.count()
-        x = jax.lax.dynamic_slice_in_dim(inputs, replica.index() * share, share)
+        share = 8 // parallel.count()
+        x = jax.lax.dynamic_slice_in_dim(inputs, parallel.index() * share, share)
 
         def loss(kernel):
             normalized, moved = LAYER.apply(variables, kernel, mutable=["spectral"])
             return jnp.mean(jnp.square(x @ normalized.reshape(45, 7))), (moved, normalized)
 
-        gradient, (moved, normalized) = jax.grad(loss, has_aux=True)(replica.varying(kernel))
-        return replica.mean((gradient, normalized)), replica.varying(moved)
+        gradient, (moved, normalized) = jax.grad(loss, has_aux=True)(parallel.varying(kernel))
+        return parallel.mean((gradient, normalized)), parallel.varying(moved)
 
     (expected, vector), ((gradient, normalized), moved) = (
         on_replicas(each, run, variables, KERNEL, inputs) for each in (("alone", 1), way)

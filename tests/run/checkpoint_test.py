@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cgan_jax import train_state
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.build import ImageSpec, build
 from cgan_jax.errors import UsageError
-from cgan_jax.sharding import make_mesh, replicate, replicated
+from cgan_jax.parallel import make_mesh, replicate, replicated
+from cgan_jax.run.checkpoint import Checkpoints
 from tests.command_line import cgan, write_recipe
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from cgan_jax import environment, workdir
+from cgan_jax.run import environment, workdir
 
 
 def test_the_environment_names_versions_devices_and_a_command_that_a_shell_reads_back():

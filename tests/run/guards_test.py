@@ -6,14 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import guards, train, train_state
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.checkpoint import Checkpoints
+from cgan_jax import train, train_state
+from cgan_jax.build import ImageSpec, build
 from cgan_jax.errors import GuardError
-from cgan_jax.sharding import make_mesh, replicated
+from cgan_jax.parallel import make_mesh, replicated
+from cgan_jax.run import guards
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.run.workdir import read_metrics
 from cgan_jax.train import train_and_evaluate
-from cgan_jax.workdir import read_metrics
-from tests.checkpoint_test import bits
+from tests.run.checkpoint_test import bits
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 
@@ -117,7 +118,7 @@ def poisoned(monkeypatch, keys):
 
 
 def first_key(recipe):
-    return train_state.create(build(recipe, SPEC), SPEC, jax.random.key(recipe["seed"], impl=train.replica.PRNG)).key
+    return train_state.create(build(recipe, SPEC), SPEC, jax.random.key(recipe["seed"], impl=train.parallel.PRNG)).key
 
 
 def final(workdir, recipe, step=8):

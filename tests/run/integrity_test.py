@@ -8,14 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import integrity, train, train_state
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.checkpoint import Checkpoints
+from cgan_jax import train, train_state
+from cgan_jax.build import ImageSpec, build
 from cgan_jax.errors import UsageError
-from cgan_jax.sharding import make_mesh, replicated
-from tests.checkpoint_test import bits
+from cgan_jax.parallel import make_mesh, replicated
+from cgan_jax.run import integrity
+from cgan_jax.run.checkpoint import Checkpoints
 from tests.command_line import cgan
 from tests.conftest import small_recipe, strip_runs
+from tests.run.checkpoint_test import bits
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 ONE = replicated(make_mesh(jax.devices()[:1]))

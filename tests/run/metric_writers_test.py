@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cgan_jax import metric_writers, storage
+from cgan_jax.files import storage
+from cgan_jax.run import metric_writers
 
 
 def read(folder):

@@ -10,9 +10,9 @@ import jax
 import pytest
 from jax._src.clusters import ClusterEnv
 
-from cgan_jax import processes
 from cgan_jax.errors import UsageError
-from cgan_jax.sharding import make_mesh
+from cgan_jax.parallel import make_mesh
+from cgan_jax.run import processes
 from tests.command_line import cgan, write_recipe
 
 NOWHERE = {"coordinator_address": None, "num_processes": None, "process_id": None}
@@ -64,7 +64,7 @@ def test_flags_are_what_jax_is_given(monkeypatch, capsys):
 
 JOINS = """
 import sys, time
-from cgan_jax import processes
+from cgan_jax.run import processes
 with processes.joined(sys.argv[1], 2, int(sys.argv[2])):
     print("joined", file=sys.stderr, flush=True)
     time.sleep(60)
@@ -163,9 +163,9 @@ def test_alone_everything_is_answered_at_once():
 
 
 PAIR = """
-from cgan_jax import processes
+from cgan_jax.run import processes
 from cgan_jax.errors import UsageError
-from cgan_jax.sharding import make_mesh
+from cgan_jax.parallel import make_mesh
 import jax
 try:
     with processes.joined(None, None, None):

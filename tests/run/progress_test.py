@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cgan_jax import progress
+from cgan_jax.run import progress
 
 SCALARS = {"time/images_per_sec": 500.0, "train/d_loss": 1.23456, "train/g_loss": 0.7}
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax import guards, report, workdir
 from cgan_jax.errors import UsageError
+from cgan_jax.run import guards, report, workdir
 from tests.browser import opened
 from tests.command_line import cgan
 from tests.conftest import small_recipe

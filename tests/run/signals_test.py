@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cgan_jax.errors import Interrupted
-from cgan_jax.signals import RelayedRequests, StopRequest
+from cgan_jax.run.signals import RelayedRequests, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -55,7 +55,7 @@ def test_a_terminal_that_goes_stops_no_program_of_nohup():
 def test_a_second_interrupt_leaves_at_once():
     program = """
 import signal
-from cgan_jax.signals import RelayedRequests, StopRequest
+from cgan_jax.run.signals import RelayedRequests, StopRequest
 with StopRequest():
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
@@ -104,7 +104,7 @@ def test_what_may_be_dropped_is_dropped_at_once(number, capsys):
 
 BUSY = """
 import ctypes
-from cgan_jax.signals import StopRequest
+from cgan_jax.run.signals import StopRequest
 libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 with StopRequest() as stop, stop.at_once("nothing lost"):
     libc.pthread_mutex_lock(mutex)

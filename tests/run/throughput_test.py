@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from jax import lax
 
-from cgan_jax import throughput, train_state
-from cgan_jax.algorithm import ImageSpec, build
-from cgan_jax.data import on_host
-from cgan_jax.sharding import distribute, make_mesh
-from cgan_jax.throughput import Spread, ceiling, layer_flop, layer_flop_by_dtype, most_of, peak_bytes, seconds_of
+from cgan_jax import train_state
+from cgan_jax.build import ImageSpec, build
+from cgan_jax.data.batches import on_host
+from cgan_jax.parallel import distribute, make_mesh
+from cgan_jax.run import throughput
+from cgan_jax.run.throughput import Spread, ceiling, layer_flop, layer_flop_by_dtype, most_of, peak_bytes, seconds_of
 from cgan_jax.train_step import train_step, train_steps
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from cgan_jax.errors import UsageError
-from cgan_jax.variations import Run, expand, parse
+from cgan_jax.run.variations import Run, expand, parse
 
 
 def changed(recipe: dict, **values) -> dict:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from cgan_jax import watchdog
-from cgan_jax.watchdog import Watchdog
+from cgan_jax.run import watchdog
+from cgan_jax.run.watchdog import Watchdog
 
 HALF_A_SECOND = 0.5 / 60
 
@@ -20,7 +20,7 @@ def run_python(program: str, **options) -> subprocess.CompletedProcess:
 def test_a_step_that_does_not_end_shows_every_thread_and_can_end_the_process():
     done = run_python(f"""
 import threading, time
-from cgan_jax.watchdog import Watchdog
+from cgan_jax.run.watchdog import Watchdog
 def a_place_to_wait_in(): time.sleep(60)
 threading.Thread(target=a_place_to_wait_in, daemon=True).start()
 with Watchdog({HALF_A_SECOND}, exits=True) as watchdog:
@@ -39,7 +39,7 @@ with Watchdog({HALF_A_SECOND}, exits=True) as watchdog:
 def test_it_ends_the_process_even_where_nobody_reads_what_it_tells():
     program = f"""
 import time
-from cgan_jax.watchdog import Watchdog
+from cgan_jax.run.watchdog import Watchdog
 with Watchdog({HALF_A_SECOND}, exits=True, step=7) as watchdog:
     watchdog.beat(7)
     time.sleep(60)
@@ -52,7 +52,7 @@ with Watchdog({HALF_A_SECOND}, exits=True, step=7) as watchdog:
 def test_without_leave_to_exit_it_tells_and_goes_on():
     done = run_python(f"""
 import time
-from cgan_jax.watchdog import Watchdog
+from cgan_jax.run.watchdog import Watchdog
 with Watchdog({HALF_A_SECOND}, exits=False) as watchdog:
     watchdog.beat(1)
     time.sleep(1.7)
@@ -139,7 +139,7 @@ import sys, time
 import jax
 index, port = int(sys.argv[1]), sys.argv[2]
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)
-from cgan_jax.watchdog import Watchdog
+from cgan_jax.run.watchdog import Watchdog
 with Watchdog(1 / 60, exits=True) as dog:
     for step in range(1, 40 if index == 0 else 4):
         dog.beat(step)

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from cgan_jax import workdir as workdirs
 from cgan_jax.errors import UsageError
+from cgan_jax.run import workdir as workdirs
 from tests.conftest import small_recipe
 
 INFO = workdirs.RunInfo(small_recipe(), 3, ["cat", "köter"], 50_000)
@@ -38,7 +38,7 @@ def hold(folder):
     """Another process that holds the lock of `folder` until it is killed."""
     code = f"""
 import pathlib, time
-from cgan_jax.workdir import locked
+from cgan_jax.run.workdir import locked
 with locked(pathlib.Path({str(folder)!r})):
     print("held", flush=True)
     time.sleep(60)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax import pictures
+from cgan_jax.run import curves
+from cgan_jax.sampling import grids
 
 
 def flat(value, size=32, channels=1):
@@ -16,7 +17,7 @@ def flat(value, size=32, channels=1):
 
 def test_a_grid_has_every_image_at_its_row_and_column_with_gaps_between():
     rows = [[flat(10), flat(20), flat(30)], [flat(40), flat(50), flat(60)]]
-    picture = np.asarray(pictures.grid(rows))
+    picture = np.asarray(grids.grid(rows))
     # 32 pixels are shown as 64; gaps of 2 around each.
     assert picture.shape == (2 * 66 + 2, 3 * 66 + 2, 3)
     for y in range(2):
@@ -30,20 +31,20 @@ def test_a_grid_has_every_image_at_its_row_and_column_with_gaps_between():
 @pytest.mark.parametrize(("size", "shown"), [(8, 64), (28, 56), (32, 64), (64, 64), (100, 100)])
 def test_small_images_are_enlarged_by_whole_pixels(size, shown):
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    picture = np.asarray(pictures.grid([[image]]))
+    picture = np.asarray(grids.grid([[image]]))
     expected = image.repeat(shown // size, axis=0).repeat(shown // size, axis=1)
     np.testing.assert_array_equal(picture[2:-2, 2:-2], expected)
 
 
 def test_rows_of_different_lengths_leave_paper():
-    picture = np.asarray(pictures.grid([[flat(0), flat(0)], [flat(0)]]))
+    picture = np.asarray(grids.grid([[flat(0), flat(0)], [flat(0)]]))
     np.testing.assert_array_equal(picture[68:132, 68:132], 255)
     np.testing.assert_array_equal(picture[68:132, 2:66], 0)
 
 
 def test_names_stand_beside_their_rows_and_move_the_images_aside():
     rows = [[flat(7)], [flat(7)]]
-    plain, named = (np.asarray(pictures.grid(rows, names)) for names in ((), ("cat", "a longer name")))
+    plain, named = (np.asarray(grids.grid(rows, names)) for names in ((), ("cat", "a longer name")))
     margin = named.shape[1] - plain.shape[1]
     np.testing.assert_array_equal(named[:, margin:], plain)
     first, second = named[2:66, :margin], named[68:132, :margin]
@@ -54,7 +55,7 @@ def test_names_stand_beside_their_rows_and_move_the_images_aside():
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 def test_a_saved_image_is_read_back_pixel_by_pixel(tmp_path, channels, mode):
     image = np.random.default_rng(0).integers(0, 256, (5, 6, channels), dtype=np.uint8)
-    pictures.save(pictures.to_pillow(image), tmp_path / "a.png")
+    grids.save(grids.to_pillow(image), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as read:
         assert (read.format, read.mode) == ("PNG", mode)
         np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
@@ -68,7 +69,7 @@ def test_curves_show_what_was_logged_and_leave_one_file(tmp_path):
     ]
     sizes = {}
     for name, lines in (("empty", []), ("full", history)):
-        pictures.save_curves(lines, tmp_path / f"{name}.png")
+        curves.save_curves(lines, tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as read:
             assert read.format == "PNG"
             sizes[name] = read.size
@@ -80,7 +81,7 @@ def test_curves_show_what_was_logged_and_leave_one_file(tmp_path):
 
 def overlaid(runs, path) -> np.ndarray:
     """The picture of two panels as RGB."""
-    pictures.save_overlaid_curves(runs, ["train/d_loss", "eval/fid"], path)
+    curves.save_overlaid_curves(runs, ["train/d_loss", "eval/fid"], path)
     with Image.open(path) as read:
         return np.asarray(read.convert("RGB")).astype(int)
 
@@ -97,16 +98,16 @@ def line(kimg: float, loss: float) -> dict[str, float]:
 def test_overlaid_runs_have_a_colour_each_and_missing_curves_are_no_error(tmp_path):
     runs = {f"run {i}": [line(k, i + k) for k in range(5)] for i in range(3)}
     picture = overlaid({**runs, "not started": [], "one line": [{"kimg": 1.0, "eval/fid": 2.0}]}, tmp_path / "a.png")
-    for colour in pictures._COLOURS[1:3]:
+    for colour in curves._COLOURS[1:3]:
         assert pixels_of(colour, picture) > 300, colour
     without = overlaid({"run 0": runs["run 0"]}, tmp_path / "b.png")
-    assert pixels_of(pictures._COLOURS[1], without) == 0
+    assert pixels_of(curves._COLOURS[1], without) == 0
     assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
 
 
 def test_twelve_runs_have_twelve_looks():
-    looks = {(i % len(pictures._COLOURS), i // len(pictures._COLOURS) % len(pictures._STROKES)) for i in range(12)}
-    assert len(looks) == 12 and len(set(pictures._COLOURS)) == len(pictures._COLOURS)
+    looks = {(i % len(curves._COLOURS), i // len(curves._COLOURS) % len(curves._STROKES)) for i in range(12)}
+    assert len(looks) == 12 and len(set(curves._COLOURS)) == len(curves._COLOURS)
 
 
 def test_a_run_that_runs_away_leaves_the_others_their_height(tmp_path):
@@ -116,7 +117,7 @@ def test_a_run_that_runs_away_leaves_the_others_their_height(tmp_path):
         runs = {**calm, "other": [line(k, last if k > 20 else 1.0) for k in range(30)]}
         picture = overlaid(runs, tmp_path / f"{name}.png")
         left = picture[:, : picture.shape[1] // 3]
-        rgb = [int(pictures._COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
+        rgb = [int(curves._COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
         rows = np.flatnonzero((np.abs(left - rgb).max(axis=2) < 24).any(axis=1))
         spread.append(np.ptp(rows) / picture.shape[0])
     assert spread[1] > spread[0] / 4, spread
@@ -128,7 +129,7 @@ def test_numbers_at_the_ends_keep_their_distance_and_their_order():
     axes = Figure().subplots()
     ends = [0.5, 0.51, 0.52, 0.0, 1.0, 0.99]
     axes.set_ylim(0, 1)
-    pictures._number_ends(axes, [[(0.0, 0.0), (1.0, end)] for end in ends])
+    curves._number_ends(axes, [[(0.0, 0.0), (1.0, end)] for end in ends])
     written = {text.get_text(): float(text.get_position()[1]) for text in axes.texts}
     heights = [written[str(i + 1)] for i in range(len(ends))]
     assert np.argsort(heights).tolist() == np.argsort(ends).tolist()
@@ -139,7 +140,7 @@ def test_numbers_at_the_ends_keep_their_distance_and_their_order():
 @pytest.mark.parametrize("name", ["a.gif", "a.webp"])
 def test_an_animation_goes_there_and_back_and_loops(tmp_path, name):
     frames = [Image.new("RGB", (20, 10), (level, level, level)) for level in (0, 80, 160, 240)]
-    pictures.save_animation(frames, tmp_path / name, seconds=3.0)
+    grids.save_animation(frames, tmp_path / name, seconds=3.0)
     with Image.open(tmp_path / name) as animation:
         assert animation.n_frames == 6 and animation.info.get("loop", 0) == 0
         levels = []
@@ -152,7 +153,7 @@ def test_an_animation_goes_there_and_back_and_loops(tmp_path, name):
 
 
 def test_a_painter_leaves_out_what_comes_while_it_paints_and_keeps_what_must_be():
-    painter, begin, painted = pictures.Painter(print), threading.Event(), []
+    painter, begin, painted = curves.Painter(print), threading.Event(), []
     painter.paint(lambda: (begin.wait(10), painted.append("slow")))
     painter.paint(painted.append, "left out")
     threading.Timer(0.05, begin.set).start()
@@ -163,8 +164,8 @@ def test_a_painter_leaves_out_what_comes_while_it_paints_and_keeps_what_must_be(
 
 def test_a_picture_that_cannot_be_written_is_told_of_and_ends_nothing(tmp_path):
     said = []
-    painter = pictures.Painter(said.append)
+    painter = curves.Painter(said.append)
     for _ in range(2):
-        painter.paint(pictures.save_curves, [], tmp_path / "nowhere" / "curves.png", surely=True)
+        painter.paint(curves.save_curves, [], tmp_path / "nowhere" / "curves.png", surely=True)
     painter.close()
     assert len(said) == 2 and all("a picture could not be written" in line and "nowhere" in line for line in said)

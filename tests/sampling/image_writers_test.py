@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax import image_writers
 from cgan_jax.errors import UsageError
+from cgan_jax.sampling import grids, image_writers
 
 NAMES = ["cat", "dog", "tree frog"]
 LABELS, INDICES = np.int32([2, 2, 0]), np.int32([0, 1, 0])
@@ -170,20 +170,20 @@ def test_an_unconditional_grid_has_rows_of_eight_and_no_names(tmp_path):
 
 def test_ways_are_rows_and_alike_names_stand_once():
     frames = np.arange(6, dtype=np.uint8).reshape(3, 2, 1, 1, 1)
-    rows, names = image_writers.rows_of_ways(frames, ["3 to 7", "3 to 7"])
+    rows, names = grids.rows_of_ways(frames, ["3 to 7", "3 to 7"])
     assert [row.ravel().tolist() for row in rows] == [[0, 2, 4], [1, 3, 5]] and names == ["3 to 7", ""]
 
 
 def test_images_stand_before_their_others_with_white_between():
     images, others = flat(1, 2, 3)[:, :1, :1], np.arange(10, 16, dtype=np.uint8).reshape(3, 2, 1, 1, 1)
-    rows, names = image_writers.rows_beside(images, others, ["cat", "dog", "cat"])
+    rows, names = grids.rows_beside(images, others, ["cat", "dog", "cat"])
     assert [np.ravel(row).tolist() for row in rows] == [[1, 10, 11, 255, 3, 14, 15], [2, 12, 13]]
     assert names == ["cat", "dog"]
     many = np.zeros((7, 1, 1, 1), np.uint8)
-    rows, names = image_writers.rows_beside(many, np.zeros((7, 2, 1, 1, 1), np.uint8), ["cat"] * 7)
+    rows, names = grids.rows_beside(many, np.zeros((7, 2, 1, 1, 1), np.uint8), ["cat"] * 7)
     assert [len(row) for row in rows] == [23, 3] and names == ["cat", ""]
 
 
 def test_a_png_is_always_the_same_bytes():
-    assert image_writers.png(IMAGES[0]) == image_writers.png(IMAGES[0].copy())
-    np.testing.assert_array_equal(read(io.BytesIO(image_writers.png(IMAGES[0]))), IMAGES[0])
+    assert grids.png(IMAGES[0]) == grids.png(IMAGES[0].copy())
+    np.testing.assert_array_equal(read(io.BytesIO(grids.png(IMAGES[0]))), IMAGES[0])

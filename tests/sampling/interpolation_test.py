@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import interpolation, sampling, train_state
-from cgan_jax.architectures.dcgan import Generator
-from cgan_jax.data import to_uint8
+from cgan_jax import train_state
+from cgan_jax.data.batches import to_uint8
 from cgan_jax.errors import UsageError
+from cgan_jax.networks.architectures.dcgan import Generator
+from cgan_jax.sampling import interpolation, sampling
 from tests.conftest import small_recipe
 from tests.random_run import write_random_run
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cgan_jax import algorithm, sampling, train_state, workdir
-from cgan_jax.architectures.dcgan import Generator
-from cgan_jax.checkpoint import Checkpoints
+from cgan_jax import build, train_state
 from cgan_jax.errors import UsageError
+from cgan_jax.networks.architectures.dcgan import Generator
+from cgan_jax.run import workdir
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.sampling import request, sampling
 
-SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=3)
+SPEC = build.ImageSpec(image_size=8, channels=1, num_classes=3)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +91,13 @@ def test_a_truncation_beyond_all_is_none():
     ],
 )
 def test_images_are_spread_evenly_and_the_first_labels_get_the_remainder(num_images, chosen, labels, indices):
-    spread = sampling.spread(num_images, chosen)
+    spread = request.spread(num_images, chosen)
     np.testing.assert_array_equal(spread, [labels, indices])
     assert [part.dtype for part in spread] == [np.int32, np.int32]
 
 
 def drawn(sampler, variables, num_images, batch_size, seed=3):
-    labels, indices = sampling.spread(num_images, [0, 2])
+    labels, indices = request.spread(num_images, [0, 2])
     batches = list(sampling.draw_images(sampler, variables, seed, labels, indices, batch_size))
     assert all(batch.dtype == np.uint8 and batch.shape[1:] == (8, 8, 1) for batch in batches)
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -105,7 +107,7 @@ def drawn(sampler, variables, num_images, batch_size, seed=3):
 
 
 def test_an_image_is_the_generators_output_for_its_latents_and_label_in_grey_levels(generator, sampler, variables):
-    images, (labels, indices) = drawn(sampler, variables, 4, 4).values(), sampling.spread(4, [0, 2])
+    images, (labels, indices) = drawn(sampler, variables, 4, 4).values(), request.spread(4, [0, 2])
     latents = sampling.latents_for(jnp.uint32(3), labels, indices, 4)
     outputs = np.asarray(jax.jit(generator.apply, static_argnums=3)(variables, latents, labels, False), np.float64)
     for image, expected in zip(images, (outputs + 1) * 127.5, strict=True):
@@ -147,7 +149,7 @@ NAMES = ["Cat", "dog", "tree frog", "5", "crane", "crane"]
     ],
 )
 def test_labels_are_asked_for_by_number_or_name_in_any_case(text, labels):
-    assert sampling.parse_labels(text, NAMES) == labels
+    assert request.parse_labels(text, NAMES) == labels
 
 
 @pytest.mark.parametrize(
@@ -168,13 +170,13 @@ def test_labels_are_asked_for_by_number_or_name_in_any_case(text, labels):
 )
 def test_what_is_no_class_is_one_line(text, message):
     with pytest.raises(UsageError) as caught:
-        sampling.parse_labels(text, NAMES)
+        request.parse_labels(text, NAMES)
     assert str(caught.value).startswith(message)
 
 
 def test_of_many_classes_the_first_twenty_are_listed():
     with pytest.raises(UsageError, match=r"18 c18, 19 c19 and 980 more$"):
-        sampling.parse_labels("cow", [f"c{i}" for i in range(1000)])
+        request.parse_labels("cow", [f"c{i}" for i in range(1000)])
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +186,7 @@ def run(tmp_path_factory):
 
     recipe, folder = small_recipe(), tmp_path_factory.mktemp("run")
     shapes = jax.eval_shape(
-        lambda: train_state.create(algorithm.build(recipe, SPEC), SPEC, jax.random.key(0)).replace(key=jnp.zeros(2))
+        lambda: train_state.create(build.build(recipe, SPEC), SPEC, jax.random.key(0)).replace(key=jnp.zeros(2))
     )
     workdir.write_info(folder, workdir.RunInfo(recipe, SPEC.channels, ["a", "b", "c"], 100))
     checkpoints, states = Checkpoints(folder), {}
@@ -203,7 +205,7 @@ def test_a_sampler_draws_from_the_averaged_generator_of_the_step_asked_for_or_th
     folder, states = run
     restored = sampling.Sampler(folder, step, batch_size=4)
     assert restored.step == (step or 8) and restored.info.class_names == ["a", "b", "c"]
-    labels, indices = sampling.spread(6, [0, 2])
+    labels, indices = request.spread(6, [0, 2])
     images = sampling.gathered(restored.images(3, labels, indices))
     state = states[step or 8]
     averaged = drawn(sampler, {"params": state.ema_params}, 6, 6)
@@ -214,7 +216,7 @@ def test_a_sampler_draws_from_the_averaged_generator_of_the_step_asked_for_or_th
 
 def test_a_run_is_sampled_by_all_devices_alike(run):
     restored = sampling.Sampler(run[0], batch_size=20)
-    labels, indices = sampling.spread(21, [0, 2])
+    labels, indices = request.spread(21, [0, 2])
     batches = list(restored.images(3, labels, indices))
     assert [len(batch) for batch in batches] == [21], "batches are whole multiples of the 8 devices: 24"
     latents = np.asarray(restored.latents(3, labels, indices))

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import standing_statistics
-from cgan_jax.layers import BatchNorm
+from cgan_jax.networks.layers import BatchNorm
+from cgan_jax.sampling import standing_statistics
 
 
 class Network(nn.Module):

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cgan_jax import synthesis, workdir
-from cgan_jax.dataset_formats import Plan
 from cgan_jax.errors import Interrupted, UsageError
+from cgan_jax.run import workdir
+from cgan_jax.sampling import synthesis
+from cgan_jax.sampling.formats import Plan
 from tests.conftest import small_recipe
 
 NAMES = ["cat", "dog", "tree frog"]

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax.serving import Studio
+from cgan_jax.serving.studio import Studio
 from tests.browser import opened
-from tests.serving_test import NAMES, Painter
+from tests.serving.studio_test import NAMES, Painter
 
 pytest.importorskip("gradio", reason="needs the extra [demo]")
 
 from starlette.testclient import TestClient
 
-from cgan_jax import web, web_page
+from cgan_jax.serving import http, page
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def studio() -> Studio:
 
 @pytest.fixture(scope="module")
 def client(studio) -> TestClient:
-    return TestClient(web.Gate(web.application(studio)), base_url="http://localhost")
+    return TestClient(http.Gate(http.application(studio)), base_url="http://localhost")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def address(studio):
     """A real server with the page on a free port."""
     import uvicorn
 
-    app = web_page.mount(web.application(studio, lambda: "<p>the story</p>"), web_page.build(studio, "painted", True))
+    app = page.mount(http.application(studio, lambda: "<p>the story</p>"), page.build(studio, "painted", True))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(web.Gate(app), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(http.Gate(app), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     with contextlib.closing(listening):
@@ -114,7 +114,7 @@ def test_this_machine_is_answered(client, host):
 
 
 def test_hosts_that_are_named_are_answered(studio):
-    client = TestClient(web.Gate(web.application(studio), ("GAN.example",)), base_url="http://gan.example")
+    client = TestClient(http.Gate(http.application(studio), ("GAN.example",)), base_url="http://gan.example")
     assert client.get("/api").status_code == 200
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from cgan_jax import sampling, sources
 from cgan_jax.errors import UsageError
-from cgan_jax.serving import Studio
+from cgan_jax.sampling import request, sampling
+from cgan_jax.serving import models
+from cgan_jax.serving.studio import Studio
 from tests.command_line import cgan
 from tests.conftest import small_recipe
 from tests.random_run import write_random_run
@@ -22,11 +23,11 @@ def models(run):
     """A run and its exported model."""
     out = run.parent / "model.cgan"
     assert cgan("export", f"--workdir={run}", f"--out={out}") == 0
-    return sources.RunModel(run, None), sources.ExportedModel(out)
+    return models.RunModel(run, None), models.ExportedModel(out)
 
 
 def test_both_draw_what_sample_draws(run, models):
-    labels, indices = sampling.spread(16, [3, 7])
+    labels, indices = request.spread(16, [3, 7])
     for truncation in (None, 0.5):
         drawn = sampling.gathered(sampling.Sampler(run, truncation=truncation).images(5, labels, indices))
         for model in models:
@@ -63,7 +64,7 @@ def test_a_studio_serves_them(models):
 
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
-        sources.RunModel(tmp_path, None)
+        models.RunModel(tmp_path, None)
     (tmp_path / "model.cgan").write_bytes(b"something else")
     with pytest.raises(UsageError, match="is no exported model"):
-        sources.ExportedModel(tmp_path / "model.cgan")
+        models.ExportedModel(tmp_path / "model.cgan")

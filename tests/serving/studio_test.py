@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax import serving
 from cgan_jax.errors import UsageError
-from cgan_jax.serving import Busy, Studio
+from cgan_jax.serving import studio
+from cgan_jax.serving.studio import Busy, Studio
 
 NAMES = ["cat", "dog, wet", "5"]
 
@@ -131,11 +131,11 @@ def test_so_many_requests_wait_and_no_more():
 
 def test_a_grid_has_a_row_per_class_and_an_archive_a_file_per_image(studio):
     drawing = studio.draw(studio.request({"classes": [1, 0], "count": 20}))
-    with Image.open(io.BytesIO(serving.grid_png(studio, drawing))) as grid:
+    with Image.open(io.BytesIO(studio.grid_png(studio, drawing))) as grid:
         rows = [grid.getpixel((grid.width - 640, 2 + 66 * row + 30)) for row in range(2)]
     assert rows[0][0] == 1 and rows[1][0] == 0
-    content = serving.images_zip(studio, drawing)
-    assert content == serving.images_zip(studio, drawing)
+    content = studio.images_zip(studio, drawing)
+    assert content == studio.images_zip(studio, drawing)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist()[:2] == ["dog__wet/000000.png", "dog__wet/000001.png"]
         with Image.open(archive.open("cat/000009.png")) as image:

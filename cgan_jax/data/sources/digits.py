@@ -7,7 +7,7 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 import numpy as np
 from sklearn.datasets import load_digits
 
-from cgan_jax.datasets import Dataset
+from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import unknown
 

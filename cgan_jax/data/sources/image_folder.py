@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cgan_jax.datasets import Dataset, _pixels
+from cgan_jax.data.sources import Dataset, _pixels
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.lookup import unknown
 

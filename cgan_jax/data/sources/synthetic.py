@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from cgan_jax.datasets import Dataset
+from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import unknown
 

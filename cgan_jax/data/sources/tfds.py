@@ -19,9 +19,9 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from cgan_jax import storage, tfrecord
-from cgan_jax.datasets import Dataset, _pixels
+from cgan_jax.data.sources import Dataset, _pixels
 from cgan_jax.errors import MissingData, UsageError
+from cgan_jax.files import storage, tfrecord
 from cgan_jax.lookup import unknown
 
 

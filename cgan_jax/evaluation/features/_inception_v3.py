@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax.features import Features
-from cgan_jax.layers import BatchNorm
+from cgan_jax.evaluation.features import Features
+from cgan_jax.networks.layers import BatchNorm
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 as such: accelerators would multiply in less
 

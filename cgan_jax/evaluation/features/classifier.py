@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from cgan_jax import convolution
-from cgan_jax.archives import arrays_in
 from cgan_jax.errors import UsageError
-from cgan_jax.features import Features, Network
+from cgan_jax.evaluation.features import Features, Network
+from cgan_jax.files.npz import arrays_in
+from cgan_jax.networks import convolution
 
 PACKAGED = Path(__file__).with_name("cifar10.npz")
 """Weights for CIFAR-10: 14 epochs of the 50,000 training images of its JPEG copy, decoded by Pillow 12.3.0, in 63

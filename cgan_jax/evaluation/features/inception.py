@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax.cache import cache_path
 from cgan_jax.errors import UsageError
-from cgan_jax.features import Features, Network, _torch_file
-from cgan_jax.features._inception_v3 import InceptionV3
+from cgan_jax.evaluation.features import Features, Network, _torch_file
+from cgan_jax.evaluation.features._inception_v3 import InceptionV3
+from cgan_jax.files.cache import cache_path
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"

@@ -8,7 +8,7 @@ the evaluation of conditional generators with a classifier of real images (Shmel
 import numpy as np
 
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("logits",)
 MIN_IMAGES, MIN_PER_CLASS = 1, 1

@@ -11,10 +11,10 @@ from collections import deque
 
 import numpy as np
 
-from cgan_jax import classifier_training as training
-from cgan_jax.datasets import Dataset
+from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation import classifier_training as training
+from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("images",)
 MIN_IMAGES, MIN_PER_CLASS = 10, 1

@@ -9,8 +9,8 @@ without its boundary, as the authors count.
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, check
-from cgan_jax.metrics._neighbours import over_blocks, squared_radii
+from cgan_jax.evaluation.metrics import Sample, check
+from cgan_jax.evaluation.metrics._neighbours import over_blocks, squared_radii
 
 READS = ("features",)
 _K = 5

@@ -8,7 +8,7 @@ relativistic loss has no logit between real and generated, so it is not asked.
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("verdicts",)
 MIN_IMAGES, MIN_PER_CLASS = 1, 0

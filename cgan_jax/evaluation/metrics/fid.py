@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cgan_jax.archives import arrays_in
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation.metrics import Sample, check
+from cgan_jax.files.npz import arrays_in
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 0

@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("logits",)
 _SPLITS, _SEED = 10, 2020

@@ -7,8 +7,8 @@ the numbers are far above the FID of all images and compare only at equal number
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, check
-from cgan_jax.metrics.fid import frechet_distance, moments
+from cgan_jax.evaluation.metrics import Sample, check
+from cgan_jax.evaluation.metrics.fid import frechet_distance, moments
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 2

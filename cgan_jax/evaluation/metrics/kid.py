@@ -9,7 +9,7 @@ deviation.
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 0

@@ -17,7 +17,7 @@ import itertools
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("images",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 2

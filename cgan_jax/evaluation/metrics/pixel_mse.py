@@ -12,7 +12,7 @@ images against others of their class do worse.
 import numpy as np
 
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, check
+from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("images",)
 MIN_IMAGES, MIN_PER_CLASS = 1, 0

@@ -7,8 +7,8 @@ that the real set covers, recall that of real features which the generated set c
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, check
-from cgan_jax.metrics._neighbours import over_blocks, squared_radii
+from cgan_jax.evaluation.metrics import Sample, check
+from cgan_jax.evaluation.metrics._neighbours import over_blocks, squared_radii
 
 READS = ("features",)
 _K = 3

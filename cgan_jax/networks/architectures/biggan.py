@@ -11,11 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import heads, residual
-from cgan_jax.attention import SelfAttention
 from cgan_jax.errors import UsageError
-from cgan_jax.layers import BatchNorm, ConditionalBatchNorm, Conv, Dense, Embed, activation_dtype, orthogonal
-from cgan_jax.terms import Output
+from cgan_jax.networks import blocks, heads
+from cgan_jax.networks.blocks import SelfAttention
+from cgan_jax.networks.heads import Output
+from cgan_jax.networks.layers import BatchNorm, ConditionalBatchNorm, Conv, Dense, Embed, activation_dtype, orthogonal
 
 _SPECTRAL_EPSILON = 1e-6
 _OPTIONS = {"kernel_init": orthogonal, "spectral_epsilon": _SPECTRAL_EPSILON}
@@ -37,13 +37,13 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
-        widths = residual.generator_widths(self.image_size, self.width)
+        widths = blocks.generator_widths(self.image_size, self.width)
         if self.latent_dim % len(widths):
             raise UsageError(
                 f"biggan splits its latents into {len(widths)} parts for {self.image_size} pixels, given latent_dim"
                 f" {self.latent_dim}"
             )
-        batch_norm = {"momentum": residual.MOMENTUM, "epsilon": residual.EPSILON}
+        batch_norm = {"momentum": blocks.MOMENTUM, "epsilon": blocks.EPSILON}
         norm = functools.partial(ConditionalBatchNorm, spectral_epsilon=_SPECTRAL_EPSILON, **batch_norm)
         first, *parts = jnp.split(latents.astype(activation_dtype(self.dtype)), len(widths), axis=1)
         if self.num_classes:
@@ -51,7 +51,7 @@ class Generator(nn.Module):
             parts = [jnp.concatenate([part, embedding], axis=1) for part in parts]
         x = Dense(16 * widths[0], **_OPTIONS)(first).reshape(-1, 4, 4, widths[0])
         for part, features in zip(parts, widths[1:], strict=True):
-            x = residual.GeneratorBlock(features, norm, _SPECTRAL_EPSILON)(x, part, train)
+            x = blocks.GeneratorBlock(features, norm, _SPECTRAL_EPSILON)(x, part, train)
             if 2 * x.shape[1] == self.image_size:
                 x = SelfAttention(_SPECTRAL_EPSILON)(x)
         x = nn.relu(BatchNorm(**batch_norm)(x, train))
@@ -75,8 +75,8 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
         x = images.astype(activation_dtype(self.dtype))
-        for number, (features, halves) in enumerate(residual.discriminator_blocks(self.image_size, self.width)):
-            x = residual.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
+        for number, (features, halves) in enumerate(blocks.discriminator_blocks(self.image_size, self.width)):
+            x = blocks.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
             if number == 0:
                 x = SelfAttention(_SPECTRAL_EPSILON)(x)
         features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))

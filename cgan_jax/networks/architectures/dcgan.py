@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
-from cgan_jax.heads import Unconditional
-from cgan_jax.layers import Conv, ConvTranspose, Dense, Dropout, LabelMap, activation_dtype, leaky_relu
-from cgan_jax.terms import Output
+from cgan_jax.networks.heads import Output, Unconditional
+from cgan_jax.networks.layers import Conv, ConvTranspose, Dense, Dropout, LabelMap, activation_dtype, leaky_relu
 
 
 class Generator(nn.Module):

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
-from cgan_jax.heads import Unconditional
-from cgan_jax.layers import Conv, ConvTranspose, Dense, Dropout, LabelMap, activation_dtype, upsample
-from cgan_jax.terms import Output
+from cgan_jax.networks.heads import Output, Unconditional
+from cgan_jax.networks.layers import Conv, ConvTranspose, Dense, Dropout, LabelMap, activation_dtype, upsample
 
 
 class Generator(nn.Module):

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
-from cgan_jax.heads import Unconditional
-from cgan_jax.layers import (
+from cgan_jax.networks.heads import Output, Unconditional
+from cgan_jax.networks.layers import (
     BatchNorm,
     Conv,
     ConvTranspose,
@@ -22,7 +22,6 @@ from cgan_jax.layers import (
     activation_dtype,
     leaky_relu,
 )
-from cgan_jax.terms import Output
 
 
 class Generator(nn.Module):

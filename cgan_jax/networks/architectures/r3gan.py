@@ -13,10 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import convolution
 from cgan_jax.errors import UsageError
-from cgan_jax.layers import leaky_relu
-from cgan_jax.terms import Output
+from cgan_jax.networks import convolution
+from cgan_jax.networks.heads import Output
+from cgan_jax.networks.layers import leaky_relu
 
 _GROUP = 16
 _EXPANSION = 2

@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import heads, residual
-from cgan_jax.layers import BatchNorm, ClassBatchNorm, Conv, Dense, activation_dtype, orthogonal
-from cgan_jax.terms import Output
+from cgan_jax.networks import blocks, heads
+from cgan_jax.networks.heads import Output
+from cgan_jax.networks.layers import BatchNorm, ClassBatchNorm, Conv, Dense, activation_dtype, orthogonal
 
 _SPECTRAL_EPSILON = 1e-6
 
@@ -31,15 +31,15 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
-        widths = residual.generator_widths(self.image_size, self.width)
-        batch_norm = {"momentum": residual.MOMENTUM, "epsilon": residual.EPSILON}
+        widths = blocks.generator_widths(self.image_size, self.width)
+        batch_norm = {"momentum": blocks.MOMENTUM, "epsilon": blocks.EPSILON}
         # Without classes all images are of one.
         labels = labels if self.num_classes else jnp.zeros_like(labels)
         norm = functools.partial(ClassBatchNorm, num_classes=max(1, self.num_classes), **batch_norm)
         x = Dense(16 * widths[0], kernel_init=orthogonal)(latents.astype(activation_dtype(self.dtype)))
         x = x.reshape(-1, 4, 4, widths[0])
         for features in widths[1:]:
-            x = residual.GeneratorBlock(features, norm)(x, labels, train)
+            x = blocks.GeneratorBlock(features, norm)(x, labels, train)
         x = nn.relu(BatchNorm(**batch_norm)(x, train))
         return jnp.tanh(Conv(self.channels, 3, kernel_init=orthogonal)(x).astype(jnp.float32))
 
@@ -61,8 +61,8 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
         x = images.astype(activation_dtype(self.dtype))
-        for number, (features, halves) in enumerate(residual.discriminator_blocks(self.image_size, self.width)):
-            x = residual.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
+        for number, (features, halves) in enumerate(blocks.discriminator_blocks(self.image_size, self.width)):
+            x = blocks.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
         features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
         options = {"kernel_init": orthogonal, "spectral_epsilon": _SPECTRAL_EPSILON}
         return heads.make(self.head, self.num_classes, **options)(features, labels)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cgan_jax.dataset_formats import Plan, labelled
-from cgan_jax.image_writers import folder_names, image_paths, png
+from cgan_jax.sampling.formats import Plan, labelled
+from cgan_jax.sampling.grids import png
+from cgan_jax.sampling.image_writers import folder_names, image_paths
 
 
 def files(plan: Plan) -> Iterator[Path]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cgan_jax.dataset_formats import Plan
-from cgan_jax.image_writers import write_npz
+from cgan_jax.sampling.formats import Plan
+from cgan_jax.sampling.image_writers import write_npz
 
 _ARCHIVE, _PIXELS = "images.npz", "pixels.npy"
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cgan_jax import tfrecord
-from cgan_jax.dataset_formats import Labelled, Plan, labelled
-from cgan_jax.image_writers import folder_names, png
+from cgan_jax.files import tfrecord
+from cgan_jax.sampling.formats import Labelled, Plan, labelled
+from cgan_jax.sampling.grids import png
+from cgan_jax.sampling.image_writers import folder_names
 
 _VERSION, _SPLIT = "1.0.0", "train"
 _FORMATS = ("tfrecord", "array_record")

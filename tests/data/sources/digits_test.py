@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from cgan_jax import datasets
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
 
 
 def test_every_pixel_becomes_a_block():
-    dataset = datasets.load("digits", "", "all", "", 32)
+    dataset = sources.load("digits", "", "all", "", 32)
     assert dataset.images.shape == (1797, 32, 32, 1) and dataset.images.dtype == np.uint8
     assert dataset.labels.dtype == np.int32 and dataset.class_names == tuple("0123456789")
     stored = load_digits()
@@ -24,9 +24,9 @@ def test_every_pixel_becomes_a_block():
 
 
 def test_every_fifth_is_for_testing():
-    whole = datasets.load("digits", "", "all", "", 8)
-    train = datasets.load("digits", "", "train", "", 8)
-    test = datasets.load("digits", "", "test", "", 8)
+    whole = sources.load("digits", "", "all", "", 8)
+    train = sources.load("digits", "", "train", "", 8)
+    test = sources.load("digits", "", "test", "", 8)
     assert (len(train.images), len(test.images)) == (1438, 359)
     np.testing.assert_array_equal(test.images, whole.images[4::5])
     np.testing.assert_array_equal(test.labels, whole.labels[4::5])
@@ -37,9 +37,9 @@ def test_every_fifth_is_for_testing():
 @pytest.mark.parametrize("image_size", [0, -8, 4, 28])
 def test_sizes_that_do_not_suit(image_size):
     with pytest.raises(UsageError, match="multiple of 8"):
-        datasets.load("digits", "", "all", "", image_size)
+        sources.load("digits", "", "all", "", image_size)
 
 
 def test_unknown_split():
     with pytest.raises(UsageError, match="'validation'; there are: all, train, test"):
-        datasets.load("digits", "", "validation", "", 32)
+        sources.load("digits", "", "validation", "", 32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan_jax import datasets
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
 
 
@@ -20,7 +20,7 @@ def write(path, pixels, **options):
 
 
 def load(folder, split="train", image_size=8, name=""):
-    return datasets.load("image_folder", name, split, str(folder), image_size)
+    return sources.load("image_folder", name, split, str(folder), image_size)
 
 
 def refused(*arguments, **options):

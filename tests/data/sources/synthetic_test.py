@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from cgan_jax import datasets
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
 
 
 def load(name, split="train", image_size=16):
-    return datasets.load("synthetic", name, split, "", image_size)
+    return sources.load("synthetic", name, split, "", image_size)
 
 
 def test_the_name_says_what_to_make():

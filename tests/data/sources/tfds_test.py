@@ -15,8 +15,9 @@ import tensorflow_datasets
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
-from cgan_jax import datasets, tfrecord
+from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
+from cgan_jax.files import tfrecord
 
 SHAPES = {
     "cifar10": (32, 32, 3),
@@ -102,7 +103,7 @@ def masked(data):
 
 def refused(*arguments):
     with pytest.raises(UsageError) as caught:
-        datasets.load("tfds", *arguments)
+        sources.load("tfds", *arguments)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -113,7 +114,7 @@ def refused(*arguments):
 def test_every_set_comes_back_pixel_for_pixel_with_its_labels(name, file_format, tmp_path):
     written, _ = prepare(name, tmp_path, file_format)
     for split, expected in written.items():
-        dataset = datasets.load("tfds", name, split, str(tmp_path), SHAPES[name][0])
+        dataset = sources.load("tfds", name, split, str(tmp_path), SHAPES[name][0])
         assert dataset.images.dtype == np.uint8 and dataset.labels.dtype == np.int32
         assert dataset.images.shape == (len(expected), *SHAPES[name])
         assert {
@@ -125,8 +126,8 @@ def test_every_set_comes_back_pixel_for_pixel_with_its_labels(name, file_format,
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
 def test_a_set_in_a_bucket_is_the_set_in_a_folder(file_format, tmp_path, remote):
     prepare("cifar10", tmp_path / "buckets" / "bucket" / "data", file_format)
-    here = datasets.load("tfds", "cifar10", "train", str(tmp_path / "buckets" / "bucket" / "data"), 32)
-    there = datasets.load("tfds", "cifar10", "train", "gs://bucket/data", 32)
+    here = sources.load("tfds", "cifar10", "train", str(tmp_path / "buckets" / "bucket" / "data"), 32)
+    there = sources.load("tfds", "cifar10", "train", "gs://bucket/data", 32)
     np.testing.assert_array_equal(there.images, here.images)
     np.testing.assert_array_equal(there.labels, here.labels)
     assert there.class_names == here.class_names
@@ -136,7 +137,7 @@ def test_a_set_in_a_bucket_is_the_set_in_a_folder(file_format, tmp_path, remote)
 def test_the_order_is_that_of_the_files(tmp_path):
     prepare("cifar10", tmp_path)
     expected = tensorflow_datasets.data_source("cifar10", data_dir=tmp_path, split="train")
-    dataset = datasets.load("tfds", "cifar10", "train", str(tmp_path), 32)
+    dataset = sources.load("tfds", "cifar10", "train", str(tmp_path), 32)
     np.testing.assert_array_equal(dataset.images, [example["image"] for example in expected])
     np.testing.assert_array_equal(dataset.labels, [example["label"] for example in expected])
 
@@ -145,16 +146,16 @@ def test_class_names_are_the_sets(tmp_path):
     prepare("cifar10", tmp_path)
     prepare("fashion_mnist", tmp_path)
     prepare("svhn_cropped", tmp_path)
-    assert datasets.load("tfds", "cifar10", "test", str(tmp_path), 32).class_names == tuple(NAMES["cifar10"])
-    assert datasets.load("tfds", "fashion_mnist", "test", str(tmp_path), 28).class_names[9] == "Ankle boot"
-    assert datasets.load("tfds", "svhn_cropped", "test", str(tmp_path), 32).class_names == tuple("0123456789")
+    assert sources.load("tfds", "cifar10", "test", str(tmp_path), 32).class_names == tuple(NAMES["cifar10"])
+    assert sources.load("tfds", "fashion_mnist", "test", str(tmp_path), 28).class_names[9] == "Ankle boot"
+    assert sources.load("tfds", "svhn_cropped", "test", str(tmp_path), 32).class_names == tuple("0123456789")
 
 
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
 def test_split_expressions(file_format, tmp_path):
     prepare("mnist", tmp_path, file_format)
-    whole = datasets.load("tfds", "mnist", "train", str(tmp_path), 28)
-    part = datasets.load("tfds", "mnist", "train[4:9]+test", str(tmp_path), 28)
+    whole = sources.load("tfds", "mnist", "train", str(tmp_path), 28)
+    part = sources.load("tfds", "mnist", "train[4:9]+test", str(tmp_path), 28)
     assert len(part.images) == 5 + 7
     np.testing.assert_array_equal(part.images[:5], whole.images[4:9])
     np.testing.assert_array_equal(part.labels[:5], whole.labels[4:9])
@@ -162,13 +163,13 @@ def test_split_expressions(file_format, tmp_path):
 
 def test_other_sizes_are_resized(tmp_path):
     prepare("mnist", tmp_path)
-    stored = datasets.load("tfds", "mnist", "test", str(tmp_path), 28).images
-    small = datasets.load("tfds", "mnist", "test", str(tmp_path), 7).images
+    stored = sources.load("tfds", "mnist", "test", str(tmp_path), 28).images
+    small = sources.load("tfds", "mnist", "test", str(tmp_path), 7).images
     assert small.shape == (7, 7, 7, 1)
     # Antialiased: every pixel is near the mean of the 4x4 it covers, though the stored pixels are noise.
     means = stored.reshape(7, 7, 4, 7, 4).mean((2, 4))
     assert np.abs(small[..., 0] - means).mean() < 12
-    assert datasets.load("tfds", "mnist", "test", str(tmp_path), 32).images.shape == (7, 32, 32, 1)
+    assert sources.load("tfds", "mnist", "test", str(tmp_path), 32).images.shape == (7, 32, 32, 1)
 
 
 def test_the_folder_without_data_dir(tmp_path, monkeypatch):
@@ -176,9 +177,9 @@ def test_the_folder_without_data_dir(tmp_path, monkeypatch):
     prepare("mnist", tmp_path / "home" / "tensorflow_datasets", counts=(("train", 3),))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "variable"))
-    assert len(datasets.load("tfds", "mnist", "train", "", 28).images) == 23
+    assert len(sources.load("tfds", "mnist", "train", "", 28).images) == 23
     monkeypatch.delenv("TFDS_DATA_DIR")
-    assert len(datasets.load("tfds", "mnist", "train", "", 28).images) == 3
+    assert len(sources.load("tfds", "mnist", "train", "", 28).images) == 3
 
 
 def test_the_newest_version_unless_one_is_asked_for(tmp_path):
@@ -187,8 +188,8 @@ def test_the_newest_version_unless_one_is_asked_for(tmp_path):
     _, folder = prepare("mnist", tmp_path, counts=(("train", 5),))
     folder.rename(folder.with_name("3.0.10"))
     (folder.parent / "incomplete.ABC_3.0.11").mkdir()
-    assert len(datasets.load("tfds", "mnist", "train", str(tmp_path), 28).images) == 5
-    assert len(datasets.load("tfds", "mnist:3.0.9", "train", str(tmp_path), 28).images) == 3
+    assert len(sources.load("tfds", "mnist", "train", str(tmp_path), 28).images) == 5
+    assert len(sources.load("tfds", "mnist:3.0.9", "train", str(tmp_path), 28).images) == 3
     assert "not prepared" in refused("mnist:3.0.1", "train", str(tmp_path), 28)
 
 
@@ -196,8 +197,8 @@ def test_configurations(tmp_path):
     _, folder = prepare("mnist", tmp_path, counts=(("train", 3),))
     (folder.parent / "plain").mkdir()
     folder.rename(folder.parent / "plain" / folder.name)
-    assert len(datasets.load("tfds", "mnist/plain", "train", str(tmp_path), 28).images) == 3
-    assert len(datasets.load("tfds", "mnist", "train", str(tmp_path), 28).images) == 3
+    assert len(sources.load("tfds", "mnist/plain", "train", str(tmp_path), 28).images) == 3
+    assert len(sources.load("tfds", "mnist", "train", str(tmp_path), 28).images) == 3
     assert "not prepared" in refused("mnist/fancy", "train", str(tmp_path), 28)
     _, folder = prepare("mnist", tmp_path, counts=(("train", 5),))
     (folder.parent / "fancy").mkdir()
@@ -211,7 +212,7 @@ def test_neither_tensorflow_nor_the_network_is_needed(tmp_path):
 import sys
 
 sys.addaudithook(lambda event, _: sys.exit(event) if event in ("socket.connect", "socket.getaddrinfo") else None)
-from cgan_jax import datasets
+from cgan_jax.data import sources as datasets
 
 print(len(datasets.load("tfds", "mnist", "train", sys.argv[1], 28).images), "tensorflow" in sys.modules)
 """
@@ -337,7 +338,7 @@ REAL = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs CIFAR-10; run: cgan prepare-data --dataset=cifar10")
 def test_real_cifar10():
-    dataset = datasets.load("tfds", "cifar10", "test", "", 32)
+    dataset = sources.load("tfds", "cifar10", "test", "", 32)
     assert dataset.images.shape == (10000, 32, 32, 3) and dataset.class_names == tuple(NAMES["cifar10"])
     np.testing.assert_array_equal(np.bincount(dataset.labels), 1000)
     # The published means of the test images' channels, 0.4942, 0.4851, 0.4504.

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import datasets
-from cgan_jax.datasets import tfds
+from cgan_jax.data import sources
+from cgan_jax.data.sources import tfds
 from cgan_jax.errors import UsageError
-from cgan_jax.features import classifier
+from cgan_jax.evaluation.features import classifier
 
 RNG = np.random.default_rng(0)
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -160,10 +160,10 @@ def test_the_packaged_weights_are_small_and_say_what_they_are_of():
 def test_the_packaged_weights_name_what_they_say_they_name():
     if tfds.find("cifar10", "") is None:
         pytest.skip("cifar10 is not prepared on this machine")
-    from cgan_jax.classifier_training import predicted
+    from cgan_jax.evaluation.classifier_training import predicted
 
     description, variables, _ = classifier.read(classifier.PACKAGED)
-    test = datasets.load("tfds", "cifar10", "test", "", 32)
+    test = sources.load("tfds", "cifar10", "test", "", 32)
     accuracy = np.mean(predicted(description.network, variables, test.images) == test.labels)
     # Another copy of CIFAR-10 may be decoded or compressed otherwise.
     assert accuracy == pytest.approx(description.accuracy, abs=0.02)

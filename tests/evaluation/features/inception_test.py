@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from cgan_jax import features
 from cgan_jax.errors import UsageError
-from cgan_jax.features import inception
+from cgan_jax.evaluation import features
+from cgan_jax.evaluation.features import inception
 from cgan_jax.lookup import module_named, names_in
 from tests.torch_files import state_dict_file
 
@@ -95,8 +95,8 @@ def test_the_network_says_what_a_protocol_needs(both):
     assert (network.name, network.prefix, network.channels, network.class_names) == ("inception", "", (1, 3), ())
     assert network.weights_sha256 == sum_of(both.file)
     assert "TensorFlow 1" in network.preprocessing and "299x299" in network.preprocessing
-    assert "inception" in names_in("cgan_jax.features")
-    assert module_named("cgan_jax.features", "inception", "network") is inception
+    assert "inception" in names_in("cgan_jax.evaluation.features")
+    assert module_named("cgan_jax.evaluation.features", "inception", "network") is inception
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (1, 1), (7, 500), (299, 299), (600, 299), (598, 897)])

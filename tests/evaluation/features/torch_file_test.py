@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cgan_jax.errors import UsageError
-from cgan_jax.features import _torch_file
+from cgan_jax.evaluation.features import _torch_file
 from tests.torch_files import OPENED, REBUILD, archive, pickled, row, state_dict_file, storage, tensor, value
 
 NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)

@@ -7,15 +7,15 @@ import pytest
 
 from cgan_jax import lookup
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample
+from cgan_jax.evaluation.metrics import Sample
 
 RNG = np.random.default_rng(0)
 NAMES = ("cat", "dog", "ship")
 # These have tests of their own: one passes over classes without images, one asks a discriminator, one trains.
 APART = ("pixel_mse", "discriminator_accuracy", "classification_accuracy_score")
 METRICS = {
-    name: importlib.import_module(f"cgan_jax.metrics.{name}")
-    for name in lookup.names_in("cgan_jax.metrics")
+    name: importlib.import_module(f"cgan_jax.evaluation.metrics.{name}")
+    for name in lookup.names_in("cgan_jax.evaluation.metrics")
     if name not in APART
 }
 OF_FEATURES = [name for name, metric in METRICS.items() if metric.READS == ("features",)]

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import top_k_accuracy_score
 
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, class_accuracy
+from cgan_jax.evaluation.metrics import Sample, class_accuracy
 
 RNG = np.random.default_rng(0)
 NAMES = tuple("abcdefgh")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cgan_jax import classifier_training as training
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, classification_accuracy_score
+from cgan_jax.evaluation import classifier_training as training
+from cgan_jax.evaluation.metrics import Sample, classification_accuracy_score
 
 RNG = np.random.default_rng(0)
 NAMES = ("standing", "lying")

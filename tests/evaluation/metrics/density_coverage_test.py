@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from cgan_jax.metrics import Sample, density_coverage
-from cgan_jax.metrics.density_coverage import density_and_coverage
+from cgan_jax.evaluation.metrics import Sample, density_coverage
+from cgan_jax.evaluation.metrics.density_coverage import density_and_coverage
 from tests.feature_sets import PAIRS
 
 

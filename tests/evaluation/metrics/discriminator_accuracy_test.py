@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cgan_jax.metrics import Sample, discriminator_accuracy
+from cgan_jax.evaluation.metrics import Sample, discriminator_accuracy
 
 
 def sample(verdicts, held_out=None):

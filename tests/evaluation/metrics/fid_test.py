@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, fid
+from cgan_jax.evaluation.metrics import Sample, fid
 from tests.feature_sets import PAIRS
 
 RNG = np.random.default_rng(0)

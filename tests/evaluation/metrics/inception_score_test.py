@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cgan_jax.metrics import Sample, inception_score
+from cgan_jax.evaluation.metrics import Sample, inception_score
 
 RNG = np.random.default_rng(0)
 LOGITS = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cgan_jax.metrics import Sample, fid, intra_fid
+from cgan_jax.evaluation.metrics import Sample, fid, intra_fid
 
 RNG = np.random.default_rng(0)
 NAMES = ("cat", "dog", "ship")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cgan_jax.metrics import Sample, kid
+from cgan_jax.evaluation.metrics import Sample, kid
 from tests.feature_sets import PAIRS
 
 RNG = np.random.default_rng(0)

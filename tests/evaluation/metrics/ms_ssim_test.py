@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cgan_jax.metrics import Sample, ms_ssim
+from cgan_jax.evaluation.metrics import Sample, ms_ssim
 
 RNG = np.random.default_rng(0)
 REASON = "the extra [reference] brings scikit-image, to compare with"

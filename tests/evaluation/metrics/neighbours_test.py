@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from cgan_jax.metrics import _neighbours
+from cgan_jax.evaluation.metrics import _neighbours
 from tests.feature_sets import PAIRS
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cgan_jax.errors import UsageError
-from cgan_jax.metrics import Sample, pixel_mse
+from cgan_jax.evaluation.metrics import Sample, pixel_mse
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (7, 4, 3, 2), dtype=np.uint8)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from cgan_jax.metrics import Sample, precision_recall
-from cgan_jax.metrics.precision_recall import precision_and_recall
+from cgan_jax.evaluation.metrics import Sample, precision_recall
+from cgan_jax.evaluation.metrics.precision_recall import precision_and_recall
 from tests.feature_sets import PAIRS
 
 REASON = "the extra [reference] brings it, to compare with"

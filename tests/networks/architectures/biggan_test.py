@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax.architectures.biggan import Discriminator, Generator
 from cgan_jax.errors import UsageError
+from cgan_jax.networks.architectures.biggan import Discriminator, Generator
 from tests.residual_networks import assert_like_pytorch, count, random_variables, sizes
 
 LATENTS = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax.architectures.dcgan_deep import Discriminator, Generator
 from cgan_jax.errors import UsageError
+from cgan_jax.networks.architectures.dcgan_deep import Discriminator, Generator
 from tests import by_hand, half_precision
 
 LATENTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)

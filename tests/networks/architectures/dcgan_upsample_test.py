@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import algorithm, train_state, train_step
-from cgan_jax.architectures.dcgan_upsample import Discriminator, Generator
-from cgan_jax.data import on_host
+from cgan_jax import build, train_state, train_step
+from cgan_jax.data.batches import on_host
 from cgan_jax.errors import UsageError
-from cgan_jax.sampling import make_sampler
-from cgan_jax.sharding import distribute, make_mesh, replicate
+from cgan_jax.networks.architectures.dcgan_upsample import Discriminator, Generator
+from cgan_jax.parallel import distribute, make_mesh, replicate
+from cgan_jax.sampling.sampling import make_sampler
 from tests import by_hand, half_precision
 
 LATENTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 LABELS = np.array([0, 2, 2], np.int32)
 IMAGES = np.random.default_rng(1).uniform(-1, 1, size=(3, 8, 8, 1)).astype(np.float32)
-SPEC = algorithm.ImageSpec(image_size=8, channels=1, num_classes=10)
+SPEC = build.ImageSpec(image_size=8, channels=1, num_classes=10)
 
 
 def make_generator(num_classes=3, image_size=8):
@@ -158,7 +158,7 @@ def built(recipe):
         "dtype": "float32",
     }
     recipe["ema"] = {"halflife_kimg": 0.016, "start_kimg": 0.0}  # half in one step
-    return algorithm.build(recipe, SPEC)
+    return build.build(recipe, SPEC)
 
 
 def make_data():

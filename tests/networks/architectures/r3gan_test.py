@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import regularizers
-from cgan_jax.architectures.r3gan import Discriminator, Generator, downsample, upsample
+from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
-from cgan_jax.terms import Batch, Pass
+from cgan_jax.losses import regularizers
+from cgan_jax.losses.terms import Pass
+from cgan_jax.networks.architectures.r3gan import Discriminator, Generator, downsample, upsample
 
 CLASSES, SIZE, WIDTH, BLOCKS = 3, 8, 16, 2
 SMALL = {"image_size": SIZE, "channels": 2, "width": WIDTH, "blocks": BLOCKS, "dtype": "float32"}

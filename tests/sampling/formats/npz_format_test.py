@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 
-from tests.dataset_formats.small_set import PLAN, all_images, written
+from tests.sampling.formats.small_set import PLAN, all_images, written
 
 
 def test_numpy_reads_images_labels_and_names(tmp_path):

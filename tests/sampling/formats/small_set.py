@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cgan_jax import synthesis
-from cgan_jax.dataset_formats import Plan
 from cgan_jax.lookup import module_named
+from cgan_jax.sampling import synthesis
+from cgan_jax.sampling.formats import Plan
 
 PLAN = Plan(
     "pets_synthetic", ("cat", "dog", "owl", "tree frog"), *synthesis.interleaved([5, 4, 0, 2]), (4, 4, 3), shard_size=4

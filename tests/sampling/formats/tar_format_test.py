@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-from tests.dataset_formats.small_set import PLAN, image_of, written
+from tests.sampling.formats.small_set import PLAN, image_of, written
 
 
 def test_pictures_stand_beside_their_labels(tmp_path):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from cgan_jax import datasets, tfrecord
-from tests.dataset_formats.small_set import PLAN, all_images, written
+from cgan_jax.data import sources
+from cgan_jax.files import tfrecord
+from tests.sampling.formats.small_set import PLAN, all_images, written
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def test_tf_data_has_the_same(tmp_path):
 
 
 def test_it_can_be_trained_on(tmp_path):
-    images, labels, names = datasets.load("tfds", PLAN.name, "train", str(written("tfds", tmp_path)), 4)
+    images, labels, names = sources.load("tfds", PLAN.name, "train", str(written("tfds", tmp_path)), 4)
     np.testing.assert_array_equal(images, all_images())
     np.testing.assert_array_equal(labels, PLAN.labels)
     assert names == PLAN.class_names

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from cgan_jax import tensor_file
+from cgan_jax import exported
 from cgan_jax.errors import UsageError
 
 RNG = np.random.default_rng(0)
@@ -23,7 +23,7 @@ ARRAYS = {
 
 
 def test_the_format_is_the_published_one():
-    content = tensor_file.packed(ARRAYS, {"köter": "ja"})
+    content = exported.pack_arrays(ARRAYS, {"köter": "ja"})
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length].decode())
     assert (8 + length) % 8 == 0 and header.pop("__metadata__") == {"köter": "ja"}
@@ -40,13 +40,13 @@ def test_the_format_is_the_published_one():
 
 def test_its_library_reads_it():
     library = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
-    for name, array in library.load(tensor_file.packed(ARRAYS, {"a": "b"})).items():
+    for name, array in library.load(exported.pack_arrays(ARRAYS, {"a": "b"})).items():
         np.testing.assert_array_equal(array, ARRAYS[name])
         assert array.dtype == ARRAYS[name].dtype
 
 
 def test_what_was_packed_comes_back():
-    arrays, metadata = tensor_file.unpacked(tensor_file.packed(ARRAYS, {"a": "b"}))
+    arrays, metadata = exported.unpack_arrays(exported.pack_arrays(ARRAYS, {"a": "b"}))
     assert metadata == {"a": "b"} and arrays.keys() == ARRAYS.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, ARRAYS[name])
@@ -70,4 +70,4 @@ def test_what_was_packed_comes_back():
 )
 def test_what_is_no_such_file_is_one_line(content):
     with pytest.raises(UsageError, match=r"^not a file of named arrays: "):
-        tensor_file.unpacked(content)
+        exported.unpack_arrays(content)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax.attention import SelfAttention
+from cgan_jax.networks.blocks import SelfAttention
 
 X = np.random.default_rng(0).normal(size=(2, 4, 6, 16)).astype(np.float32)
 LAYER = SelfAttention(1e-6)

@@ -1,0 +1,4 @@
+"""What networks are trained by: terms, adversarial losses, regularizers.
+
+May import data, networks and all below them.
+"""
