@@ -65,6 +65,11 @@ def steps_for(config: Mapping[str, Any], kimg: float) -> int:
     return math.ceil(round(kimg * 1000, 3) / images_per_step(config))
 
 
+def kimg_after(config: Mapping[str, Any], steps: int) -> float:
+    """Thousands of real images shown to the discriminator in so many generator steps."""
+    return round(steps * images_per_step(config) / 1000, 6)
+
+
 def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Module:
     """The "generator" or "discriminator" of the recipe's architecture, made from the section of that name.
 

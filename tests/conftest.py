@@ -50,12 +50,22 @@ def bare(monkeypatch):
 def strip_runs(monkeypatch) -> None:
     from cgan_jax import train
     from cgan_jax.parallel import make_mesh
+    from cgan_jax.run.journal import Journal
+
+    class QuietJournal(Journal):
+        """Logs, but draws no pictures, and does not measure the machine."""
+
+        def describe(self, *_) -> None:
+            pass
+
+        def show(self, *_, **__) -> None:
+            pass
+
+        def measure_ceiling(self, measure) -> None:
+            super().measure_ceiling(lambda: 1.0)
 
     monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
-    monkeypatch.setattr(train._Run, "_describe", lambda run: None)
-    monkeypatch.setattr(train._Run, "_draw_samples", lambda run: None)
-    monkeypatch.setattr(train.curves, "save_curves", lambda *_: None)
-    monkeypatch.setattr(train.throughput, "calls_per_sec_at_ceiling", lambda *_: 1.0)
+    monkeypatch.setattr(train, "Journal", QuietJournal)
 
 
 @pytest.fixture

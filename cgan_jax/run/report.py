@@ -20,7 +20,7 @@ from PIL import Image
 from cgan_jax import __version__
 from cgan_jax import recipe as recipes
 from cgan_jax.files import storage
-from cgan_jax.run import guards, workdir
+from cgan_jax.run import recovery, workdir
 
 _POINTS = 500  # of a curve: more than a screen's pixels can show
 _PICTURES = 40  # of a run
@@ -65,7 +65,7 @@ def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
         "protocol": _leaves((evaluations or [{}])[-1].get("protocol", {})),
         "recipe": {key: _leaf(value) for key, value in recipes.flattened(info.recipe)},
         "environment": workdir.read_environments(path)[-1:],
-        "rollbacks": guards.rollbacks(path),
+        "rollbacks": recovery.rollbacks(path),
         "real": _encoded(path / "samples" / "real.png"),
         "pictures": pictures(path / "samples", picture_bytes),
     }

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cgan_jax.errors import UsageError
-from cgan_jax.run import guards, report, workdir
+from cgan_jax.run import recovery, report, workdir
 from tests.browser import opened
 from tests.command_line import cgan
 from tests.conftest import small_recipe
@@ -40,7 +40,7 @@ def data_of(html: str) -> dict:
 def test_a_report_holds_the_curves_pictures_recipe_and_state_of_each_run(tmp_path):
     one, two = write_run(tmp_path / "one" / "run", cfd1k_train=2.0), write_run(tmp_path / "two" / "run", (1.0, 4.0))
     workdir.append_environment(one, {"command": "cgan train", "jax": "1.2"})
-    guards.remember_rollback(one, step=7, kimg=2.5, to=3, why="train/d_loss is nan")
+    recovery.remember_rollback(one, step=7, kimg=2.5, to=3, why="train/d_loss is nan")
     first, second = data_of(report.page([one, two]))["runs"]
     assert (first["name"], second["name"]) == ("one/run", "two/run")
     assert (first["status"], second["status"]) == ("stopped", "finished")
@@ -122,7 +122,7 @@ def test_in_a_browser_curves_answer_the_slider_moves_and_names_are_only_text(tmp
     run = write_run(
         tmp_path / "run", class_names=(HOSTILE, "dog"), cfd1k_train=2.0, **{f"class_accuracy/{HOSTILE}": 0.1}
     )
-    guards.remember_rollback(run, step=7, kimg=2.5, to=3, why="a loss was not finite")
+    recovery.remember_rollback(run, step=7, kimg=2.5, to=3, why="a loss was not finite")
     assert cgan("report", f"--workdir={tmp_path / 'run'}") == 0
     with opened(f"file://{tmp_path}/run/report.html", colours) as page:
         assert page.title() == "run - cgan_jax"

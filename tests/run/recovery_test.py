@@ -10,7 +10,7 @@ from cgan_jax import train, train_state
 from cgan_jax.build import ImageSpec, build
 from cgan_jax.errors import GuardError
 from cgan_jax.parallel import make_mesh, replicated
-from cgan_jax.run import guards
+from cgan_jax.run import recovery
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.workdir import read_metrics
 from cgan_jax.train import train_and_evaluate
@@ -33,22 +33,22 @@ PERFECT, FINE = (1.0, 0.995), (0.9, 0.8)
 def test_a_discriminator_that_is_right_on_everything_for_long_is_noticed():
     lines = lines_of([FINE, FINE, PERFECT, PERFECT, PERFECT])
     with pytest.raises(GuardError, match=r"right on at least 99% .* from 2.0 to 5.0 kimg") as raised:
-        guards.check_discriminator(lines, 3.0, since=0)
+        recovery.check_discriminator(lines, 3.0, since=0)
     assert raised.value.good_until == 20
-    guards.check_discriminator(lines, 3.1, since=0)
-    guards.check_discriminator(lines, 0.0, since=0)  # no limit
-    guards.check_discriminator(lines, 3.0, since=30)  # after going back to step 30 it has to last as long again
+    recovery.check_discriminator(lines, 3.1, since=0)
+    recovery.check_discriminator(lines, 0.0, since=0)  # no limit
+    recovery.check_discriminator(lines, 3.0, since=30)  # after going back to step 30 it has to last as long again
 
 
 @pytest.mark.parametrize("last", [FINE, (1.0, 0.98), (0.98, 1.0)])
 def test_a_discriminator_that_errs_again_is_let_be(last):
-    guards.check_discriminator(lines_of([PERFECT] * 5 + [last]), 3.0, since=0)
-    guards.check_discriminator(lines_of([PERFECT] * 2 + [last] + [PERFECT] * 2), 3.0, since=0)
+    recovery.check_discriminator(lines_of([PERFECT] * 5 + [last]), 3.0, since=0)
+    recovery.check_discriminator(lines_of([PERFECT] * 2 + [last] + [PERFECT] * 2), 3.0, since=0)
 
 
 def test_a_run_without_accuracies_or_lines_is_let_be():
-    guards.check_discriminator([], 3.0, since=0)
-    guards.check_discriminator([{"step": 10, "kimg": 9.0}], 3.0, since=0)
+    recovery.check_discriminator([], 3.0, since=0)
+    recovery.check_discriminator([{"step": 10, "kimg": 9.0}], 3.0, since=0)
 
 
 def evaluated(name, values):
@@ -73,30 +73,30 @@ def evaluated(name, values):
 def test_collapse_is_an_evaluation_that_keeps_little_of_the_best(name, values, collapses):
     lines = evaluated(name, values)
     if not collapses:
-        return guards.check_evaluations(lines, 0.1, num_classes=10)
+        return recovery.check_evaluations(lines, 0.1, num_classes=10)
     with pytest.raises(GuardError, match=r"^collapse: .*less than guard\.collapse=0\.1") as raised:
-        guards.check_evaluations(lines, 0.1, num_classes=10)
+        recovery.check_evaluations(lines, 0.1, num_classes=10)
     assert raised.value.good_until == 100 * (len(values) - 1)
-    guards.check_evaluations(lines, 0.0, num_classes=10)
-    guards.check_evaluations([*lines, {"step": 999, "eval/fid": 1.0}], 0.1, num_classes=10)  # it says nothing of it
+    recovery.check_evaluations(lines, 0.0, num_classes=10)
+    recovery.check_evaluations([*lines, {"step": 999, "eval/fid": 1.0}], 0.1, num_classes=10)  # it says nothing of it
 
 
 def test_what_nothing_can_be_held_against_any_more():
     section = {"action": "rollback", "d_perfect_kimg": 3.0, "collapse": 0.1}
     lines, evaluations = lines_of([FINE, FINE, PERFECT, PERFECT]), evaluated("eval/ms_ssim", [0.5])
-    assert guards.good_until(section, lines, [], 0) == 20
-    assert guards.good_until(section, lines_of([FINE] * 4), evaluations, 0) == 40
-    assert guards.good_until(section, lines_of([FINE] * 40), evaluations, 0) == 100
-    assert guards.good_until({**section, "d_perfect_kimg": 0.0}, lines, evaluations, 0) == 100
-    assert guards.good_until({**section, "d_perfect_kimg": 0.0, "collapse": 0.0}, lines, evaluations, 0) is None
-    assert guards.good_until({**section, "action": "raise"}, lines, evaluations, 0) is None
-    assert guards.good_until(section, [], [], 0) is None
+    assert recovery.good_until(section, lines, [], 0) == 20
+    assert recovery.good_until(section, lines_of([FINE] * 4), evaluations, 0) == 40
+    assert recovery.good_until(section, lines_of([FINE] * 40), evaluations, 0) == 100
+    assert recovery.good_until({**section, "d_perfect_kimg": 0.0}, lines, evaluations, 0) == 100
+    assert recovery.good_until({**section, "d_perfect_kimg": 0.0, "collapse": 0.0}, lines, evaluations, 0) is None
+    assert recovery.good_until({**section, "action": "raise"}, lines, evaluations, 0) is None
+    assert recovery.good_until(section, [], [], 0) is None
 
 
 def test_only_what_was_saved_before_going_back_needs_another_key():
-    assert guards.folds([], 5) == 0
+    assert recovery.folds([], 5) == 0
     back = [{"to": 8}, {"to": 4}]
-    assert [guards.folds(back, step) for step in (0, 4, 5, 8)] == [2, 2, 0, 0]
+    assert [recovery.folds(back, step) for step in (0, 4, 5, 8)] == [2, 2, 0, 0]
 
 
 def poisoned(monkeypatch, keys):
@@ -137,7 +137,7 @@ def test_a_rollback_goes_on_with_a_new_key_and_is_told_everywhere(bare, recipe, 
     out = capsys.readouterr().out
     for number in (1, 2):
         assert f"train/g_bce is nan at step 7 (0.1 kimg); the checkpoint at step 4 is kept; rollback {number} of" in out
-    lines = guards.rollbacks(tmp_path / "run")
+    lines = recovery.rollbacks(tmp_path / "run")
     assert [(line["step"], line["to"]) for line in lines] == [(8, 4), (8, 4)] and "g_bce is nan" in lines[0]["why"]
     state = final(tmp_path / "run", recipe)
     assert (jax.random.key_data(state.key) == jax.random.key_data(jax.random.fold_in(key, 2))).all()
@@ -155,23 +155,24 @@ def test_a_rolled_back_run_that_is_interrupted_ends_as_one_that_is_not(bare, rec
         pass
 
     restored = []
-    real_restore = train._Run._restore
+    real_restore = recovery.Recovery.restore
 
-    def killed_the_second_time(run):
-        real_restore(run)
-        restored.append(run.step)
+    def killed_the_second_time(*arguments):
+        state = real_restore(*arguments)
+        restored.append(int(state.step))
         if len(restored) == 2:
             raise Killed
+        return state
 
     # Just after the run has gone back, before anything is saved with the new key.
     with monkeypatch.context() as patch:
-        patch.setattr(train._Run, "_restore", killed_the_second_time)
+        patch.setattr(recovery.Recovery, "restore", killed_the_second_time)
         with pytest.raises(Killed):
             train_and_evaluate(recipe, tmp_path / "run")
     assert restored == [0, 4]
-    assert len(guards.rollbacks(tmp_path / "run")) == 1
+    assert len(recovery.rollbacks(tmp_path / "run")) == 1
     train_and_evaluate(recipe, tmp_path / "run")
-    assert len(guards.rollbacks(tmp_path / "run")) == 1
+    assert len(recovery.rollbacks(tmp_path / "run")) == 1
     assert bits(final(tmp_path / "run", recipe)) == bits(final(tmp_path / "twin", recipe))
 
 
@@ -181,7 +182,7 @@ def test_rollbacks_come_to_an_end(bare, recipe, tmp_path, monkeypatch):
     for _ in range(2):  # the same command again changes nothing
         with pytest.raises(GuardError, match=r"train/g_bce is nan at step 7 .*, after 2 rollbacks$"):
             train_and_evaluate(recipe, tmp_path / "run")
-        assert [line["to"] for line in guards.rollbacks(tmp_path / "run")] == [4, 4]
+        assert [line["to"] for line in recovery.rollbacks(tmp_path / "run")] == [4, 4]
         assert Checkpoints(tmp_path / "run", read_only=True).steps() == [4]
 
 
@@ -191,7 +192,7 @@ def test_without_a_checkpoint_a_rollback_goes_to_the_beginning(bare, recipe, tmp
     key = first_key(recipe)
     poisoned(monkeypatch, [jax.random.key_data(key)])
     train_and_evaluate(recipe, tmp_path / "run")
-    assert [line["to"] for line in guards.rollbacks(tmp_path / "run")] == [0]
+    assert [line["to"] for line in recovery.rollbacks(tmp_path / "run")] == [0]
     assert (jax.random.key_data(final(tmp_path / "run", recipe).key) != jax.random.key_data(key)).any()
 
 
@@ -203,7 +204,7 @@ def test_a_collapse_goes_back_before_it_and_sets_the_collapsed_aside(bare, recip
     train_and_evaluate(recipe, tmp_path / "run")
     out = capsys.readouterr().out
     assert "collapse: diversity within classes (1 - ms_ssim) is 0.01 where it had been 0.5" in out
-    assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / "run")] == [(6, 4)]
+    assert [(line["step"], line["to"]) for line in recovery.rollbacks(tmp_path / "run")] == [(6, 4)]
     assert sorted(path.name for path in (tmp_path / "run" / "set_aside").iterdir()) == ["6", "6.json"]
     evaluations = [json.loads(line) for line in (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()]
     assert [(line["step"], line["eval/ms_ssim"]) for line in evaluations] == [(2, 0.5), (4, 0.6), (6, 0.5), (8, 0.5)]
@@ -217,7 +218,7 @@ def test_the_checkpoint_before_a_collapse_is_still_there(bare, recipe, tmp_path,
     scores = iter([0.5, 0.99, 0.5])
     monkeypatch.setattr(train.Evaluator, "__call__", lambda *_: ({"ms_ssim": next(scores)}, {}))
     train_and_evaluate(recipe, tmp_path / "run")
-    assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / "run")] == [(8, 4)]
+    assert [(line["step"], line["to"]) for line in recovery.rollbacks(tmp_path / "run")] == [(8, 4)]
     assert Checkpoints(tmp_path / "run", read_only=True).steps() == [4, 7, 8]
 
 
@@ -230,7 +231,7 @@ def test_a_run_that_a_collapse_stopped_does_not_go_on_by_being_started_again(bar
             train_and_evaluate(recipe, tmp_path / "run")
     recipe["guard"]["action"] = "rollback"
     train_and_evaluate(recipe, tmp_path / "run")
-    assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / "run")] == [(4, 2)]
+    assert [(line["step"], line["to"]) for line in recovery.rollbacks(tmp_path / "run")] == [(4, 2)]
 
 
 def test_a_recipe_that_diverges_is_stopped(bare, recipe, tmp_path):

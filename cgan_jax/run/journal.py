@@ -1,0 +1,177 @@
+"""What a run tells while it trains: lines on the terminal, logs, event files, curves, pictures, and its time."""
+
+import contextlib
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from cgan_jax import STARTED
+from cgan_jax import recipe as recipes
+from cgan_jax.build import kimg_after, steps_for
+from cgan_jax.files import storage
+from cgan_jax.run import curves, environment, processes
+from cgan_jax.run import workdir as workdirs
+from cgan_jax.run.metric_writers import make_writer
+from cgan_jax.run.progress import Clock, TrainingProgress, duration
+
+
+class Journal:
+    """The story of one run, in its folder and on the terminal. Of several processes the first one writes."""
+
+    def __init__(self, workdir: Path, info: workdirs.RunInfo, draw: Callable[[Any], Image.Image]):
+        """`draw(average)` makes the picture of samples from the averaged generator's variables."""
+        self.workdir, self._info, self._draw = workdir, info, draw
+        self._recipe = info.recipe
+        self.writes = processes.is_first()
+        self.max_minutes: float = info.recipe["train"]["max_minutes"]
+        self.time_share = 0.0
+        """The share of `max_minutes` that is used; 0 if minutes are not limited."""
+        self.began = False
+        """Whether this process has made its first call."""
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.evaluations: list[dict[str, float]] = []
+        self.writer = make_writer(workdir)
+        self._painter = curves.Painter(self.say)
+        self._progress: TrainingProgress | None = None
+        self._fastest = 0.0
+        self.clock = Clock((), 0.0)
+
+    def rewind(self, step: int) -> None:
+        """Forgets what was logged after `step`; called by a run that is restored there."""
+        self.step = step
+        lines_until = workdirs.forget_metrics_after if self.writes else workdirs.read_metrics_until
+        self.history = lines_until(self.workdir, step)
+        evaluations = lines_until(self.workdir, step, workdirs.EVALUATIONS)
+        # Those that training made: cgan evaluate writes no seconds of training.
+        self.evaluations = [line for line in evaluations if "seconds" in line]
+        self.clock = Clock(self.history, self.kimg(step))
+        if self._progress is not None:
+            self._progress.advance(step, self.kimg(step))
+
+    def open(self, step: int) -> None:
+        """Writes what the run is made with, and says where it starts."""
+        if self.writes:
+            workdirs.write_info(self.workdir, self._info)
+            workdirs.append_environment(self.workdir, environment.describe())
+        total = steps_for(self._recipe, self._recipe["train"]["total_kimg"])
+        kimg = self.kimg(step)
+        self._progress = TrainingProgress(kimg, self.kimg(total), self._info.num_images, shown=self.writes)
+        self.say(
+            f"{'resuming at' if step else 'starting from'} step {step} of {total}, {kimg:.1f} kimg,"
+            f" on {jax.device_count()} {jax.default_backend()} device(s) in {self.workdir}"
+        )
+        if self.max_minutes:
+            self.say(
+                f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
+                " schedules follow the clock, so that no two such runs are alike bit for bit"
+            )
+
+    def describe(self, model: str, real: Image.Image, average: Any) -> None:
+        """model.txt and the first pictures: real images, and samples before training."""
+        storage.write_whole(self.workdir / "model.txt", model)
+        self.writer.write_hparams(dict(recipes.flattened(self._recipe)))
+        storage.make_folder(self.workdir / "samples")
+        _save(real, self.workdir / "samples" / "real.png")
+        self._save_samples(average)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if self._progress is None:
+            print(text, flush=True)
+        else:
+            self._progress.say(text)
+
+    def kimg(self, step: int) -> float:
+        """Thousands of real images shown to the discriminator by `step`."""
+        return kimg_after(self._recipe, step)
+
+    def measure_ceiling(self, measure: Callable[[], float]) -> None:
+        """`measure()` gives the images/s that lines compare the speed with; it is called once a process."""
+        if not self._fastest:
+            self._fastest = measure()
+
+    def begin(self, step: int) -> None:
+        """The first call is done: the clock starts."""
+        self.began = True
+        self.say(f"first call done {time.perf_counter() - STARTED:.1f} s after the start")
+        self.clock.start(self.kimg(step))
+
+    def tell_time(self) -> float:
+        """Updates and returns `time_share`, as the first process has it."""
+        seconds = self.clock.total if self.began else self.clock.seconds
+        share = min(1.0, seconds / (60 * self.max_minutes)) if self.max_minutes else 0.0
+        self.time_share = processes.of_first(share)
+        return self.time_share
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """The scalars of a call."""
+        self.clock.add(numbers)
+        self._progress.advance(step, self.kimg(step))
+
+    def log(self, step: int, rollbacks: int, since: int) -> None:
+        """A line with the means since the last line."""
+        kimg = self.kimg(step)
+        means = self.clock.lap(kimg)
+        if speed := means.get("time/images_per_sec"):
+            means["time/share_of_ceiling"] = speed / self._fastest
+        if rollbacks:
+            means["guard/rollbacks"] = rollbacks
+        line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
+        if self.writes:
+            workdirs.append_metrics(self.workdir, line)
+        self.history.append(line)
+        self.writer.write_scalars(step, means)
+        left = 60 * self.max_minutes - self.clock.seconds if self.max_minutes else math.inf
+        self._progress.report(step, kimg, means, left)
+
+    def show(self, step: int, average: Any, surely: bool) -> None:
+        """A picture of samples, and the curves; these are drawn beside training, and certainly if it must `surely`."""
+        if self.writes:
+            self._save_samples(average)
+            self._painter.paint(curves.save_curves, [*self.history], self.workdir / "curves.png", surely=surely)
+
+    def score(self, step: int, scores: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
+        """Logs an evaluation."""
+        scalars = {f"eval/{name}": value for name, value in scores.items()}
+        kimg = self.kimg(step)
+        line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **scalars}
+        workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
+        self.evaluations.append(line)
+        self.writer.write_scalars(step, scalars)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
+        self.say(f"evaluated at {kimg:.1f} kimg: {told}")
+
+    def finish(self) -> None:
+        """The last line of a run that is done."""
+        trained = duration(self.clock.seconds)
+        self.say(f"done: {self.kimg(self.step):.1f} kimg, {trained} of training; pictures in {self.workdir}")
+
+    def close(self) -> None:
+        """Waits for what is being written, one after the other, whatever is raised meanwhile."""
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(self.writer.close)
+            if self._progress is not None:
+                last_first.callback(self._progress.close)
+            last_first.callback(self._painter.close)
+
+    def _save_samples(self, average: Any) -> None:
+        """samples/kimg_KIMG.png, and the same picture in the event files."""
+        picture, kimg = self._draw(average), self.kimg(self.step)
+        whole = self._recipe["train"]["sample_kimg"] >= 1
+        name = f"kimg_{kimg:06.0f}.png" if whole else f"kimg_{kimg:010.3f}.png"
+        _save(picture, self.workdir / "samples" / name)
+        self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    storage.write_whole(path, content.getvalue())
