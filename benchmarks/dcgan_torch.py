@@ -122,9 +122,11 @@ class Training:
         compiled = functools.partial(torch.compile, mode="reduce-overhead", dynamic=False)
         compiler = compiled if is_compiled else lambda network: network
         self.generate, self.judge = compiler(self.g), compiler(self.d)
+        # The next replay of a CUDA graph overwrites what the one before gave.
+        self.kept = torch.Tensor.clone if is_compiled else lambda images: images
 
     def fakes(self, labels):
-        return self.generate(torch.randn(len(labels), worker.LATENT_DIM, device=self.device), labels)
+        return self.kept(self.generate(torch.randn(len(labels), worker.LATENT_DIM, device=self.device), labels))
 
     def move(self, optimizer, loss):
         optimizer.zero_grad(set_to_none=True)
