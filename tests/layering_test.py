@@ -16,8 +16,7 @@ FLOORS = [
     ["__main__"],
     ["commands"],
     ["benchmark", "report"],
-    ["web", "web_page"],
-    ["serving", "sources"],
+    ["serving"],
     ["likeness", "synthesis", "train"],
     ["evaluation", "feeding", "interpolation"],
     ["sampling", "train_step"],
@@ -56,6 +55,7 @@ WITHIN = {
     "datasets": {"datasets"},
     "features": {"features"},
     "metrics": {"metrics"},
+    "serving": {"serving"},
 }
 
 BANNED = ("utils", "misc", "common", "helpers", "base", "manager")

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from cgan_jax import locks, serving, sources, storage, train
+from cgan_jax import locks, storage, train
 from cgan_jax import workdir as workdirs
 from cgan_jax.checkpoint import Checkpoints
+from cgan_jax.serving import models
+from cgan_jax.serving.studio import Studio
 from tests.checkpoint_test import bits
 from tests.command_line import cgan, write_recipe
 from tests.integrity_test import ONE, SHAPES, STATES
@@ -55,7 +57,7 @@ def test_a_killed_run_in_a_bucket_goes_on_to_the_bits_of_its_twin_in_a_folder(
     for workdir, out in zip((remote, twin), pictures, strict=True):
         assert cgan("sample", f"--workdir={workdir}", "--num_images=20", f"--out={out}", "--nocache") == 0
     np.testing.assert_array_equal(*(np.load(out)["images"] for out in pictures))
-    served = [serving.Studio(sources.RunModel(workdir, None), {}) for workdir in (remote, twin)]
+    served = [Studio(models.RunModel(workdir, None), {}) for workdir in (remote, twin)]
     np.testing.assert_array_equal(*(studio.draw(studio.request({"count": 20})).images for studio in served))
     assert cgan("report", f"--workdir={remote}") == 0
     for command, out in (("export", "model.cgan"), ("synthesize", "synthetic")):
