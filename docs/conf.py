@@ -1,9 +1,14 @@
 """How Sphinx builds these pages: sphinx-build -W -b html docs docs/_build."""
 
-import cgan_jax
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # this checkout, not an installed version
+
+import cgan_jax  # noqa: E402
 
 project = "cgan_jax"
-author = "the authors of cgan_jax"
+author = "the cgan_jax authors"
 version = release = cgan_jax.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
@@ -20,25 +25,38 @@ autodoc_typehints = "none"  # signatures show the names; docstrings say shapes a
 
 
 def as_restructured_text(app, what, name, obj, options, lines: list[str]) -> None:
-    """Docstrings here are plain text with `code`: indented lines become literal blocks, and no sign is markup."""
-    result, literal = [], False
-    for line in lines:
-        indented = line.startswith("    ")
-        if indented and not literal:
-            result += ["", "::", ""]
-        if not indented and line.strip():
-            if literal:
-                result.append("")
-            line = "``".join(_escaped(part) if number % 2 == 0 else part for number, part in enumerate(line.split("`")))
-        literal = indented or (literal and not line.strip())
-        result.append(line)
+    """Docstrings here are plain text with `code`: indented blocks become literal blocks, and no other sign is markup."""
+    result = []
+    for block in "\n".join(lines).strip("\n").split("\n\n"):
+        first, *rest = block.split("\n")
+        if first.startswith("    "):
+            result += ["::", "", *block.split("\n"), ""]
+            continue
+        indented = next((number for number, line in enumerate(rest) if line.startswith("    ")), len(rest))
+        result += [*_inline("\n".join([first, *rest[:indented]])).split("\n"), ""]
+        if rest[indented:]:
+            result += ["::", "", *_deeper(rest[indented:]), ""]
     lines[:] = result
 
 
-def _escaped(text: str) -> str:
-    for sign in ("\\", "*", "|", "_"):
-        text = text.replace(sign, "\\" + sign)
-    return text
+def _deeper(lines: list[str]) -> list[str]:
+    """A literal block whose every line is indented."""
+    return lines if all(line.startswith("    ") for line in lines) else ["    " + line for line in lines]
+
+
+def _inline(text: str) -> str:
+    """`code` -> ``code``, whatever stands beside it; every other sign stands for itself."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        raise ValueError(f"a docstring has an odd number of backticks: {text}")
+    for number in range(0, len(parts), 2):
+        for sign in ("\\", "*", "|", "_"):
+            parts[number] = parts[number].replace(sign, "\\" + sign)
+    joined = parts[0]
+    for code, after in zip(parts[1::2], parts[2::2], strict=False):
+        before = "\\ " if joined[-1:].isalnum() else ""
+        joined += f"{before}``{code}``" + ("\\ " if after[:1].isalnum() else "") + after
+    return joined
 
 
 def setup(app) -> None:
