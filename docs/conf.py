@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # this checkout, not an installed version
 
-import cgan_jax  # noqa: E402
+import cgan_jax
 
 project = "cgan_jax"
 author = "the cgan_jax authors"
@@ -25,7 +25,10 @@ autodoc_typehints = "none"  # signatures show the names; docstrings say shapes a
 
 
 def as_restructured_text(app, what, name, obj, options, lines: list[str]) -> None:
-    """Docstrings here are plain text with `code`: indented blocks become literal blocks, and no other sign is markup."""
+    """Docstrings here are plain text with `code`: indented blocks become literal, no other sign is markup."""
+    if lines[0].startswith("Alias for field number"):  # what a NamedTuple says of a field that has no docstring
+        lines.clear()
+        return
     result = []
     for block in "\n".join(lines).strip("\n").split("\n\n"):
         first, *rest = block.split("\n")
