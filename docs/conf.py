@@ -26,7 +26,7 @@ autodoc_typehints = "none"  # signatures show the names; docstrings say shapes a
 
 def as_restructured_text(app, what, name, obj, options, lines: list[str]) -> None:
     """Docstrings here are plain text with `code`: indented blocks become literal, no other sign is markup."""
-    if lines[0].startswith("Alias for field number"):  # what a NamedTuple says of a field that has no docstring
+    if not lines or lines[0].startswith("Alias for field number"):  # of a NamedTuple
         lines.clear()
         return
     result = []
