@@ -9,7 +9,9 @@ import scipy.stats
 from cgan_jax import augment, parallel, train_state, train_step
 from cgan_jax.annealing import Annealed
 from cgan_jax.build import ImageSpec, build
+from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
+from cgan_jax.networks.heads import Output
 from cgan_jax.sampling import sampling
 from tests.replicas import on_replicas
 
@@ -141,10 +143,10 @@ def test_reals_and_fakes_are_augmented_for_both_players_and_under_r1(recipe):
         couples_samples = False
 
         def apply(self, variables, images, labels, train, rngs, mutable):
-            return train_step.Output(jnp.sum(images == 0, axis=(1, 2, 3)).astype(jnp.float32), {}), {}
+            return Output(jnp.sum(images == 0, axis=(1, 2, 3)).astype(jnp.float32), {}), {}
 
     algorithm = algorithm._replace(discriminator=Counting())
-    batch = train_step.Batch(jnp.ones((6, 8, 8, 1)), jnp.zeros(6, jnp.int32))
+    batch = Batch(jnp.ones((6, 8, 8, 1)), jnp.zeros(6, jnp.int32))
     look = train_step.Look(jax.random.key(1), jax.random.key(2), 0.0)
 
     @jax.jit

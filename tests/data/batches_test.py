@@ -155,7 +155,7 @@ def test_drawn_labels_are_as_frequent_as_in_the_dataset():
     assert scipy.stats.chisquare(counts, np.array([0.7, 0.2, 0.1]) * len(KEYS)).pvalue > 0.001
 
 
-def test_a_drawn_label_hangs_on_its_samples_key_alone():
+def test_a_drawn_label_depends_on_its_samples_key_alone():
     drawn_labels = np.asarray(batches.draw_labels(marked(100), KEYS[:6]))
     assert len(set(drawn_labels.tolist())) > 1
     np.testing.assert_array_equal(batches.draw_labels(marked(100), KEYS[3:5]), drawn_labels[3:5])
@@ -178,5 +178,5 @@ def test_a_dataset_on_the_host_is_uint8_images_and_int32_labels():
     ],
 )
 def test_arrays_that_are_no_labelled_images_are_refused(images, labels):
-    with pytest.raises(ValueError, match="want uint8"):
+    with pytest.raises(ValueError, match="need uint8"):
         batches.on_host(images, labels)

@@ -115,4 +115,4 @@ def test_the_negatives_are_those_of_the_global_batch_and_so_are_the_gradients(wa
 def test_a_head_that_does_not_say_it_is_one_line():
     with pytest.raises(UsageError) as caught:
         value(classes.DISCRIMINATOR["class_real"](), "real", {"embeddings": EMBEDDINGS})
-    assert str(caught.value) == "this loss needs a discriminator that says class_logits; this one says embeddings"
+    assert str(caught.value) == "this loss needs a head that computes class_logits; this one computes embeddings"
