@@ -13,7 +13,7 @@ from jax import export, lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from cgan_jax.networks import convolution
+from cgan_jax.networks import convolution, convolution_cpu
 
 TOLERANCE = 1e-5  # of the tensor's largest entry, in float32
 
@@ -136,7 +136,7 @@ def test_vmap(name, axes):
 @pytest.mark.parametrize(("size", "channels", "stride"), [((6, 6), (5, 6), 2), ((8, 8), (6, 3), 1)])
 def test_shard_map_gradients_match_one_device(monkeypatch, name, size, channels, stride):
     assert jax.device_count() == 8
-    monkeypatch.setattr(convolution, "_SLICE", 64)
+    monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
     monkeypatch.setattr(convolution, "_WASTEFUL", 0)
     x, kernel = draw(16, *size, channels[0]), draw(4, 4, *channels)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -265,7 +265,7 @@ def test_wrong_use_says_what_was_given(x, kernel, options, message):
 
 
 def test_a_large_batch_in_slices_matches_lax(monkeypatch):
-    monkeypatch.setattr(convolution, "_SLICE", 64)
+    monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
     x, kernel = draw(12, 6, 6, 5), draw(4, 4, 5, 3)
     for ours, theirs in PAIRS.values():
         assert_near(*(quick_jit(gradients(f, stride=1))(x, kernel) for f in (ours, theirs)))
@@ -275,8 +275,8 @@ def test_a_large_batch_in_slices_matches_lax(monkeypatch):
 @pytest.mark.parametrize("batch", [7, 12])
 @pytest.mark.parametrize("name", PAIRS)
 def test_channels_too_many_to_stack_taps_beside_match_lax(monkeypatch, name, batch):
-    monkeypatch.setattr(convolution, "_NARROW", convolution._THIN)
-    monkeypatch.setattr(convolution, "_SLICE", 64)
+    monkeypatch.setattr(convolution_cpu, "_NARROW", convolution_cpu._THIN)
+    monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
     x, kernel = draw(batch, 6, 7, 5), draw(3, 4, 5, 6)
     assert_near(*(quick_jit(gradients(f, stride=2))(x, kernel) for f in PAIRS[name]))
 
