@@ -118,7 +118,7 @@ def test_it_says_what_it_is(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"labels": [3]}, "either a seed or latents are needed"),
+        ({"labels": [3]}, "give either a seed or latents"),
         ({"labels": [3], "seed": 0, "latents": np.zeros((1, 4))}, "and not both"),
         ({"labels": [10], "seed": 0}, "labels must be 0 to 9, given 10 to 10"),
         ({"labels": [-1], "seed": 0}, "given -1"),
