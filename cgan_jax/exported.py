@@ -89,7 +89,7 @@ class Model:
         """
         labels = self._checked_labels(labels)
         if (seed is None) == (latents is None):
-            raise ValueError("give either a seed or latents, not both")
+            raise ValueError("give either a seed or latents, and not both")
         if latents is None:
             latents = self._latents_of(seed, labels, truncation, indices)
         elif truncation is not None or indices is not None:

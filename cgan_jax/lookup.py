@@ -12,7 +12,7 @@ Entry = TypeVar("Entry")
 
 
 def names_in(package: str) -> list[str]:
-    """The names of a package's files, sorted, e.g. `names_in("cgan_jax.networks.architectures")`."""
+    """The sorted names of a package's files but private ones, e.g. `names_in("cgan_jax.networks.architectures")`."""
     path = importlib.import_module(package).__path__
     return sorted(info.name for info in pkgutil.iter_modules(path) if not info.name.startswith("_"))
 

@@ -128,7 +128,7 @@ def test_it_says_what_it_is(model):
         ({"labels": [3], "seed": -1}, "seed must be 0 to 4294967295, given -1"),
         ({"labels": [3], "seed": 0, "truncation": 0.0}, "truncation must be a number above 0, given 0.0"),
         ({"labels": [3], "latents": np.zeros((1, 5))}, r"latents must be \[1, 4\], given \[1, 5\]"),
-        ({"labels": [3], "latents": np.zeros((1, 4)), "truncation": 1.0}, "belong to a seed"),
+        ({"labels": [3], "latents": np.zeros((1, 4)), "truncation": 1.0}, "need a seed"),
         ({"labels": [3], "seed": 0, "indices": [-1]}, "indices must be 1 whole numbers from 0"),
         ({"labels": [3], "seed": 0, "indices": [0, 1]}, "indices must be 1 whole numbers from 0"),
     ],

@@ -59,7 +59,7 @@ def quick_jit(function):
 @pytest.fixture(autouse=True)
 def _small_is_lowered_too(monkeypatch):
     """The shapes of these tests are small, and what a CPU does with large ones is to be tested."""
-    monkeypatch.setattr(convolution, "_SMALL", 0)
+    monkeypatch.setattr(convolution_cpu, "_SMALL", 0)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -80,7 +80,7 @@ def _small_is_lowered_too(monkeypatch):
     ],
 )
 def test_values_and_gradients_match_lax(monkeypatch, name, kernel, stride, wasteful, padding, size, channels):
-    monkeypatch.setattr(convolution, "_WASTEFUL", wasteful)  # columns apart, or together
+    monkeypatch.setattr(convolution_cpu, "_WASTEFUL", wasteful)  # columns apart, or together
     x, kernel = draw(2, *size, channels[0]), draw(*kernel, *channels)
 
     def both(x, kernel):
@@ -98,7 +98,7 @@ def test_values_and_gradients_match_lax(monkeypatch, name, kernel, stride, waste
     [(1, 3, "SAME", (5, 3)), (2, 3, "VALID", (3, 5)), (2, 4, "SAME", (5, 6)), (3, 2, "SAME", (5, 5))],
 )
 def test_second_derivatives_match_lax(monkeypatch, name, stride, kernel, padding, channels):
-    monkeypatch.setattr(convolution, "_WASTEFUL", 0)
+    monkeypatch.setattr(convolution_cpu, "_WASTEFUL", 0)
     x, kernel = draw(2, 6, 5, channels[0]), draw(kernel, kernel, *channels)
 
     def both(x, kernel):
@@ -137,7 +137,7 @@ def test_vmap(name, axes):
 def test_shard_map_gradients_match_one_device(monkeypatch, name, size, channels, stride):
     assert jax.device_count() == 8
     monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
-    monkeypatch.setattr(convolution, "_WASTEFUL", 0)
+    monkeypatch.setattr(convolution_cpu, "_WASTEFUL", 0)
     x, kernel = draw(16, *size, channels[0]), draw(4, 4, *channels)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
