@@ -29,4 +29,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
-    return all([mallopt(number, value) for number, value in _SETTINGS.values()])  # 1 where glibc agrees
+    return all([mallopt(number, value) for number, value in _SETTINGS.values()])  # mallopt returns 1 for success

@@ -12,9 +12,7 @@ the global batch, never to a device: fold_in(fold_in(fold_in(run key, purpose), 
 """
 
 import enum
-import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +22,7 @@ from cgan_jax import parallel
 from cgan_jax.annealing import half_cosine
 from cgan_jax.build import Algorithm
 from cgan_jax.data.batches import Batch, PlacedData, draw, draw_labels, order_key, rows
+from cgan_jax.losses.look import Look
 from cgan_jax.losses.terms import Batches, Pass, Weighted, batches_read, boundary_of, objective, with_views
 from cgan_jax.networks.heads import Output
 from cgan_jax.train_state import TrainState, Tree
@@ -45,20 +44,6 @@ class Purpose(enum.IntEnum):
     G_TERMS = 8
     D_AUGMENT = 9
     G_AUGMENT = 10
-
-
-class Look(NamedTuple):
-    """How the discriminator looks at images in one update: two keys, and how far annealing is (0 to 1)."""
-
-    dropout_key: jax.Array
-    augment_key: jax.Array
-    annealed: jax.Array | float
-
-    def at_batch(self, number: int) -> "Look":
-        """The look with other keys, for batch `number` of several that are evaluated one by one."""
-        dropout_key = jax.random.fold_in(self.dropout_key, number)
-        augment_key = jax.random.fold_in(self.augment_key, number)
-        return Look(dropout_key, augment_key, self.annealed)
 
 
 def discriminator_step(
@@ -94,20 +79,21 @@ def _discriminator_update(
     dropout_key = jax.random.fold_in(_key(state, Purpose.D_DROPOUT, index), number)
     augment_key = jax.random.fold_in(_key(state, Purpose.D_AUGMENT, index), number)
     terms_key = jax.random.fold_in(_key(state, Purpose.D_TERMS, index), number)
-    look = Look(dropout_key, augment_key, annealed)
+    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
 
     def loss(d_params):
         # Look at the batches, and at the views of them that terms add.
         seen = with_views(terms, terms_key, batches, generate)
         read = batches_read(terms, seen)
-        outputs, d_stats = _outputs(algorithm, d_params, state.d_stats, read, look, moving=True)
+        outputs, d_stats = look.outputs(d_params, state.d_stats, read, update_stats=True)
         # Compute the loss.
-        discriminate = _discriminate(algorithm, d_params, state.d_stats, look)
+        discriminate = look.discriminate(d_params, state.d_stats)
         passed = Pass(seen, outputs, discriminate, generate, state.memory["d"][name], terms_key, index, annealed)
         total, memory, means = objective(terms, passed)
         scalars = {"d_loss": total, **_update_scalars(algorithm, name, means), **_accuracies(terms, outputs)}
         return total, (d_stats, memory, scalars)
 
+    # Differentiate, and average over the replicas.
     gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.d_params))
     gradients, (d_stats, memory, scalars) = parallel.mean((gradients, aux))
 
@@ -120,18 +106,14 @@ def _discriminator_update(
 
 def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[TrainState, Scalars]:
     """The state after the generator's update, and its scalars."""
-    # Draw labels (those of a real batch, if a term reads one), latents and keys.
-    batches = {}
-    if g_draws_real(algorithm):
-        real = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
-        batches, labels = {"real": real}, real.labels
-    else:
-        local_size = algorithm.g_batch_size // parallel.count()
-        labels = draw_labels(data, parallel.sample_keys(_key(state, Purpose.G_LABELS, state.step), local_size))
+    # Draw labels, latents and keys.
+    batches, labels = _generator_labels(algorithm, state, data)
     latents = _latents(algorithm, _key(state, Purpose.G_LATENTS, state.step), labels)
     terms_key = _key(state, Purpose.G_TERMS, state.step)
     annealed = _annealed(algorithm, state, state.step)
-    look = Look(_key(state, Purpose.G_DROPOUT, state.step), _key(state, Purpose.G_AUGMENT, state.step), annealed)
+    dropout_key = _key(state, Purpose.G_DROPOUT, state.step)
+    augment_key = _key(state, Purpose.G_AUGMENT, state.step)
+    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
 
     def loss(g_params):
         variables = {"params": g_params, **state.g_stats}
@@ -144,14 +126,15 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) ->
         fake = Batch(images, labels, latents)
         seen = with_views(algorithm.g_terms, terms_key, {**batches, "fake": fake}, generate)
         read = batches_read(algorithm.g_terms, seen)
-        outputs, _ = _outputs(algorithm, state.d_params, state.d_stats, read, look, moving=False)
+        outputs, _ = look.outputs(state.d_params, state.d_stats, read, update_stats=False)
         # Compute the loss.
-        discriminate = _discriminate(algorithm, state.d_params, state.d_stats, look)
+        discriminate = look.discriminate(state.d_params, state.d_stats)
         passed = Pass(seen, outputs, discriminate, generate, state.memory["g"], terms_key, state.step, annealed)
         total, memory, means = objective(algorithm.g_terms, passed)
         scalars = {"g_loss": total, **{f"g_{name}": value for name, value in means.items()}}
         return total, (dict(g_stats), memory, scalars)
 
+    # Differentiate, and average over the replicas.
     gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.g_params))
     gradients, (g_stats, memory, scalars) = parallel.mean((gradients, aux))
 
@@ -217,6 +200,16 @@ def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Arr
     return jax.vmap(lambda key: jax.random.normal(key, (algorithm.generator.latent_dim,)))(keys)
 
 
+def _generator_labels(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[dict[str, Batch], jax.Array]:
+    """The generator's real batch, if one of its terms reads it, and the labels of its fakes: those of that batch."""
+    if g_draws_real(algorithm):
+        real = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
+        return {"real": real}, real.labels
+    local_size = algorithm.g_batch_size // parallel.count()
+    keys = parallel.sample_keys(_key(state, Purpose.G_LABELS, state.step), local_size)
+    return {}, draw_labels(data, keys)
+
+
 def _annealed(algorithm: Algorithm, state: TrainState, step: jax.Array) -> jax.Array | float:
     """How far annealing is (0 to 1) after `step` generator steps.
 
@@ -225,66 +218,6 @@ def _annealed(algorithm: Algorithm, state: TrainState, step: jax.Array) -> jax.A
     if not algorithm.anneal_steps:
         return 0.0
     return half_cosine(jnp.maximum(step, state.time_share * algorithm.total_steps) / algorithm.anneal_steps)
-
-
-def _outputs(
-    algorithm: Algorithm, params: Tree, stats: Tree, batches: Batches, look: Look, moving: bool
-) -> tuple[dict[str, Output], Tree]:
-    """The discriminator's output on each batch, and its statistics, which change only if `moving`.
-
-    A discriminator that treats each sample alone is called once, on all batches; another once per batch.
-    """
-    if not batches:
-        return {}, stats
-    outputs = {}
-    if algorithm.discriminator.couples_samples:
-        for number, (name, batch) in enumerate(batches.items()):
-            batch_look = look.at_batch(number)
-            outputs[name], stats = _apply(algorithm, params, stats, batch.images, batch.labels, batch_look, moving)
-        return outputs, stats
-    images, labels = _interleaved(list(batches.values()))
-    output, stats = _apply(algorithm, params, stats, images, labels, look, moving)
-    for number, name in enumerate(batches):
-        of_batch = slice(number, None, len(batches))
-        outputs[name] = jax.tree.map(operator.itemgetter(of_batch), output)
-    return outputs, stats
-
-
-def _interleaved(batches: list[Batch]) -> tuple[jax.Array, jax.Array]:
-    """The images and labels of several batches of one size, sample by sample.
-
-    In this order the index of a sample in the global batch does not depend on the number of replicas. The index
-    decides its dropout mask. If one batch followed the other, it would depend on that number.
-    """
-    images = jnp.stack([batch.images for batch in batches], axis=1)
-    labels = jnp.stack([batch.labels for batch in batches], axis=1)
-    return images.reshape(-1, *images.shape[2:]), labels.reshape(-1)
-
-
-def _apply(
-    algorithm: Algorithm, params: Tree, stats: Tree, images: jax.Array, labels: jax.Array, look: Look, moving: bool
-) -> tuple[Output, Tree]:
-    """The discriminator's output on augmented images, and its statistics, which change only if `moving`."""
-    images = algorithm.augment(look.augment_key, images, look.annealed)
-    output, moved = algorithm.discriminator.apply(
-        {"params": params, **stats},
-        images,
-        labels,
-        train=True,
-        rngs={"dropout": look.dropout_key},
-        mutable=list(stats) if moving else [],
-    )
-    return output, dict(moved) if moving else stats
-
-
-def _discriminate(algorithm: Algorithm, params: Tree, stats: Tree, look: Look) -> Callable[..., Output]:
-    """(images, labels) -> Output, with the parameters bound."""
-
-    def discriminate(images: jax.Array, labels: jax.Array) -> Output:
-        output, _ = _apply(algorithm, params, stats, images, labels, look, moving=False)
-        return output
-
-    return discriminate
 
 
 def _updated(

@@ -1,4 +1,4 @@
-"""Models in one file: drawn from without the code they were trained with, whole or refused."""
+"""Exported models: sampling without the rest of the package; damaged or foreign files are refused."""
 
 import hashlib
 import json
@@ -154,7 +154,7 @@ def test_a_file_that_was_altered_or_cut_short_is_refused(path, tmp_path):
             exported.load(other)
 
 
-def test_a_file_with_a_sum_of_its_own_but_no_model_in_it_is_refused(tmp_path):
+def test_a_file_with_a_right_checksum_but_no_model_is_refused(tmp_path):
     from cgan_jax import exported
 
     for inside in (b"", b"junk", exported.pack_arrays({}, {}), exported.pack_arrays({}, {"model": json.dumps({})})):

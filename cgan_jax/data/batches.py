@@ -117,10 +117,10 @@ def fetched(data: PlacedData, wanted: jax.Array) -> jax.Array:
     if isinstance(data, Share):
         return normalized(_exchanged(images, wanted))
     held = data.rows.reshape(-1)
-    places = jnp.searchsorted(held, wanted)
-    is_held = held[places] == wanted
+    slots = jnp.searchsorted(held, wanted)
+    is_held = held[slots] == wanted
     # NaN stops the run if the host sent other rows than the step draws; a wrong image would go unnoticed.
-    return jnp.where(is_held[:, None, None, None], normalized(images[places]), jnp.nan)
+    return jnp.where(is_held[:, None, None, None], normalized(images[slots]), jnp.nan)
 
 
 def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:

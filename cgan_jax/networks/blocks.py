@@ -25,7 +25,10 @@ def _doublings(image_size: int) -> int:
 
 
 def generator_widths(image_size: int, width: int) -> list[int]:
-    """Channels at 4, 8, ..., image_size pixels: 4 x width for 32, else doubling per halving of the side up to 16 x width."""
+    """Channels at 4, 8, ..., image_size pixels: 4 x width each for images of 32 pixels.
+
+    For larger images `width` at image_size, and twice as many with each halving, up to 16 x width.
+    """
     sides = _doublings(image_size) + 1
     return [4 * width] * sides if image_size == 32 else [width * min(16, 2**i) for i in reversed(range(sides))]
 

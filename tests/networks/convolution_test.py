@@ -1,4 +1,4 @@
-"""The convolutions against lax's own, which XLA runs slowly but rightly."""
+"""The convolutions against lax's, which are slow but correct."""
 
 import functools
 import os
@@ -41,7 +41,7 @@ def assert_near(ours, theirs, tolerance=TOLERANCE):
 
 
 def gradients(operation, **options):
-    """(x, kernel) -> gradients of a loss whose cotangents differ from place to place."""
+    """(x, kernel) -> gradients of a loss whose cotangents differ from position to position."""
 
     def loss(x, kernel):
         return jnp.sum(jnp.sin(operation(x, kernel, **options).astype(jnp.float32)))
@@ -57,8 +57,8 @@ def quick_jit(function):
 
 
 @pytest.fixture(autouse=True)
-def _small_is_lowered_too(monkeypatch):
-    """The shapes of these tests are small, and what a CPU does with large ones is to be tested."""
+def _lower_small_shapes_too(monkeypatch):
+    """Small shapes use the CPU's lowerings of large ones, so that the tests cover them."""
     monkeypatch.setattr(convolution_cpu, "_SMALL", 0)
 
 
@@ -142,7 +142,7 @@ def test_shard_map_gradients_match_one_device(monkeypatch, name, size, channels,
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
     def per_device(x, kernel):
-        # A replicated kernel's gradient is summed over the devices by jax itself, also through our derivatives.
+        # JAX sums a replicated kernel's gradient over the devices, also through our derivatives.
         return gradients(ours, stride=stride)(x, kernel)
 
     def with_varying_kernel(x, kernel):
@@ -274,7 +274,7 @@ def test_a_large_batch_in_slices_matches_lax(monkeypatch):
 
 @pytest.mark.parametrize("batch", [7, 12])
 @pytest.mark.parametrize("name", PAIRS)
-def test_channels_too_many_to_stack_taps_beside_match_lax(monkeypatch, name, batch):
+def test_channels_too_many_to_stack_taps_match_lax(monkeypatch, name, batch):
     monkeypatch.setattr(convolution_cpu, "_NARROW", convolution_cpu._THIN)
     monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
     x, kernel = draw(batch, 6, 7, 5), draw(3, 4, 5, 6)
