@@ -276,7 +276,7 @@ class _Run(NamedTuple):
             if ends or evaluates or is_due(before, now, self.recipe["checkpoint"]["every_kimg"]):
                 self.recovery.save(state, now)
             if ends or is_due(before, now, self.recipe["train"]["sample_kimg"]):
-                journal.show(step, state.average, surely=ends)
+                journal.show(step, state.average, wait=ends)
             if evaluates:
                 self.evaluate(state, step, stop)
             journal.writer.flush()
