@@ -185,7 +185,7 @@ def check_evaluations(lines: Sequence[Line], share: float, num_classes: int) -> 
         best, now = max(values[:-1]), values[-1]
         if share and best >= least and now < share * best:
             raise GuardError(
-                f"collapse: {name} fell from {best:.3g} to {now:.3g}, less than guard.collapse={share:g} times its best",
+                f"collapse: {name} fell from {best:.3g} to {now:.3g}, less than guard.collapse={share:g} of its best",
                 good_until=int(lines[-2]["step"]),
             )
 
