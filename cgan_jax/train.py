@@ -1,7 +1,7 @@
-"""One run from its recipe to its last checkpoint: set up, restore, loop. No mathematics, and nothing that is told.
+"""Trains one run from its recipe to its last checkpoint: set up, restore, loop. The mathematics is in train_step.
 
 The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for the host. Pictures,
-checkpoints and evaluations are maintenance: their time is kept apart from training time.
+checkpoints and evaluations are maintenance: the clock counts them apart from training.
 """
 
 import contextlib
@@ -39,13 +39,13 @@ from cgan_jax.train_step import drawn_rows, train_steps
 def train_and_evaluate(
     recipe: dict[str, Any], workdir: Path, profile: bool = False, journal: type[Journal] | None = None
 ) -> None:
-    """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `total_kimg` or for `max_minutes`.
+    """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
-    `profile` writes a trace of a few calls for TensorBoard. `journal` is the kind of journal that the run tells its
-    story to; the default is run.journal.Journal.
+    `profile` writes a trace of a few calls for TensorBoard. `journal` is the class that logs the run; the default is
+    run.journal.Journal.
 
-    Raises UsageError for a recipe that cannot work, before it has cost anything; GuardError if a guard of the recipe
-    stops the run; Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
+    Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
+    run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
     """
     with StopRequest() as stop, contextlib.ExitStack() as held:
         with stop.at_once("stopped before training began; run the same command again"):
@@ -74,7 +74,7 @@ def train_and_evaluate(
 
 
 class Prepared(NamedTuple):
-    """What a recipe comes to on a dataset."""
+    """What `prepare` makes of a recipe and a dataset."""
 
     spec: ImageSpec
     algorithm: Algorithm
@@ -83,13 +83,13 @@ class Prepared(NamedTuple):
 
 
 def load_dataset(recipe: Mapping[str, Any]) -> sources.Dataset:
-    """The data of a checked recipe. Raises UsageError if they are not there."""
+    """The dataset of a checked recipe. Raises UsageError if it is missing."""
     section = recipe["dataset"]
     return sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
 
 
 def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
-    """All of a checked recipe that can be refused before training, in shapes alone. Raises UsageError."""
+    """Builds a checked recipe in shapes alone. Raises UsageError if it cannot be trained on this dataset."""
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm = build(recipe, spec)
     evaluator = Evaluator(recipe, dataset)
@@ -98,7 +98,7 @@ def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
 
 
 def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
-    """Raises UsageError if the run in `workdir` was started with another recipe or other data."""
+    """Raises UsageError if the run in `workdir` started with another recipe or dataset."""
     processes.check_shared(workdir)
     if (workdir / workdirs.CONFIG).exists() and checkpoint.exist(workdir):
         started = workdirs.read_info(workdir)
@@ -108,18 +108,19 @@ def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
 
 
 def _picture_of_samples(sampler: Callable, info: workdirs.RunInfo, average: Any) -> Image.Image:
-    """A grid of the averaged generator's images, a row per class."""
+    """A grid of the averaged generator's images, one row per class."""
     seed, conditional = info.recipe["seed"], info.recipe["dataset"]["conditional"]
     return grids.grid(*rows_of_samples(sampler, on_one_device(average), seed, info.class_names, conditional))
 
 
 def _picture_of_real(dataset: sources.Dataset, info: workdirs.RunInfo) -> Image.Image:
+    """A grid of real images, one row per class."""
     conditional = info.recipe["dataset"]["conditional"]
     return grids.grid(*rows_of_real(dataset.images, dataset.labels, dataset.class_names, conditional))
 
 
 class _Run(NamedTuple):
-    """What the loop works with. All that changes is the state, which the loop holds."""
+    """The fixed parts of a run. The loop holds the state, which changes."""
 
     recipe: Mapping[str, Any]
     dataset: sources.Dataset
@@ -130,7 +131,7 @@ class _Run(NamedTuple):
     recovery: Recovery
 
     def train(self, state: TrainState, stop: StopRequest, profile: bool) -> None:
-        """To the end, by way of as many rollbacks as the recipe allows."""
+        """Trains to the end, with at most as many rollbacks as the recipe allows."""
         recipe, algorithm, journal = self.recipe, self.prepared.algorithm, self.journal
         per_call = steps_per_call(recipe, algorithm, self.prepared.spec, self.mesh)
         steps = functools.partial(train_steps, algorithm, per_call)
@@ -165,9 +166,9 @@ class _Run(NamedTuple):
         hooks: list[Callable[[int], None]],
         stop: StopRequest,
     ) -> None:
-        """Calls until all images are shown or all minutes are used.
+        """Makes calls until all images are shown or all minutes are used.
 
-        Raises Interrupted, with the state saved, and GuardError.
+        Raises GuardError, and Interrupted after the state is saved.
         """
         journal, recovery, step = self.journal, self.recovery, int(state.step)
         state = self.timed(state)
@@ -196,7 +197,7 @@ class _Run(NamedTuple):
                 pending.append(functools.partial(self.record, step, before, scalars))
                 for hook in hooks:
                     hook(step)
-                # Ask once whether to stop: a request during maintenance is granted after the next call.
+                # Ask once per call whether to stop: a request during maintenance takes effect after the next call.
                 stopping = any_process(stop.requested)
                 ends = stopping or self.done(step)
                 if ends or self.needs_maintenance(before, step):
@@ -217,22 +218,22 @@ class _Run(NamedTuple):
         return step >= self.total_steps or self.journal.time_share >= 1.0
 
     def timed(self, state: TrainState) -> TrainState:
-        """The state with the share of its minutes that training has used, for the next call to follow."""
+        """The state with the share of the run's minutes that are used; schedules of the next call follow it."""
         return state.replace(time_share=everywhere(self.journal.tell_time(), self.mesh))
 
     def feed(self, state: TrainState, per_call: int) -> Any:
-        """The data of each call from this state on."""
+        """Yields the data of each call, starting at this state."""
         data, where = Data(self.dataset.images, self.dataset.labels), self.recipe["dataset"]["placement"]
         draws = functools.partial(drawn_rows, self.prepared.algorithm, per_call)
         return placement.feed(where, data, self.mesh, draws, state.key, per_call, int(state.step))
 
     def ceiling(self, call: Callable, state: TrainState, data: Any, per_call: int) -> float:
-        """Images/s if the layers ran at the speed of the machine's matrix product."""
+        """Images/s if the layers ran as fast as a large matrix product on this machine."""
         rate = throughput.calls_per_sec_at_ceiling(call, state, data, self.mesh)
         return rate * per_call * images_per_step(self.recipe)
 
     def first(self, call: Callable, state: TrainState, data: Any, stop: StopRequest) -> tuple[TrainState, dict]:
-        """The first call, most of which is compilation; the clock starts when it is done."""
+        """Makes the first call, most of which is compilation, and then starts the clock."""
         with stop.at_once(
             f"stopped before a step was taken from {self.journal.step}; run the same command again to go on"
         ):
@@ -251,7 +252,7 @@ class _Run(NamedTuple):
             self.log(step)
 
     def log(self, step: int) -> None:
-        """A line with the means since the last line, and what the guards say of it."""
+        """Logs the means since the last line. Raises GuardError if the discriminator has won."""
         self.journal.log(step, len(self.recovery.rollbacks), self.recovery.since)
         self.recovery.check_discriminator(self.journal)
 
@@ -262,13 +263,13 @@ class _Run(NamedTuple):
     def maintain(
         self, state: TrainState, before: float, step: int, ends: bool, watchdog: Watchdog, stop: StopRequest
     ) -> None:
-        """Pictures and checkpoints that are due, or all if the run ends here; evaluations if they are due.
+        """Saves the pictures and checkpoints that are due, or all if the run `ends`; evaluates if that is due.
 
-        What is evaluated has been saved: an evaluation that is cut short costs nothing and is made up for.
+        The checkpoint is saved before its evaluation. If the evaluation is interrupted, the next start repeats it.
         """
         jax.block_until_ready(state)
         journal, now = self.journal, self.kimg(step)
-        # The minutes of a run that ends by the clock are counted up to each checkpoint.
+        # A run with limited minutes logs its time before each checkpoint, so that a resumed run knows it.
         if (ends or journal.max_minutes) and journal.clock.has_news:
             self.log(step)
         with journal.clock.maintenance(), watchdog.resting():
@@ -276,24 +277,24 @@ class _Run(NamedTuple):
             if ends or evaluates or is_due(before, now, self.recipe["checkpoint"]["every_kimg"]):
                 self.recovery.save(state, now)
             if ends or is_due(before, now, self.recipe["train"]["sample_kimg"]):
-                journal.show(step, state.average, surely=ends)
+                journal.show(step, state.average, wait=ends)
             if evaluates:
                 self.evaluate(state, step, stop)
             journal.writer.flush()
 
     def evaluates(self, before: float, step: int) -> bool:
-        """Whether the recipe's metrics are due, or the run is done."""
+        """Whether the recipe has metrics and they are due, by the interval or because the run is done."""
         due = self.done(step) or is_due(before, self.kimg(step), self.recipe["evaluate"]["every_kimg"])
         return bool(self.prepared.evaluator.metrics) and due
 
     def lacks_evaluation(self, step: int, per_call: int) -> bool:
-        """Whether the run ended in the evaluation of the step that it was restored from."""
+        """Whether the step that the run was restored from still needs its evaluation."""
         evaluated = any(line["step"] == step for line in self.journal.evaluations)
         before = self.kimg(step) - per_call * images_per_step(self.recipe) / 1000
         return step > 0 and self.evaluates(before, step) and not evaluated
 
     def evaluate(self, state: TrainState, step: int, stop: StopRequest) -> None:
-        """Scores the checkpoint, and notes what it is worth if the recipe wants the best one kept."""
+        """Evaluates the checkpoint, and records its cost if the recipe keeps the best one."""
         self.recovery.checkpoints.wait()
         evaluator, cost = self.prepared.evaluator, None
         with stop.at_once(f"stopped in an evaluation, saved at step {step}; run the same command again to go on"):
@@ -308,7 +309,7 @@ class _Run(NamedTuple):
 
 
 def is_due(before: float, now: float, *intervals: float) -> bool:
-    """Whether a multiple of one of the intervals lies in (before, now], all in kimg."""
+    """Whether (before, now] contains a multiple of one of the intervals, all in kimg."""
     return any(math.floor(now / interval) > math.floor(before / interval) for interval in intervals)
 
 

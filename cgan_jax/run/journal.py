@@ -1,4 +1,4 @@
-"""What a run tells while it trains: lines on the terminal, logs, event files, curves, pictures, and its time."""
+"""The outputs of a run in training: lines on the terminal, logs, event files, curves, pictures, and the time."""
 
 import contextlib
 import io
@@ -23,18 +23,18 @@ from cgan_jax.run.progress import Clock, TrainingProgress, duration
 
 
 class Journal:
-    """The story of one run, in its folder and on the terminal. Of several processes the first one writes."""
+    """The record of one run, in its folder and on the terminal. Only the first process writes."""
 
     def __init__(self, workdir: Path, info: workdirs.RunInfo, draw: Callable[[Any], Image.Image]):
-        """`draw(average)` makes the picture of samples from the averaged generator's variables."""
+        """`draw(average)` returns a picture of samples; `average` holds the averaged generator's variables."""
         self.workdir, self._info, self._draw = workdir, info, draw
         self._recipe = info.recipe
         self.writes = processes.is_first()
         self.max_minutes: float = info.recipe["train"]["max_minutes"]
         self.time_share = 0.0
-        """The share of `max_minutes` that is used; 0 if minutes are not limited."""
+        """The share of `max_minutes` that is used; 0 without a limit."""
         self.began = False
-        """Whether this process has made its first call."""
+        """Whether this process has finished its first call."""
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.evaluations: list[dict[str, float]] = []
@@ -45,19 +45,19 @@ class Journal:
         self.clock = Clock((), 0.0)
 
     def rewind(self, step: int) -> None:
-        """Forgets what was logged after `step`; called by a run that is restored there."""
+        """Drops the log lines after `step`, because the run was restored to `step`."""
         self.step = step
         lines_until = workdirs.forget_metrics_after if self.writes else workdirs.read_metrics_until
         self.history = lines_until(self.workdir, step)
         evaluations = lines_until(self.workdir, step, workdirs.EVALUATIONS)
-        # Those that training made: cgan evaluate writes no seconds of training.
+        # Keep the evaluations made during training: lines of `cgan evaluate` have no seconds.
         self.evaluations = [line for line in evaluations if "seconds" in line]
         self.clock = Clock(self.history, self.kimg(step))
         if self._progress is not None:
             self._progress.advance(step, self.kimg(step))
 
     def open(self, step: int) -> None:
-        """Writes what the run is made with, and says where it starts."""
+        """Writes config.json and the environment, and prints where the run starts."""
         if self.writes:
             workdirs.write_info(self.workdir, self._info)
             workdirs.append_environment(self.workdir, environment.describe())
@@ -71,11 +71,11 @@ class Journal:
         if self.max_minutes:
             self.say(
                 f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
-                " schedules follow the clock, so that no two such runs are alike bit for bit"
+                " schedules follow the clock, so two such runs differ in their bits"
             )
 
     def describe(self, model: str, real: Image.Image, average: Any) -> None:
-        """model.txt and the first pictures: real images, and samples before training."""
+        """Writes model.txt and the first pictures: real images, and samples before training."""
         storage.write_whole(self.workdir / "model.txt", model)
         self.writer.write_hparams(dict(recipes.flattened(self._recipe)))
         storage.make_folder(self.workdir / "samples")
@@ -83,7 +83,7 @@ class Journal:
         self._save_samples(average)
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Prints a line."""
         if self._progress is None:
             print(text, flush=True)
         else:
@@ -94,30 +94,30 @@ class Journal:
         return kimg_after(self._recipe, step)
 
     def measure_ceiling(self, measure: Callable[[], float]) -> None:
-        """`measure()` gives the images/s that lines compare the speed with; it is called once a process."""
+        """Keeps `measure()`, the images/s that log lines compare the speed with. Measures once per process."""
         if not self._fastest:
             self._fastest = measure()
 
     def begin(self, step: int) -> None:
-        """The first call is done: the clock starts."""
+        """Starts the clock, after the first call."""
         self.began = True
         self.say(f"first call done {time.perf_counter() - STARTED:.1f} s after the start")
         self.clock.start(self.kimg(step))
 
     def tell_time(self) -> float:
-        """Updates and returns `time_share`, as the first process has it."""
+        """Updates `time_share` by the first process's clock, and returns it."""
         seconds = self.clock.total if self.began else self.clock.seconds
         share = min(1.0, seconds / (60 * self.max_minutes)) if self.max_minutes else 0.0
         self.time_share = processes.of_first(share)
         return self.time_share
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
-        """The scalars of a call."""
+        """Adds the scalars of a call to the current means, and moves the bar."""
         self.clock.add(numbers)
         self._progress.advance(step, self.kimg(step))
 
     def log(self, step: int, rollbacks: int, since: int) -> None:
-        """A line with the means since the last line."""
+        """Logs a line with the means since the last line."""
         kimg = self.kimg(step)
         means = self.clock.lap(kimg)
         if speed := means.get("time/images_per_sec"):
@@ -132,11 +132,11 @@ class Journal:
         left = 60 * self.max_minutes - self.clock.seconds if self.max_minutes else math.inf
         self._progress.report(step, kimg, means, left)
 
-    def show(self, step: int, average: Any, surely: bool) -> None:
-        """A picture of samples, and the curves; these are drawn beside training, and certainly if it must `surely`."""
+    def show(self, step: int, average: Any, wait: bool) -> None:
+        """Saves a picture of samples and the curves. A busy painter skips the curves unless it must `wait`."""
         if self.writes:
             self._save_samples(average)
-            self._painter.paint(curves.save_curves, [*self.history], self.workdir / "curves.png", surely=surely)
+            self._painter.paint(curves.save_curves, [*self.history], self.workdir / "curves.png", wait=wait)
 
     def score(self, step: int, scores: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
         """Logs an evaluation."""
@@ -150,12 +150,12 @@ class Journal:
         self.say(f"evaluated at {kimg:.1f} kimg: {told}")
 
     def finish(self) -> None:
-        """The last line of a run that is done."""
+        """Prints the last line of a run that is done."""
         trained = duration(self.clock.seconds)
         self.say(f"done: {self.kimg(self.step):.1f} kimg, {trained} of training; pictures in {self.workdir}")
 
     def close(self) -> None:
-        """Waits for what is being written, one after the other, whatever is raised meanwhile."""
+        """Waits for the painter, then closes the bar and the event files, also after an error in one of them."""
         with contextlib.ExitStack() as last_first:
             last_first.callback(self.writer.close)
             if self._progress is not None:
@@ -163,7 +163,7 @@ class Journal:
             last_first.callback(self._painter.close)
 
     def _save_samples(self, average: Any) -> None:
-        """samples/kimg_KIMG.png, and the same picture in the event files."""
+        """Writes samples/kimg_KIMG.png, and the same picture to the event files."""
         picture, kimg = self._draw(average), self.kimg(self.step)
         whole = self._recipe["train"]["sample_kimg"] >= 1
         name = f"kimg_{kimg:06.0f}.png" if whole else f"kimg_{kimg:010.3f}.png"

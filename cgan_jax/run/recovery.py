@@ -1,7 +1,7 @@
-"""Where a run starts from and goes back to: its newest whole checkpoint, its guards, its rollbacks.
+"""Restores, guards and rollbacks: the checkpoint that a run starts from or goes back to.
 
-Goodfellow (2016, section 5) names the ways in which the game ends without a winner: the discriminator wins for good, or
-the generator maps everything to a few images. Both show in numbers that are logged anyway.
+Goodfellow (2016, section 5) describes two failures: the discriminator wins for good, or the generator maps all latents
+to a few images. The guards find both in numbers that are logged anyway.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +23,14 @@ from cgan_jax.train_state import TrainState, create_quickly, is_finite
 ROLLBACKS = "rollbacks.jsonl"
 Line = Mapping[str, float]
 
-_RIGHT_ON_EVERYTHING = 0.99
+_PERFECT_ACCURACY = 0.99
 _ACCURACIES = ("train/d_accuracy_real", "train/d_accuracy_fake")
-_SOME_DIVERSITY = 0.05
-"""1 - MS-SSIM; images of a class that are liker than this from the start have no diversity to lose."""
+_LEAST_DIVERSITY = 0.05
+"""1 - MS-SSIM. A run that never reaches it has no diversity to lose."""
 
 
 class Recovery:
-    """The checkpoints of a run in training, and when and how it goes back to one of them."""
+    """The checkpoints and guards of a run in training, and its rollbacks to earlier checkpoints."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class Recovery:
 
     @property
     def since(self) -> int:
-        """The step of the last rollback: the guards judge what was logged after it."""
+        """The step that the last rollback went to. The guards read only the log lines after it."""
         return self.rollbacks[-1]["to"] if self.rollbacks else 0
 
     def restore(self, journal: Journal) -> TrainState:
-        """The state of the newest checkpoint that is what was saved, or the first state; the journal goes back too."""
+        """The state of the newest undamaged checkpoint, or the initial state. Rewinds the journal to its step."""
         state = self.checkpoints.restore_newest(self._shapes, replicated(self._mesh))
         if state is None:
             state = replicate(self._create(), self._mesh)
@@ -64,7 +64,10 @@ class Recovery:
         return state
 
     def roll_back(self, error: GuardError, journal: Journal) -> TrainState:
-        """The last good checkpoint, or the first state, with another key. Raises `error` if that is not allowed."""
+        """The last good checkpoint, or the initial state, with a new key.
+
+        Raises GuardError if the recipe allows no rollback, or no more.
+        """
         guard, count = self._guard, len(self.rollbacks)
         if guard["action"] != "rollback" or count >= guard["max_rollbacks"]:
             raise GuardError(f"{error}, after {count} rollbacks" if count else str(error)) from error
@@ -72,7 +75,7 @@ class Recovery:
         steps = self.checkpoints.steps()
         good = [step for step in steps if error.good_until is None or step <= error.good_until]
         to = int(processes.of_first(float(max(good, default=0))))
-        # Set aside before it is noted: a kill in between leaves a run that comes to the same trouble again.
+        # Set aside first, log second: after a kill in between, the run meets the same trouble again and rolls back.
         self.checkpoints.set_aside([step for step in steps if step > to])
         went_back = {"step": journal.step, "kimg": journal.kimg(journal.step), "to": to, "why": str(error)}
         if processes.is_first():
@@ -84,26 +87,26 @@ class Recovery:
         return self.restore(journal)
 
     def save(self, state: TrainState, kimg: float) -> None:
-        """Begins to save a state. Raises GuardError if a parameter or statistic of it is not finite."""
-        # The losses of a call were computed before its updates and cannot vouch for what they led to.
+        """Starts to save a state. Raises GuardError if a parameter or statistic is not finite."""
+        # The losses of a call are computed before its last update, so finite losses do not imply finite parameters.
         if not is_finite(state):
             raise self.trouble("a parameter or statistic is not finite", int(state.step), kimg)
         self.checkpoints.save(state)
 
     def trouble(self, what: str, step: int, kimg: float) -> GuardError:
-        """The error for what was found at a step; it names the checkpoint that is kept."""
+        """Returns the GuardError for what was found at a step. It names the newest checkpoint."""
         self.checkpoints.wait()
         steps = self.checkpoints.steps()
         kept = f"the checkpoint at step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
         return GuardError(f"{what} at step {step} ({kimg:.1f} kimg); {kept}")
 
     def check_discriminator(self, journal: Journal) -> None:
-        """Raises GuardError if the discriminator has won, by the lines of the journal."""
+        """Raises GuardError if the discriminator has won according to the journal."""
         check_discriminator(journal.history, self._guard["d_perfect_kimg"], self.since)
         self._remember_good(journal)
 
     def check_evaluations(self, journal: Journal) -> None:
-        """Raises GuardError, in all processes, for a collapse that the first one sees in the evaluations."""
+        """Raises GuardError in all processes if the first process finds a collapse in the evaluations."""
         trouble = None
         try:
             if journal.writes:
@@ -116,33 +119,33 @@ class Recovery:
         self._remember_good(journal)
 
     def close(self) -> None:
-        """Waits for what is being saved."""
+        """Waits for the last save."""
         self.checkpoints.close()
 
     def _remember_good(self, journal: Journal) -> None:
-        """Keeps the checkpoint that a guard would go back to."""
+        """Tells `checkpoints` to keep the checkpoint that a rollback would go back to."""
         self.checkpoints.good_until = good_until(self._guard, journal.history, journal.evaluations, self.since)
 
 
 def check_discriminator(lines: Sequence[Line], kimg: float, since: int) -> None:
-    """Raises GuardError where the discriminator was right on everything in the last `kimg` of the log.
+    """Raises GuardError if the discriminator was right on at least 99% of both kinds of images for the last `kimg`.
 
-    A line holds the means since the one before it; those of steps up to `since` do not count. 0 kimg is no limit.
+    A line holds the means since the line before. Lines up to step `since` do not count. 0 kimg is no limit.
     """
     began, good = _perfect(lines, since)
     if kimg and began is not None and lines[-1]["kimg"] - began >= kimg:
         raise GuardError(
-            f"the discriminator was right on at least {_RIGHT_ON_EVERYTHING:.0%} of real and generated images"
+            f"the discriminator was right on at least {_PERFECT_ACCURACY:.0%} of real and generated images"
             f" from {began:.1f} to {lines[-1]['kimg']:.1f} kimg",
             good_until=good,
         )
 
 
 def _perfect(lines: Sequence[Line], since: int) -> tuple[float | None, int]:
-    """(from which kimg on the discriminator was right on everything, None where it is not; the last step before)."""
+    """Returns (the kimg since which the discriminator has been perfect or None, the last logged step before that)."""
     began, good = None, 0
     for before, line in zip([{"step": 0, "kimg": 0.0}, *lines], lines, strict=False):
-        if line["step"] <= since or min(line.get(name, 0.0) for name in _ACCURACIES) < _RIGHT_ON_EVERYTHING:
+        if line["step"] <= since or min(line.get(name, 0.0) for name in _ACCURACIES) < _PERFECT_ACCURACY:
             began, good = None, int(line["step"])
         elif began is None:
             began = before["kimg"]
@@ -152,9 +155,9 @@ def _perfect(lines: Sequence[Line], since: int) -> tuple[float | None, int]:
 def good_until(
     section: Mapping[str, Any], lines: Sequence[Line], evaluations: Sequence[Line], since: int
 ) -> int | None:
-    """The last step up to which nothing can be held against a run any more; None where its guards never go back.
+    """The last step that no guard can reject any more, or None if the guards cause no rollback.
 
-    Later ones may turn out to have been part of a collapse, or of a time in which the discriminator was always right.
+    Later steps may prove to belong to a collapse, or to a time in which the discriminator was perfect.
     """
     if section["action"] != "rollback":
         return None
@@ -165,15 +168,15 @@ def good_until(
 
 
 def check_evaluations(lines: Sequence[Line], share: float, num_classes: int) -> None:
-    """Raises GuardError where the last evaluation keeps less than `share` of the best that the run had had, of
+    """Raises GuardError if the last evaluation has less than `share` of the run's best on either of two numbers.
 
-    the diversity within classes (1 - eval/ms_ssim), or of what eval/class_accuracy is above chance; once the one was
-    0.05, or the other as much as chance itself. A share of 0 is no limit.
+    They are the diversity within classes (1 - eval/ms_ssim), and eval/class_accuracy minus chance. A number counts once
+    its best reached 0.05 or chance respectively. A share of 0 is no limit.
     """
     chance = 1 / num_classes
     watched: dict[str, tuple[Callable[[Line], float | None], float]] = {
-        "diversity within classes (1 - ms_ssim)": (_diversity, _SOME_DIVERSITY),
-        f"class accuracy above its chance of {chance:.3g}": (lambda line: _above_chance(line, chance), chance),
+        "diversity within classes (1 - ms_ssim)": (_diversity, _LEAST_DIVERSITY),
+        f"class accuracy above chance ({chance:.3g})": (lambda line: _above_chance(line, chance), chance),
     }
     for name, (of, least) in watched.items():
         values = [value for line in lines if (value := of(line)) is not None]
@@ -182,26 +185,25 @@ def check_evaluations(lines: Sequence[Line], share: float, num_classes: int) -> 
         best, now = max(values[:-1]), values[-1]
         if share and best >= least and now < share * best:
             raise GuardError(
-                f"collapse: {name} is {now:.3g} where it had been {best:.3g},"
-                f" and less than guard.collapse={share:g} of that is left",
+                f"collapse: {name} fell from {best:.3g} to {now:.3g}, less than guard.collapse={share:g} of its best",
                 good_until=int(lines[-2]["step"]),
             )
 
 
 def rollbacks(workdir: Path) -> list[dict]:
-    """What a run has written of going back: {step, kimg, to, why} each."""
+    """The rollbacks of a run, oldest first: {step, kimg, to, why} each."""
     return read_metrics(workdir, ROLLBACKS)
 
 
 def remember_rollback(workdir: Path, step: int, kimg: float, to: int, why: str) -> None:
-    """Adds a line. From a checkpoint at or before `to` the run goes on with the number of lines folded into its key."""
+    """Appends a rollback from `step` to `to`. A restore at or before `to` folds the count of lines into the key."""
     append_metrics(workdir, {"step": step, "kimg": kimg, "to": to, "why": why}, ROLLBACKS)
 
 
 def folds(went_back: Sequence[Mapping], step: int) -> int:
-    """What to fold into the key of a checkpoint at `step`, 0 for nothing.
+    """The number to fold into the key of a checkpoint at `step`; 0 for none.
 
-    One that was saved after the last time of going back has it in its key already.
+    A checkpoint that was saved after the last rollback has the number in its key already.
     """
     return len(went_back) if went_back and step <= went_back[-1]["to"] else 0
 
