@@ -166,9 +166,12 @@ def load(path: str | os.PathLike) -> Model:
         return Model(arrays, json.loads(metadata["model"]))
     except UsageError as error:
         raise UsageError(f"{path} is refused: {error}") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, jax.errors.JaxRuntimeError) as error:
         made_by = json.loads(metadata.get("model", "{}")).get("jax", "an unknown version")
-        raise UsageError(f"{path} was exported by jax {made_by}, this is {jax.__version__}: {error}") from error
+        raise UsageError(
+            f"{path} was exported by jax {made_by} and opens with that version or a newer one;"
+            f" this is jax {jax.__version__} ({error})"
+        ) from error
 
 
 def packed(programs: Mapping[str, bytes], weights: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:

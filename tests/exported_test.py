@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -196,3 +197,15 @@ def test_a_program_that_calls_something_outside_is_refused_before_it_is_compiled
     (tmp_path / "a.cgan").write_bytes(exported.packed(programs, {"w": np.zeros(1, np.float32)}, described))
     with pytest.raises(UsageError, match=r"a.cgan is refused: a program in it does more than arithmetic: anything"):
         exported.load(tmp_path / "a.cgan")
+
+
+def test_a_model_of_a_newer_jax_is_refused_in_a_line(path, tmp_path):
+    """Its programs begin with a version of MLIR's bytecode, which is raised here to 127."""
+    content = path.read_bytes()
+    inside = re.sub(rb"ML\xefR.", b"ML\xefR\xff", content[40:])
+    assert inside != content[40:]
+    (tmp_path / "newer.cgan").write_bytes(content[:8] + hashlib.sha256(inside).digest() + inside)
+    with pytest.raises(
+        UsageError, match=f"was exported by jax {jax.__version__} and opens with that version or a newer"
+    ):
+        exported.load(tmp_path / "newer.cgan")
