@@ -42,7 +42,10 @@ def find(given: str) -> Path:
         return path
     if path.parts[:-1] == ("configs",) and path.suffix == ".py" and path.stem in names():
         return FOLDER / path.name
-    close = [*difflib.get_close_matches(path.stem, names()), *(name for name in names() if path.stem in name)]
+    close = [
+        *difflib.get_close_matches(path.stem, names()),
+        *(name for name in names() if path.stem and path.stem in name),
+    ]
     hint = f"; did you mean {' or '.join(list(dict.fromkeys(close))[:3])}?" if close else "."
     if path.suffix == ".py" or os.sep in given:
         raise UsageError(f"no such recipe file: {given}{hint if close else ''}")

@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
     config.anneal.kimg = 6000.0
     config.anneal.to.augment = {"probability": 0.55}
     config.anneal.to.d_optimizer = {"b2": 0.99, "learning_rate": 5e-5}
-    config.anneal.to.ema = {"halflife_kimg": 500.0}
+    config.anneal.to.ema = {"halflife_kimg": 500.0}  # 5% of the run
     config.anneal.to.g_optimizer = {"b2": 0.99, "learning_rate": 5e-5}
     config.anneal.to.loss = {"d_updates": {"both": {"r1": {"weight": 0.005}, "r2": {"weight": 0.005}}}}
 

@@ -38,9 +38,8 @@ def get_config() -> ConfigDict:
     config.loss.g_terms.hinge = {"weight": 1.0}
 
     config.g_optimizer.name = "adam"
-    config.g_optimizer.learning_rate = (
-        3e-4  # with 1e-3 for both, the discriminator returns one number for all images within 25 kimg
-    )
+    # With 1e-3 for both networks, the discriminator returns one number for all images within 25 kimg.
+    config.g_optimizer.learning_rate = 3e-4
     config.g_optimizer.b1 = 0.0  # as in the paper; StudioGAN has 0.5 and 0.999
     config.g_optimizer.b2 = 0.9
     config.g_optimizer.eps = 1e-6

@@ -60,6 +60,7 @@ def test_an_unknown_name_is_told_the_closest_and_all():
         + "; or give a file, FILE.py"
     )
     assert "; did you mean cifar10_biggan or " in refusal("biggan")
+    assert refusal("").startswith("unknown recipe ''. There are: cifar100_biggan_cr, ")
     assert refusal("xyzzy").startswith("unknown recipe 'xyzzy'. There are: cifar100_biggan_cr, ")
     assert refusal("configs/digts.py") == "no such recipe file: configs/digts.py; did you mean digits?"
     assert refusal("/none/xyzzy.py") == "no such recipe file: /none/xyzzy.py"
