@@ -1,7 +1,7 @@
 """Runs `cgan COMMAND` or `python -m cgan_jax COMMAND`: finds commands/COMMAND.py, and reports wrong use in one line.
 
-A command is a file with a docstring (the help text), `define_flags(flags, argv)` and `main(flags)`. This file parses
-the command line before it imports anything heavy.
+A command is a file with a docstring (the help text), `define_flags(flags, argv)` and `main(flags)`. If it has ARGUMENT,
+that flag may be given without its name. This file parses the command line before it imports anything heavy.
 """
 
 import contextlib
@@ -19,6 +19,19 @@ from cgan_jax.lookup import module_named, names_in
 _COMMANDS = "cgan_jax.commands"
 _BROKEN_PIPE = 141  # the exit code after SIGPIPE
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's errors begin with it
+# Flags that name a file or a folder. Shells expand ~ in `--out ~/x.png`, and not in `--out=~/x.png`.
+PATHS = (
+    "archive",
+    "classifier",
+    "data_dir",
+    "images",
+    "inception_weights",
+    "json",
+    "model",
+    "out",
+    "reference",
+    "workdir",
+)
 
 
 def run(argv: list[str]) -> int:
@@ -64,6 +77,8 @@ def _run_command(name: str, argv: list[str]) -> None:
         return
     try:
         rest = flags([name, *argv])[1:]
+    except UsageError:
+        raise
     except absl_flags.Error as error:
         raise UsageError(f"{error} (see cgan {name} --help)") from error
     except KeyError as error:
@@ -71,11 +86,23 @@ def _run_command(name: str, argv: list[str]) -> None:
         raise UsageError(f"the recipe has no key {error.args[0]}; {hint}") from error
     except Exception as error:  # a recipe may raise anything while it is loaded and overridden
         raise UsageError(f"--config cannot be used: {type(error).__name__}: {error}") from error
+    argument = getattr(command, "ARGUMENT", None)
+    if rest and argument and not flags[argument].present:
+        flags[argument].parse(rest.pop(0))
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; values are given as --flag=value (see cgan {name} --help)")
+    _expand_home(flags)
     os.environ["JAX_ENABLE_X64"] = "0"  # all code here computes in float32
     keep_freed_memory()
     command.main(flags)
+
+
+def _expand_home(flags: absl_flags.FlagValues) -> None:
+    for flag in (flags[name] for name in PATHS if name in flags):
+        if isinstance(flag.value, str):
+            flag.value = os.path.expanduser(flag.value)
+        elif isinstance(flag.value, list):
+            flag.value = [os.path.expanduser(path) for path in flag.value]
 
 
 def _overview() -> str:
