@@ -234,8 +234,8 @@ class Checkpoints:
         """What is wrong with the files of a step, "" if nothing. Each step is read once."""
         if step not in self._damage:
             manifest, folder = integrity.read(self._workdir, step), self._folder / str(step)
-            told = integrity.damage(folder, manifest) if manifest else ""
-            self._damage[step] = told or "".join(f"{item} is missing" for item in self._lacking(step)[:1])
+            damage = integrity.damage(folder, manifest) if manifest else ""
+            self._damage[step] = damage or "".join(f"{item} is missing" for item in self._lacking(step)[:1])
         return self._damage[step]
 
     def _newest_whole(self, steps: list[int]) -> int:
@@ -248,20 +248,20 @@ class Checkpoints:
 
     def _read(self, step: int, **items: Any) -> dict[str, Any]:
         """The items of a step, after a comparison of its files with its manifest."""
-        where = self._folder / str(step)
+        folder = self._folder / str(step)
         if damage := self._damage_of(step):
-            raise DamagedCheckpoint(f"{where} is damaged: {damage}")
+            raise DamagedCheckpoint(f"{folder} is damaged: {damage}")
         sealed = integrity.read(self._workdir, step) is not None
         try:
             args = {name: ocp.args.StandardRestore(target) for name, target in items.items()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
         except Exception as error:  # orbax and tensorstore do not document what they raise
-            told = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
             if sealed:
-                raise UsageError(f"{where} is whole, but this version cannot read it: {told}") from error
-            raise DamagedCheckpoint(f"{where} cannot be read, and it has no manifest: {told}") from error
+                raise UsageError(f"{folder} is whole, but this version cannot read it: {reason}") from error
+            raise DamagedCheckpoint(f"{folder} cannot be read, and it has no manifest: {reason}") from error
         if not sealed:
-            say(f"warning: {where} has no manifest to compare it with; it is restored unchecked")
+            say(f"warning: {folder} has no manifest to compare it with; it is restored unchecked")
         return restored
 
     @contextlib.contextmanager
@@ -316,11 +316,11 @@ def _laid_out(shapes: Any, sharding: Sharding) -> Any:
 def _silence_orbax() -> None:
     """Keeps orbax's log lines, and its copies of errors that are raised anyway, off the terminal."""
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-    told = sys.unraisablehook
+    previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         # After an error, tensorstore reports its other reads to an event loop that orbax has closed.
         if str(unraisable.exc_value) != "Event loop is closed":
-            told(unraisable)
+            previous(unraisable)
 
     sys.unraisablehook = hook

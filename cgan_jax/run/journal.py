@@ -146,8 +146,8 @@ class Journal:
         workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
         self.evaluations.append(line)
         self.writer.write_scalars(step, scalars)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
-        self.say(f"evaluated at {kimg:.1f} kimg: {told}")
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
+        self.say(f"evaluated at {kimg:.1f} kimg: {numbers}")
 
     def finish(self) -> None:
         """Prints the last line of a run that is done."""

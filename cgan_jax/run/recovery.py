@@ -77,10 +77,10 @@ class Recovery:
         to = int(processes.of_first(float(max(good, default=0))))
         # Set aside first, log second: after a kill in between, the run meets the same trouble again and rolls back.
         self.checkpoints.set_aside([step for step in steps if step > to])
-        went_back = {"step": journal.step, "kimg": journal.kimg(journal.step), "to": to, "why": str(error)}
+        rollback = {"step": journal.step, "kimg": journal.kimg(journal.step), "to": to, "why": str(error)}
         if processes.is_first():
-            remember_rollback(self._workdir, **went_back)
-        self.rollbacks.append(went_back)
+            remember_rollback(self._workdir, **rollback)
+        self.rollbacks.append(rollback)
         journal.say(
             f"guard: {error}; rollback {count + 1} of at most {guard['max_rollbacks']} to step {to}, with a new key"
         )
