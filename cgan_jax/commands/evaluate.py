@@ -11,7 +11,6 @@ FID, whose weights cgan prepare-data --inception fetches. Features of the real i
 """
 
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -91,10 +90,8 @@ def main(flags: absl_flags.FlagValues) -> None:
                 line[f"spread/{name}"] = statistics.stdev(values)
         workdirs.append_metrics(storage.place(flags.workdir), {**line, "protocol": protocol}, workdirs.EVALUATIONS)
     if flags.json:
-        partial = Path(f"{flags.json}.partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"scores": scores, "protocol": protocol}, indent=2) + "\n")
-        os.replace(partial, flags.json)
+        storage.make_folder(Path(flags.json).parent)
+        storage.write_whole(Path(flags.json), json.dumps({"scores": scores, "protocol": protocol}, indent=2) + "\n")
 
 
 def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, Any]]:
@@ -124,7 +121,7 @@ def _of_run(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], dict[
         nothing = np.zeros((1, size, size, info.channels), np.uint8), np.zeros(1, np.int32)
         dataset = sources.Dataset(*nothing, tuple(info.class_names))
     else:
-        dataset = sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+        dataset = sources.load_section(section)
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
         raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")
     reference = _reference(flags, metrics, section, dataset)
@@ -175,7 +172,7 @@ def _held_out(section: dict[str, Any]) -> Any:
     if section["split"] != "train":
         return None
     try:
-        return sources.load(section["source"], section["name"], "test", section["data_dir"], section["image_size"])
+        return sources.load_section({**section, "split": "test"})
     except UsageError:
         return None
 
@@ -195,7 +192,7 @@ def _of_images(flags: absl_flags.FlagValues) -> tuple[dict[str, list[float]], di
         "data_dir": flags.data_dir or "",
         "image_size": flags.image_size,
     }
-    dataset = sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    dataset = sources.load_section(section)
     given = image_readers.read(Path(flags.images), dataset.images.shape[1:], dataset.class_names)
     conditional = given.labels is not None
     section["conditional"] = conditional

@@ -15,7 +15,6 @@ A file that was cut short or altered is refused by its checksum, which shows dam
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,10 +62,8 @@ def main(flags: absl_flags.FlagValues) -> None:
     else:
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
         content = exported.pack_arrays(weights, texts)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, out)
+    storage.make_folder(out.parent)
+    storage.write_whole(out, content)
     print(f"wrote step {sampler.step} to {out} ({len(content) / 1e6:.1f} MB)")
 
 

@@ -120,8 +120,7 @@ def _plan(flags: absl_flags.FlagValues, info: Any) -> Any:
         raise UsageError("this run is unconditional: it has no classes to balance, leave --balance out")
 
     def real_labels() -> Any:
-        keys = ("source", "name", "split", "data_dir", "image_size")
-        return sources.load(*(section[key] for key in keys)).labels
+        return sources.load_section(section).labels
 
     counts = synthesis.counts_for(flags.balance, flags.num_images, info.classes, real_labels)
     labels, indices = synthesis.interleaved(counts)

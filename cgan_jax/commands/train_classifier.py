@@ -11,7 +11,6 @@ goes on from there.
 """
 
 import contextlib
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from cgan_jax.errors import Interrupted, UsageError
+from cgan_jax.files import storage
 from cgan_jax.run.progress import duration
 
 
@@ -136,13 +136,10 @@ class _Kept:
         return start, 0.0
 
     def write(self, state, seconds: float) -> None:
-        """Under a temporary name, then renamed."""
         from flax import serialization
 
         kept = {"whose": self._whose, "seconds": seconds, "state": serialization.to_state_dict(state)}
-        partial = self._path.with_name(self._path.name + ".partial")
-        partial.write_bytes(serialization.msgpack_serialize(kept))
-        os.replace(partial, self._path)
+        storage.write_whole(self._path, serialization.msgpack_serialize(kept))
 
     def forget(self) -> None:
         """Once there is a result."""

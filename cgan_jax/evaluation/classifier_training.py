@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from flax import struct
 
+from cgan_jax.data.batches import whole_batches
 from cgan_jax.data.sources import Dataset
 from cgan_jax.evaluation.features import classifier
 
@@ -198,13 +199,8 @@ def train_step(
 def predicted(network: classifier.Classifier, variables: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
     """The class that the network gives each of images uint8 [N, H, W, C]: int64 [N]."""
     logits = jax.jit(lambda variables, images: network.apply(variables, images, False)[1])
-    size = min(_TESTED_AT_ONCE, len(images))
-    found = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        fill = np.zeros((size - len(part), *part.shape[1:]), np.uint8)
-        found.append(np.asarray(logits(variables, np.concatenate([part, fill])))[: len(part)])
-    return np.argmax(np.concatenate(found), axis=-1)
+    whole = whole_batches((images,), min(_TESTED_AT_ONCE, len(images)))
+    return np.argmax(np.concatenate([np.asarray(logits(variables, part))[:n] for (part,), n in whole]), axis=-1)
 
 
 def finished(

@@ -7,7 +7,6 @@ its plain name.
 
 import contextlib
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +18,12 @@ import jax
 import numpy as np
 import PIL
 
-from cgan_jax.data.batches import normalized
+from cgan_jax.data.batches import normalized, whole_batches
 from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Network, classifier, inception
 from cgan_jax.evaluation.metrics import Sample, fid
-from cgan_jax.files import cache
+from cgan_jax.files import cache, storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.lookup import module_named, unknown
 from cgan_jax.parallel import make_mesh, per_sample, replicated
@@ -295,11 +294,7 @@ def in_batches(function: Callable, variables: Tree, arrays: tuple[np.ndarray, ..
     size = min(_BATCH_PER_DEVICE, -(-total // mesh.size)) * mesh.size
     variables, found = jax.device_put(variables, replicated(mesh)), []
     with progress.counting(total, what) as bar:
-        for start in range(0, total, size):
-            n = min(size, total - start)
-            # Whole batches only, so that one program serves all; what fills the last one is cut off again.
-            fill = [np.zeros((size - n, *array.shape[1:]), array.dtype) for array in arrays]
-            parts = tuple(np.concatenate([a[start : start + n], f]) for a, f in zip(arrays, fill, strict=True))
+        for parts, n in whole_batches(arrays, size):
             found.append([np.asarray(values)[:n] for values in mapped(variables, parts)])
             bar.update(n)
     return [np.concatenate(parts) for parts in zip(*found, strict=True)]
@@ -321,10 +316,8 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
     with contextlib.suppress(OSError):
         cache.cache_folder()
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with open(partial, "wb") as file:
+        with storage.replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, features=features, logits=logits)
-        os.replace(partial, path)
     return features, logits
 
 

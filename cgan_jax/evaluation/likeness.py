@@ -1,7 +1,6 @@
 """What the classifier says of drawn images: how surely each is of its class, and which real ones are most like it."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +31,7 @@ def classifier_for(info: RunInfo) -> Network:
 
 def training_images(info: RunInfo) -> Dataset:
     """What the run has learned from. Raises UsageError where it is not on this machine."""
-    section: Mapping[str, Any] = info.recipe["dataset"]
-    return sources.load(*(section[key] for key in ("source", "name", "split", "data_dir", "image_size")))
+    return sources.load_section(info.recipe["dataset"])
 
 
 def confidences(network: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 from cgan_jax.sampling import grids
 
 _LONGEST_NAME = 100
@@ -60,11 +61,9 @@ def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: S
 
     Images that are mapped into memory are copied a piece at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    storage.make_folder(path.parent)
+    with storage.replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, images=images, labels=labels.astype(np.int32), class_names=np.asarray(class_names))
-    os.replace(partial, path)
 
 
 def write_folder(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Path]) -> None:

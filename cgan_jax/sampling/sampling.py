@@ -12,7 +12,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from cgan_jax import parallel
 from cgan_jax import recipe as recipes
 from cgan_jax.build import ImageSpec, build, network
-from cgan_jax.data.batches import to_uint8
+from cgan_jax.data.batches import to_uint8, whole_batches
 from cgan_jax.errors import UsageError
 from cgan_jax.losses.terms import boundary_of
 from cgan_jax.parallel import make_mesh, per_sample, replicated
@@ -164,12 +164,8 @@ def draw_images(
     A batch is begun before the one before it is handed out, so that the devices work while its images are written.
     """
     ahead = None
-    for start in range(0, len(labels), batch_size):
-        part = slice(start, start + batch_size)
-        n = len(labels[part])
-        # Whole batches only, so that one program serves all.
-        fill = (0, batch_size - n)
-        images = sampler(variables, np.uint32(seed), np.pad(labels[part], fill), np.pad(indices[part], fill))
+    for part, n in whole_batches((labels, indices), batch_size):
+        images = sampler(variables, np.uint32(seed), *part)
         if ahead is not None:
             yield np.asarray(ahead[0])[: ahead[1]]
         ahead = images, n

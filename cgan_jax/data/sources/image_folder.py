@@ -12,6 +12,7 @@ import numpy as np
 
 from cgan_jax.data.sources import Dataset, _pixels
 from cgan_jax.errors import MissingData, UsageError
+from cgan_jax.files.storage import reason
 from cgan_jax.lookup import unknown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -87,5 +88,4 @@ def _decode(path: Path, size: int) -> np.ndarray:
     try:
         return _pixels.decode(path, size, channels=3, upright=True)
     except _pixels.UNDECODABLE as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path}: not a picture that can be read ({reason})") from error
+        raise UsageError(f"{path}: not a picture that can be read ({reason(error)})") from error

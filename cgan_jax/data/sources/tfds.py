@@ -144,7 +144,7 @@ def _builder(folder: Path) -> tfds.core.DatasetBuilder:
     except ImportError:  # says nothing about the folder
         raise
     except Exception as error:  # TFDS lets pass whatever its JSON and its features raise
-        raise UsageError(f"{folder}: not a whole prepared dataset ({_line(error)})") from error
+        raise UsageError(f"{folder}: not a whole prepared dataset ({storage.reason(error)})") from error
 
 
 def _shards(name: str, info: tfds.core.DatasetInfo, split: str) -> list[_Shard]:
@@ -180,7 +180,7 @@ def _read_array_record(path: Path) -> list[bytes]:
         with storage.as_file(path) as file, contextlib.closing(ArrayRecordReader(str(file))) as reader:
             return reader.read_all()
     except RuntimeError as error:
-        raise UsageError(f"{path}: damaged: {_line(error)}") from error
+        raise UsageError(f"{path}: damaged: {storage.reason(error)}") from error
 
 
 def _parse(records: Sequence[bytes], keys: Keys, path: Path) -> tuple[list[bytes], list[int]]:
@@ -200,7 +200,7 @@ def _decode(encoded: bytes, size: int, channels: int, path: Path) -> np.ndarray:
     try:
         return _pixels.decode(io.BytesIO(encoded), size, channels)
     except _pixels.UNDECODABLE as error:
-        raise UsageError(f"{path}: damaged: holds an image that cannot be decoded ({_line(error)})") from error
+        raise UsageError(f"{path}: damaged: holds an image that cannot be decoded ({storage.reason(error)})") from error
 
 
 def _class_names(label: tfds.features.ClassLabel) -> tuple[str, ...]:
@@ -213,8 +213,3 @@ def _check_labels(labels: Sequence[int], num_classes: int, name: str, split: str
     strays = sorted({label for label in labels if not 0 <= label < num_classes})
     if strays:
         raise UsageError(f"split {split!r} of {name} holds images without a class (label {strays[0]})")
-
-
-def _line(error: Exception) -> str:
-    """An error's message on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -25,6 +25,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Features, Network
+from cgan_jax.files import storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.networks import convolution
 
@@ -151,13 +152,11 @@ class Description(NamedTuple):
 
 
 def save(path: Path, description: Description, variables: Mapping[str, Any]) -> None:
-    """Writes weights as float16 beside the description: under a temporary name, then renamed."""
+    """Writes the description and the weights, as float16."""
     arrays = {name: np.asarray(value, np.float16) for name, value in flatten_dict(variables, sep="/").items()}
     text = np.frombuffer(json.dumps(description._asdict(), indent=1).encode(), np.uint8)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    with storage.replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **{_DESCRIPTION: text}, **arrays)
-    os.replace(partial, path)
 
 
 def read(path: Path) -> tuple[Description, dict[str, Any], str]:

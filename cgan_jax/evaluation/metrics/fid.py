@@ -16,6 +16,7 @@ import numpy as np
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.metrics import Sample, check
 from cgan_jax.files.npz import arrays_in
+from cgan_jax.files.storage import reason
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 0
@@ -89,9 +90,7 @@ def load_moments(path: str | Path) -> Moments:
         arrays = arrays_in(path)
         mean, covariance = (np.asarray(arrays[name], np.float64) for name in ("mu", "sigma"))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(
-            f"{path} is no .npz file with the numbers mu and sigma ({' '.join(str(error).split())})"
-        ) from error
+        raise UsageError(f"{path} is no .npz file with the numbers mu and sigma ({reason(error)})") from error
     if mean.ndim != 1 or not mean.size or covariance.shape != 2 * mean.shape:
         raise UsageError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not of shapes (F,) and (F, F)")
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(covariance))):
