@@ -19,7 +19,7 @@ class Dataset(NamedTuple):
 
 
 def load(source: str, name: str, split: str, data_dir: str, image_size: int) -> Dataset:
-    """Loads `split` of the dataset `name` through `data/sources/<source>.py`, with images of `image_size` pixels a side.
+    """Loads `split` of the dataset `name` by data/sources/SOURCE.py, with images of `image_size` pixels a side.
 
     Raises UsageError for a source, name, split or size that does not exist, or data that is not there.
     """
