@@ -1,6 +1,5 @@
 """Files as `torch.save` writes them, put together by hand, so that anything in them can be made wrong."""
 
-import io
 import pickle
 import struct
 
