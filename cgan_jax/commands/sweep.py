@@ -6,13 +6,13 @@
         --vary=generator.width=16,32 --vary=generator.latent_dim=32,64
 
 Each --vary names a field of the recipe and the values it takes, or several fields joined by + that take them together.
-The recipe itself is trained once, as the baseline, then each value on its own; with --grid every combination of all
+The recipe itself is trained once, as the baseline, then each value alone; with --grid every combination of all
 --vary. Other values of the recipe are overridden for all runs by --config.section.field=value.
 
-Every run is a `cgan train` of its own in a sub-folder of --workdir, named for what it varies, with its recipe.py. All
-recipes are checked before the first is trained. A run that a guard stops has its row in the table and is not tried
-again unless its folder is deleted; one that crashed is. Ctrl-C saves and ends with exit code 75; the same command goes
-on with what is left, and where nothing is left it only prints and draws: summary.md, summary.csv, curves.png.
+Every run is a `cgan train` in a sub-folder of --workdir, named for what the run varies, with its recipe.py inside.
+All recipes are checked before the first is trained. A run that a guard stopped has a row in the table and is trained
+again only if its folder is deleted; a run that crashed is trained again. Ctrl-C saves and ends with exit code 75; the
+same command goes on with the rest, then writes summary.md, summary.csv and curves.png.
 """
 
 import json
@@ -28,7 +28,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from cgan_jax import recipe as recipes
-from cgan_jax.commands import _recipe_flags
+from cgan_jax.commands import _flags, _recipe_flags
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.files.storage import is_remote, place, write_whole
 from cgan_jax.run import variations
@@ -41,16 +41,11 @@ _SECOND_INTERRUPT = 130
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
-    absl_flags.DEFINE_string(
-        "workdir", None, "The folder of the sweep, a sub-folder per run; created where needed.", flag_values=flags
-    )
+    _flags.define(flags, "cache", workdir="The folder of the sweep, with a sub-folder per run.")
     absl_flags.DEFINE_multi_string(
         "vary", [], "FIELD=VALUE,VALUE,... or FIELD+FIELD=VALUE,...; may be given several times.", flag_values=flags
     )
     absl_flags.DEFINE_bool("grid", False, "Train every combination, not one change at a time.", flag_values=flags)
-    absl_flags.DEFINE_bool(
-        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
-    )
 
 
 def main(flags: absl_flags.FlagValues) -> None:
@@ -98,7 +93,7 @@ def _leave_the_devices_alone() -> None:
 
 
 def _count_devices() -> int:
-    """The devices that a run will have, counted by a process of its own."""
+    """The devices that a run will have, counted by another process."""
     code = "import jax; print(jax.device_count())"
     return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True).stdout)
 
@@ -119,7 +114,7 @@ def _check_all(runs: Sequence[Run]) -> None:
 def _is_over(run: Run, workdir: Path) -> bool:
     """Whether a run is at its end and evaluated, or was stopped by a guard.
 
-    Raises UsageError where its folder holds another one.
+    Raises UsageError if its folder holds another run.
     """
     from cgan_jax.build import steps_for
     from cgan_jax.run import workdir as workdirs
@@ -177,7 +172,7 @@ def _train_all(runs: Sequence[Run], workdir: Path, cache: bool) -> None:
 
 
 def _train(stop, run: Run, folder: Path, cache: bool) -> int:
-    """The exit code of `cgan train` in a process of its own: whatever ends it, the sweep goes on."""
+    """The exit code of `cgan train` in another process, so that the sweep survives a crash."""
     folder.mkdir(exist_ok=True)
     recipe = folder / "recipe.py"
     write_whole(recipe, _as_file(run))
@@ -229,7 +224,7 @@ def _write_summary(runs: Sequence[Run], fields: Sequence[str], workdir: Path) ->
 def _numbers(
     metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]], measured: Sequence[str]
 ) -> dict[str, float | None]:
-    """A run's last numbers, None where it came to none; the losses are means over the last log interval."""
+    """A run's last numbers, None for what it did not measure; the losses are means over the last log interval."""
     import numpy as np
 
     last = metrics[-1] if metrics else {}

@@ -1,5 +1,6 @@
 """Images from the averaged generator. Image i depends on (seed, class, i) alone."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -93,12 +94,9 @@ class Sampler:
         self._spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
         self.generator = network(recipe, "generator", self._spec)
         shapes = jax.eval_shape(lambda: init_generator(self.generator, jax.random.key(0, impl=parallel.PRNG)))
-        checkpoints = Checkpoints(workdir, read_only=True)
-        try:
+        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
             self.step = checkpoints.chosen(step)
             self.variables = checkpoints.restore_average(self.step, shapes, replicated(self._mesh))
-        finally:
-            checkpoints.close()
         if batch_stats == "standing":
             self.variables = self._standing(truncation)
         self._truncation = truncation
@@ -133,11 +131,8 @@ class Sampler:
             losses = ", ".join(listed.name for terms in algorithm.d_updates.values() for listed in terms)
             raise UsageError(f"a discriminator trained by {losses} draws no line between real and generated images")
         shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=parallel.PRNG)))
-        checkpoints = Checkpoints(self._workdir, read_only=True)
-        try:
+        with contextlib.closing(Checkpoints(self._workdir, read_only=True)) as checkpoints:
             state = checkpoints.restore(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
-        finally:
-            checkpoints.close()
         return algorithm.discriminator, {"params": state.d_params, **state.d_stats}, boundary
 
     def latents(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> jax.Array:
