@@ -35,8 +35,9 @@ class Data(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A dataset split over the replicas, of which each holds n consecutive images: the last one some of the first ones
-    again where they do not come out even. uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; all labels int32 [N].
+    """A dataset split over the replicas, n consecutive images each; the last replica is padded with the first images.
+
+    images uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; all labels int32 [N].
     """
 
     images: jax.Array
@@ -44,7 +45,7 @@ class Share(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The m images that a replica draws in one call, sorted by their row in the dataset, where one may come twice.
+    """The m images that a replica draws in one call, sorted by their row in the dataset; a row may come twice.
 
     images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; all labels of the dataset int32 [N].
     """
@@ -112,15 +113,15 @@ def fetched(data: Data | Share | Window, wanted: jax.Array) -> jax.Array:
         return normalized(_exchanged(images, wanted))
     held = data.rows.reshape(-1)
     places = jnp.searchsorted(held, wanted)
-    # Rather than another image NaN, which ends the run.
+    # NaN ends the run; another image would spoil it unnoticed.
     return jnp.where((held[places] == wanted)[:, None, None, None], normalized(images[places]), jnp.nan)
 
 
 def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
     """Every replica's `wanted` rows of a dataset of which it holds `images` [n, ...]; uint8.
 
-    Every replica puts the images that it holds of the whole batch into their places, zeros into the others, and the sum
-    is scattered: what a batch has in bytes is sent about once, as uint8, beside gradients of four bytes a parameter.
+    Every replica puts the images of the whole batch that it holds into their places and zeros into the others, and the
+    sum is scattered. This sends the bytes of a batch about once, as uint8.
     """
     everyones = parallel.gathered(wanted)
     holder, place = everyones // images.shape[0], everyones % images.shape[0]
@@ -129,7 +130,7 @@ def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
 
 
 def order_key(key: jax.Array) -> jax.Array:
-    """Of the key that `draw` is given the part that orders the images."""
+    """The part of the key of `draw` that orders the images."""
     return jax.random.split(key)[0]
 
 

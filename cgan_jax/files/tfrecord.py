@@ -23,7 +23,7 @@ def read(path: Path) -> list[bytes]:
     content, records, position = path.read_bytes(), [], 0
 
     def verified(what: str, start: int, size: int) -> tuple[bytes, int]:
-        """content[start : start + size], which its checksum follows, and where that ends."""
+        """content[start : start + size], which its checksum follows, and the end of the checksum."""
         end = start + size + _CHECKSUM.size
         if end > len(content):
             raise UsageError(f"{path}: damaged: cut short in the record that begins at byte {position}")

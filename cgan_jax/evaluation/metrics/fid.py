@@ -34,7 +34,7 @@ class Moments(NamedTuple):
     covariance: np.ndarray
     """float64 [F, F], divided by count - 1."""
     count: int | None
-    """The number of images; None where a file does not say."""
+    """The number of images; None if a file does not say."""
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
@@ -54,14 +54,14 @@ def moments(features: np.ndarray) -> Moments:
     mean = features.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((len(mean), len(mean)))
     for start in range(0, len(features), _ROWS):
-        # Centred first: E[x x'] - m m' would cancel where the mean is large. By rows, to hold no float64 copy of all.
+        # Centred first: E[x x'] - m m' cancels if the mean is large. By rows, without a float64 copy of all.
         centred = features[start : start + _ROWS] - mean
         scatter += centred.T @ centred
     return Moments(mean, scatter / (len(features) - 1), len(features))
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """d^2 above, never negative. Raises UsageError where the features have different widths.
+    """d^2 above, never negative. Raises UsageError if the features have different widths.
 
     With C = R R', the eigenvalues of C_1 C_2 are the squared singular values of R_1' R_2, so the trace of the root is
     the sum of these. Nothing here can become complex, and no root is taken of the zeros of a singular product, which
