@@ -1,11 +1,11 @@
-"""The blocks of the modern networks, forwards and backwards, by us and by PyTorch in turns.
+"""Times the blocks of the modern networks, forwards and backwards, here and in PyTorch, in alternation.
 
     python -m benchmarks.blocks [--rounds=5] [--batch=64] [--only=REGEX] [--dtype=float32] [--compiled]
 
-A turn trains a block: statistics and spectral vectors move, and gradients reach its input and every weight. PyTorch's
-are written as its users write them: channels last, its own spectral norm, pixels repeated before a convolution and
-averaged after it; in bfloat16 by autocast; with --compiled by torch.compile. Sizes are those of the CIFAR-10 recipes.
-That ours computes what PyTorch's functions do, tests/architectures holds.
+A turn trains a block: it updates statistics and spectral vectors, and computes the gradients of the input and of all
+weights. The PyTorch blocks are idiomatic: channels last, torch's spectral norm, pixels repeated before a convolution
+and averaged after it. They use autocast for bfloat16, and torch.compile with --compiled. Sizes are those of the
+CIFAR-10 recipes. tests/networks compares our results with PyTorch's.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for two
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two frameworks share the GPU
 
 import jax
 import jax.numpy as jnp
@@ -37,11 +37,11 @@ from cgan_jax.run.throughput import layer_flop
 EPSILON = 1e-6
 CLASSES, PART = 10, 148  # BigGAN's blocks see 20 latents and 128 features of the class
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-_PAUSE = 0.3  # seconds, in which the threads of the last turn go to sleep
+_PAUSE = 0.3  # seconds, so that the threads of the last turn go to sleep
 
 
 class Norm(nn.Module):
-    """Batch normalisation by a class's scale and bias, or by those that are linear in a vector."""
+    """Batch normalisation with a scale and bias per class, or linear in a vector."""
 
     def __init__(self, channels, by_class):
         super().__init__()
@@ -116,14 +116,14 @@ def sngan_norm():
 
 
 class Case(NamedTuple):
-    """A block of ours and PyTorch's, on feature maps of `side` x `side` x `channels`."""
+    """One block, ours and PyTorch's, on feature maps of `side` x `side` x `channels`."""
 
     ours: linen.Module
     theirs: Callable[[], nn.Module]
     side: int
     channels: int
     condition: str = ""
-    """ "class" or "vector" where the block is told one, and whether it trains."""
+    """The block's second input, "class", "vector" or "". Ours then also takes whether it trains."""
 
 
 CASES = {
@@ -142,7 +142,7 @@ CASES = {
 
 
 def inputs(case, batch):
-    """The feature map, and the condition where there is one."""
+    """The feature map, and the condition if the block has one."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(batch, case.side, case.side, case.channels)).astype(np.float32)
     vectors, classes = rng.normal(size=(batch, PART)).astype(np.float32), rng.integers(CLASSES, size=batch)
@@ -150,7 +150,7 @@ def inputs(case, batch):
 
 
 def ours(case, given, dtype):
-    """A turn of ours, the arithmetic in it, and the shape of what comes out."""
+    """Returns (a turn of ours, its FLOP, the shape of its output)."""
     x, *condition = map(jnp.asarray, given)
     x, rest = x.astype(dtype), [*condition, True] if condition else []
     y, variables = jax.jit(lambda: case.ours.init_with_output(jax.random.key(0), x, *rest))()
@@ -169,7 +169,7 @@ def ours(case, given, dtype):
 
 
 def theirs(case, given, shape, dtype, compiled):
-    """A turn of PyTorch's."""
+    """Returns a turn of PyTorch's."""
     module = case.theirs().to(DEVICE, memory_format=torch.channels_last).train()
     call = torch.compile(module) if compiled else module
     x, cotangent = (
@@ -200,7 +200,7 @@ def seconds(turn):
 
 
 def compare(name, case, flags):
-    """A row of the table."""
+    """Prints a row of the table."""
     given = inputs(case, flags.batch)
     mine, flop, shape = ours(case, given, flags.dtype)
     its = theirs(case, given, shape, flags.dtype, flags.compiled)
@@ -219,10 +219,10 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--only", default="", help="a regular expression that the names of the blocks must match")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--compiled", action="store_true", help="PyTorch's by torch.compile")
+    parser.add_argument("--compiled", action="store_true", help="run PyTorch's blocks through torch.compile")
     flags = parser.parse_args()
-    keep_freed_memory()  # as the command does
-    torch.set_float32_matmul_precision("high")  # TensorFloat-32 on CUDA, as XLA has it
+    keep_freed_memory()  # as `cgan train` does
+    torch.set_float32_matmul_precision("high")  # TensorFloat-32 on CUDA, as in XLA
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, torch {torch.__version__} on {DEVICE}")
     print(f"{flags.batch} images, {flags.dtype}\n")
     print("| block | GFLOP | ours, ms | PyTorch, ms | times ours |\n|---|---|---|---|---|")

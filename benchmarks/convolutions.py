@@ -1,10 +1,10 @@
-"""What the lowerings of networks/convolution.py buy over plain lax, shape by shape and for a classic training step.
+"""Compares the lowerings of networks/convolution.py with plain lax, by shape and for a classic training step.
 
     python -m benchmarks.convolutions [--rounds=5] [--batch=128] [--calls=1] [--only=REGEX] [--dtype=float32]
 
-Ours and lax's run in turns; the table shows the median of each, its GFLOP/s (products with the zeros of a dilated
-input are not counted), and the median of the ratios round by round. A turn is `--calls` calls in a row,
-waited for once: on a GPU a single call is over before the host has sent the next one.
+Ours and lax's run in alternation. The table shows the medians, the GFLOP/s, and the median of the ratios per round. The
+zeros of a dilated input do not count. A turn is `--calls` calls in a row with one wait at the end: on a GPU a single
+call ends before the host has sent the next.
 """
 
 import argparse
@@ -58,7 +58,7 @@ LAX = {"conv": lax_conv, "conv_transpose": lax_conv_transpose}
 
 
 def compare(name, functions, arguments, rounds, calls, flop):
-    """Times functions (ours, lax) in turns and prints one row of the table."""
+    """Times functions (ours, lax) in alternation and prints a row of the table."""
     compiled = [jax.jit(function).lower(*arguments).compile() for function in functions]
     for run in compiled:
         jax.block_until_ready(run(*arguments))
@@ -103,7 +103,7 @@ def compare_shape(name, spec, batch, rounds, calls, dtype):
 
 
 def classic_step(side, dtype):
-    """The step of the classic pair: D on 64 real, D on 64 fake, G on 128 with D held; plain Adam for both."""
+    """The step of the classic pair: D on 64 real, D on 64 fake, G on 128 with D frozen; plain Adam for both."""
     conv, conv_transpose = side["conv"], side["conv_transpose"]
     leaky = functools.partial(jax.nn.leaky_relu, negative_slope=0.2)
 
@@ -151,7 +151,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=128, help="images")
-    parser.add_argument("--calls", type=int, default=1, help="calls of a turn")
+    parser.add_argument("--calls", type=int, default=1, help="calls per turn")
     parser.add_argument("--only", default="", help="a regular expression that the names of the shapes must match")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--step", action=argparse.BooleanOptionalAction, default=True)

@@ -1,4 +1,4 @@
-"""The step as a Flax user would write it at first: nn.ConvTranspose, nn.Conv, optax, one jit. A worker."""
+"""The step as a Flax user writes it at first: nn.ConvTranspose, nn.Conv, optax, one jit. A worker."""
 
 import flax
 import flax.linen as nn
@@ -75,7 +75,7 @@ def bce(logits, target):
 
 
 def make_updates(generator, discriminator, optimizer, plan):
-    """{name: (state, images, labels, key) -> state}; the state is {"g", "d", "g_opt", "d_opt"}."""
+    """[(network, (state, images, labels, key) -> state)]; the state is {"g", "d", "g_opt", "d_opt"}."""
 
     def fakes(params, n, labels, key):
         return generator.apply(params, jax.random.normal(key, (n, worker.LATENT_DIM)), labels)

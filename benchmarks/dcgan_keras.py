@@ -59,14 +59,14 @@ NETWORKS = {
 
 
 def model(network, shape, num_classes):
-    """A model of [x, labels], or of x where there are no classes."""
+    """A model of [x, labels], or of x alone if there are no classes."""
     x, labels = keras.Input(shape), keras.Input((), dtype="int32")
     inputs = [x, labels] if num_classes else x
     return keras.Model(inputs, network(x, labels, num_classes))
 
 
 def make_updates(g, d, plan):
-    """[(network, (images, labels) -> None)]."""
+    """The updates: [(network, (images, labels) -> None)]."""
     g_opt, d_opt = (keras.optimizers.Adam(plan.learning_rate, worker.B1, worker.B2, worker.EPSILON) for _ in range(2))
     g_opt.build(g.trainable_variables)
     d_opt.build(d.trainable_variables)
@@ -105,7 +105,7 @@ def make_updates(g, d, plan):
 
     def generate(images, labels):
         labels = tf.tile(labels, [plan.g_batch_size // plan.batch_size])
-        with tf.GradientTape() as tape:  # what it would need for D's variables is pruned from the graph
+        with tf.GradientTape() as tape:  # the graph drops the unused gradients of D
             loss = judged(fakes(labels), labels, 1.0)
         move(g_opt, g, tape, loss)
 

@@ -1,6 +1,6 @@
-"""The recipe's own step, as training makes it: data, dropout and the averaged generator included.
+"""The recipe's step as training runs it, with data, dropout and the averaged generator. A worker.
 
-Made-up images. That an update moves its own network only, tests/train_step_test.py holds.
+The images are random. tests/train_step_test.py checks that an update changes only one network.
 """
 
 import functools
@@ -35,7 +35,7 @@ def recipe_named(name):
 
 def main():
     flags = worker.parse("float32", "bfloat16")
-    keep_freed_memory()  # as the command does
+    keep_freed_memory()  # as `cgan train` does
     recipe = recipe_named(flags.recipe)
     for player in ("generator", "discriminator"):
         recipe[player]["dtype"] = flags.variant

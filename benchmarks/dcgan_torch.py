@@ -1,4 +1,4 @@
-"""The step as a PyTorch user writes it well: channels last, fused Adam, D's gradients off while G learns. A worker.
+"""The step as a PyTorch user writes it well: channels last, fused Adam, D frozen while G trains. A worker.
 
 Variants: float32; bfloat16 (autocast); compiled and compiled_bfloat16 (torch.compile with CUDA graphs, on CUDA only).
 """
@@ -122,9 +122,11 @@ class Training:
         compiled = functools.partial(torch.compile, mode="reduce-overhead", dynamic=False)
         compiler = compiled if is_compiled else lambda network: network
         self.generate, self.judge = compiler(self.g), compiler(self.d)
+        # The next replay of a CUDA graph overwrites what the one before gave.
+        self.kept = torch.Tensor.clone if is_compiled else lambda images: images
 
     def fakes(self, labels):
-        return self.generate(torch.randn(len(labels), worker.LATENT_DIM, device=self.device), labels)
+        return self.kept(self.generate(torch.randn(len(labels), worker.LATENT_DIM, device=self.device), labels))
 
     def move(self, optimizer, loss):
         optimizer.zero_grad(set_to_none=True)
@@ -191,7 +193,7 @@ def main():
     flags = worker.parse("float32", "bfloat16", "compiled", "compiled_bfloat16")
     if "compiled" in flags.variant and not torch.cuda.is_available():
         sys.exit("CUDA graphs need a CUDA device")
-    torch.set_float32_matmul_precision("high")  # TensorFloat-32 on CUDA, as XLA has it
+    torch.set_float32_matmul_precision("high")  # TensorFloat-32 on CUDA, as in XLA
     training = Training(flags.recipe, flags.variant)
     images, labels = training.images[:4], training.labels[:4]
     updates = [(name, functools.partial(update, images, labels)) for name, update in training.updates]

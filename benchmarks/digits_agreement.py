@@ -1,8 +1,8 @@
-"""Does a generated 3 look like a 3? The share of generated digits that a classifier of real ones takes for it.
+"""Measures the share of generated digits that a classifier of real digits assigns to the requested class.
 
     python benchmarks/digits_agreement.py --workdir=runs/digits
 
-The judge is scikit-learn's own example, SVC(gamma=0.001, C=10), trained on all 1,797 real 8x8 digits in 0..16.
+The classifier is that of scikit-learn's example, SVC(gamma=0.001, C=10), trained on all 1,797 real 8x8 digits in 0..16.
 """
 
 from pathlib import Path
@@ -17,11 +17,11 @@ from cgan_jax.sampling.sampling import Sampler
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/digits", "A run of configs/digits.py.")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 500, "Generated digits, spread evenly over the classes.")
-_SEED = flags.DEFINE_integer("seed", 0, "Which images.")
+_SEED = flags.DEFINE_integer("seed", 0, "The seed of the generated images.")
 
 
 def agreement(workdir: Path, num_images: int, seed: int) -> float:
-    """The share, in 0..1, of generated digits that the judge assigns to the class they were asked for."""
+    """The share, in 0..1, of generated digits that the classifier assigns to their class."""
     labels, indices = spread(num_images, list(range(10)))
     images = np.concatenate(list(Sampler(workdir).images(seed, labels, indices)))
     means = images.reshape(-1, 8, 4, 8, 4).mean(axis=(2, 4)) * (16 / 255)

@@ -1,10 +1,10 @@
-"""Transposed convolution or upsampling: which grows the classic generator faster, and does it train as well?
+"""Compares transposed convolution and upsampling in the classic generator, in speed and in quality.
 
     python -m benchmarks.growing --config=configs/digits.py --calls=40 [--train=runs/growing]
 
-The recipe's step, as training makes it, in turns with each of three ways to double an image's sides: the recipe's own
-transposed 4x4 convolution, a 3x3 convolution of repeated pixels as this project computes it (`UpsampledConv`), and the
-same one pixel by pixel. With --train (digits alone) the first two are trained, and a classifier of real digits judges.
+Times the recipe's training step in alternation with three ways to double an image's sides: the recipe's transposed 4x4
+convolution, a 3x3 convolution of repeated pixels in the merged form of `UpsampledConv`, and the same one pixel by
+pixel. With --train (digits only) it also trains the first two, and a classifier of real digits scores them.
 """
 
 import argparse
@@ -51,7 +51,7 @@ WAYS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 def stepper(recipe: dict[str, Any], way: str) -> Callable[[], float]:
-    """The seconds of one more step of the recipe, whose generator grows this way."""
+    """Returns a function that makes one step of the recipe with this way to upsample, and returns its seconds."""
     dcgan.ConvTranspose = WAYS[way]
     dataset, _ = load_or_make_up(recipe["dataset"])
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
@@ -71,7 +71,7 @@ def stepper(recipe: dict[str, Any], way: str) -> Callable[[], float]:
 
 
 def timed(recipe: dict[str, Any], calls: int) -> None:
-    """Prints the median step of each way, and of the ratios to the first in the same turn."""
+    """Prints the median step of each way, and the median ratio to the first in the same turn."""
     steps = {way: stepper(recipe, way) for way in WAYS}
     turns = [{way: step() for way, step in steps.items()} for _ in range(calls + 2)][2:]
     print("| the generator grows by | ms a step | times the first |\n|---|---|---|")
@@ -82,7 +82,7 @@ def timed(recipe: dict[str, Any], calls: int) -> None:
 
 
 def trained(recipe: dict[str, Any], folder: Path) -> None:
-    """Trains the first two ways, and prints how many of their digits show the class that was asked for."""
+    """Trains the first two ways, and prints the share of their digits that show the requested class."""
     for way in list(WAYS)[:2]:
         dcgan.ConvTranspose, workdir = WAYS[way], folder / way.split()[0]
         train.train_and_evaluate(recipe, workdir)
@@ -92,10 +92,10 @@ def trained(recipe: dict[str, Any], folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default=str(ROOT / "configs/digits.py"), help="a recipe of the classic pair")
-    parser.add_argument("--calls", type=int, default=20, help="turns of which the median is taken")
-    parser.add_argument("--train", type=Path, help="folder of the runs, to train the digits too")
+    parser.add_argument("--calls", type=int, default=20, help="turns for the median")
+    parser.add_argument("--train", type=Path, help="train the digits too, in runs in this folder")
     options, overrides = parser.parse_known_args()
-    heap.keep_freed_memory()  # as the command does
+    heap.keep_freed_memory()  # as `cgan train` does
     recipe = loaded(options.config, overrides)
     timed(recipe, options.calls)
     if options.train:

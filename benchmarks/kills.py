@@ -1,10 +1,10 @@
-"""Kills a run with SIGKILL again and again, at random moments and at chosen ones, and compares its end with a twin's.
+"""Kills a run with SIGKILL many times, at random and at chosen moments, and compares its end with an undisturbed twin.
 
     python -m benchmarks.kills --kills=30 --folder=/tmp/kills
 
-The twin is never disturbed. Each row is a kill: what it was aimed at, what the files and the output say the run was
-doing, and where the next process went on. Where a run ends before all kills are used up, the next is begun. At the end
-every array of the last checkpoint must have the twin's bits: parameters, optimizers, averages, statistics, key.
+Each row is a kill: its aim, what the run was doing according to its files and output, and the newest checkpoint. If a
+run ends before all kills are used up, the next run starts. At the end every array of the last checkpoint must have the
+twin's bits: parameters, optimizers, averages, statistics, key.
 """
 
 import argparse
@@ -58,11 +58,11 @@ class Kill(NamedTuple):
     hit: str
     seconds: float
     step: int
-    """The newest checkpoint at that moment."""
+    """The newest checkpoint after the kill."""
 
 
 class Ordeal:
-    """A folder in which a twin is trained undisturbed, and runs that are killed."""
+    """A folder with the undisturbed twin and with the runs that are killed."""
 
     def __init__(self, folder: Path, kimg: float, seed: int):
         self.folder, self.kimg, self.random = folder, kimg, random.Random(seed)
@@ -73,7 +73,7 @@ class Ordeal:
         assert process.wait() == 0
 
     def start(self, name: str, *flags: str) -> subprocess.Popen:
-        """The same command for each run, whether it begins or goes on."""
+        """Starts or resumes a run; the command is the same."""
         overrides = [f"--config.{key}={value}" for key, value in {**_SMALL, "train.total_kimg": self.kimg}.items()]
         arguments = [f"--config={_RECIPE}", f"--workdir={self.folder / name}", *overrides, *flags]
         log = open(self.folder / f"{name}.log", "a")  # noqa: SIM115 (the process writes to it)
@@ -81,7 +81,7 @@ class Ordeal:
         return subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
 
     def kill(self, name: str, aim: str) -> Kill | None:
-        """Starts or continues a run and kills it; None where it came to its end first."""
+        """Starts or resumes a run and kills it. Returns None if it ended first."""
         log = self.folder / f"{name}.log"
         self.seen = len(log.read_text()) if log.exists() else 0
         process, began = self.start(name, *(["--nocache"] if aim == "compilation" else [])), time.monotonic()
@@ -108,7 +108,7 @@ class Ordeal:
             time.sleep(0.001)
 
     def doing(self, name: str) -> str:
-        """What a run is at, by what it has said since it was started and by its files."""
+        """What a run is doing, according to its output since the last start and its files."""
         run, log = self.folder / name, self.folder / f"{name}.log"
         said = log.read_text()[self.seen :]
         if "first call done" not in said:
@@ -118,7 +118,7 @@ class Ordeal:
         if list((run / "checkpoints").glob("*tmp*")):
             return "save"
         evaluated = [int(line["step"]) for line in workdir.read_metrics(run, workdir.EVALUATIONS)]
-        # From the commit of a checkpoint until its scores are logged; its sums are written at the beginning of that.
+        # From the commit of a checkpoint until its scores are logged; its manifest is written at the start of that.
         if max(steps, default=0) > max(evaluated, default=0):
             return "evaluation"
         return "training" if max(steps, default=0) in {*sealed, 0} else "save"
@@ -147,7 +147,7 @@ def steps_in(run: Path) -> list[int]:
 
 
 def suffer(ordeal: Ordeal, kills: int) -> tuple[list[Kill], list[str]]:
-    """(the kills, the runs that they were spread over, each at its end and compared with the twin)."""
+    """Returns (the kills, the names of the runs). Asserts that each run ends with the twin's bits."""
     aims, done, runs = itertools.cycle(AIMS), [], []
     twin = ordeal.bits("twin")
     while len(done) < kills:

@@ -1,9 +1,9 @@
-"""Do the numbers follow training? The evaluations that runs made of themselves, as a table and as curves.
+"""Shows the evaluations that runs made during training, as a table and as curves.
 
     python -m benchmarks.learning runs/digits runs/digits_sngan --out=docs/learning.png
 
-Reads each run's evaluations.jsonl, which a recipe with `evaluate.metrics` writes. Runs whose names differ only in what
-follows the last "-" are seeds of one recipe: they share a colour, and the table gives their mean.
+Reads each run's evaluations.jsonl, which a recipe with `evaluate.metrics` writes. Runs whose names differ only after
+the last "-" are seeds of one recipe: they share a colour, and the table gives their mean.
 """
 
 import argparse
@@ -22,7 +22,7 @@ Curves = dict[str, list[float]]
 
 
 def curves(run: Path) -> Curves:
-    """What a run said of itself at each evaluation: "kimg", "seconds", and the metrics without count and split."""
+    """The evaluations of a run by name: "kimg", "seconds", and the metrics without count and split."""
     lines = workdir.read_metrics(run, workdir.EVALUATIONS)
     found: Curves = {"kimg": [line["kimg"] for line in lines], "seconds": [line["seconds"] for line in lines]}
     for name in lines[0]:
@@ -33,7 +33,7 @@ def curves(run: Path) -> Curves:
 
 
 def _bare(name: str, metric: str) -> bool:
-    """Whether "eval/cfd2k_train" is "cfd": its name, then the number of images where a network has looked at them."""
+    """Whether a scalar such as "eval/cfd2k_train" is a metric such as "cfd". A count of images may follow the name."""
     rest = name.removeprefix(f"eval/{metric}")
     return rest != name and (not rest or rest[0].isdigit()) and "/" not in rest
 
@@ -43,7 +43,7 @@ def recipe_of(run: Path) -> str:
 
 
 def table(runs: dict[Path, Curves]) -> str:
-    """Markdown: a row for each recipe and number of images, the mean over its seeds."""
+    """A Markdown table: a row per recipe and kimg, with the mean over the seeds."""
     metrics = [name for name in SHOWN if all(name in found for found in runs.values())]
     rows = [f"| recipe | kimg | {' | '.join(metrics)} |", f"|---|---|{'---|' * len(metrics)}"]
     for recipe in dict.fromkeys(map(recipe_of, runs)):
@@ -55,7 +55,7 @@ def table(runs: dict[Path, Curves]) -> str:
 
 
 def draw(runs: dict[Path, Curves], path: Path) -> None:
-    """A panel for each metric, a line for each run."""
+    """Draws a panel per metric and a line per run."""
     metrics = [name for name in SHOWN if all(name in found for found in runs.values())]
     colours = dict(zip(dict.fromkeys(map(recipe_of, runs)), COLOURS, strict=False))
     columns = min(3, len(metrics))

@@ -1,10 +1,10 @@
-"""Do the numbers mean something? Real images, damaged more and more, must score as their damage says.
+"""Checks that the metrics follow the damage done to real images, kind by kind and strength by strength.
 
     python -m benchmarks.metrics --out=docs/metrics.png
 
-Test images of CIFAR-10 stand for generated ones, training images for real ones. They are blurred, given noise, given
-labels of other classes, robbed of classes, or reduced to few images shown again and again. Needs the prepared dataset
-($TFDS_DATA_DIR); the classifier's features need no download. Prints a table in Markdown and draws it.
+Test images of CIFAR-10 stand for generated ones, training images for real ones. The damage is blur, noise, shuffled
+labels, missing classes, or a few images repeated. Needs the prepared dataset ($TFDS_DATA_DIR); the classifier's
+features need no download. Prints a table in Markdown and draws it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
 
 def damaged(kind: str, strength: float, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """(images, labels) of the dataset, damaged."""
+    """Returns (images, labels) of the dataset, damaged."""
     images, labels, rng = dataset.images, dataset.labels, np.random.default_rng(0)
     if kind.startswith("blur"):
         blurred = (Image.fromarray(image).filter(ImageFilter.GaussianBlur(strength)) for image in images)
@@ -61,7 +61,7 @@ def damaged(kind: str, strength: float, dataset: Dataset) -> tuple[np.ndarray, n
         shuffled[chosen] = labels[rng.permutation(chosen)]
         return images, shuffled
     if kind.startswith("classes"):
-        # What is asked of a missing class shows another one.
+        # An image of a missing class shows another class.
         shown = np.where(labels < strength, (labels + strength) % len(dataset.class_names), labels).astype(np.int32)
         return _one_for_each(images, labels, shown, rng), labels
     few = np.concatenate([np.flatnonzero(labels == label)[:strength] for label in np.unique(labels)])
@@ -69,12 +69,12 @@ def damaged(kind: str, strength: float, dataset: Dataset) -> tuple[np.ndarray, n
 
 
 def _one_for_each(images: np.ndarray, labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each wanted class an image of it, drawn at random."""
+    """A random image of each wanted class."""
     return images[[rng.choice(np.flatnonzero(labels == label)) for label in wanted]]
 
 
 def measured(train: Dataset, test: Dataset, first: int) -> Iterator[dict]:
-    """A row for each damage."""
+    """Yields a row of scores for each damage."""
     network = evaluation.find_network("classifier", {"image_size": 32}, 3, train.class_names)
     section = {"source": "tfds", "name": "cifar10", "data_dir": "", "split": "train", "conditional": True}
     metrics = evaluation.metrics_named(METRICS)
@@ -91,7 +91,7 @@ def measured(train: Dataset, test: Dataset, first: int) -> Iterator[dict]:
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """A panel per metric, a line per damage."""
+    """Draws a panel per metric and a line per damage."""
     figure, axes = plt.subplots(3, 3, figsize=(11, 8.5), layout="constrained")
     (start, *_) = rows
     for axis, (name, meaning) in zip(axes.flat, SHOWN.items(), strict=True):
@@ -109,7 +109,7 @@ def draw(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("metrics.png"), help="the picture")
-    parser.add_argument("--json", type=Path, help="the rows, for machines")
+    parser.add_argument("--json", type=Path, help="a JSON file for the rows")
     parser.add_argument("--images", type=int, default=5_000, help="test images")
     parser.add_argument("--real_images", type=int, default=10_000, help="training images to compare with")
     arguments = parser.parse_args()

@@ -1,15 +1,15 @@
-"""What a step costs on more devices: measured on simulated ones, and predicted on paper for machines nobody here has.
+"""Measures a step on more and more simulated devices, and predicts it for accelerators from published numbers.
 
     python -m benchmarks.scaling measure [--config=configs/digits.py] [--calls=20] [override ...]
     python -m benchmarks.scaling predict
     python -m benchmarks.scaling host
 
-`measure` runs a process for each number of simulated devices (1, 2, 4, 8), and a pair of processes of two devices, all
-on the same cores: no device is faster for there being more, so what grows is the cost of being many. The share of the
-collectives is the time of a mean over the replicas of what one step averages, run alone, against the whole step.
+`measure` runs a process for each number of simulated devices (1, 2, 4, 8), and a pair of processes of two devices. All
+share the same cores, so what grows is the cost of distribution. The share of the collectives is the time of one mean of
+all gradients over the replicas, run alone, relative to the whole step.
 
-`predict` counts a step's arithmetic and what it averages over the replicas in the traced program of each recipe. `host`
-is what a stream takes of this machine's processor.
+`predict` counts the FLOP of a step and the bytes that it averages over replicas, in the traced program of each recipe.
+`host` measures the processor time that a stream needs on this machine.
 """
 
 import argparse
@@ -29,47 +29,48 @@ from cgan_jax import train_step
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = (1, 2, 4, 8)
 FLOATS = 4  # bytes
-SHARE_OF_PEAK = 0.3  # of a chip's peak that these layers are taken to reach, at the recipe's own batch
-LEAST_BATCH = 8  # images a chip, below which a smaller batch is taken to save no time
+SHARE_OF_PEAK = 0.3  # assumed share of a chip's peak that these layers reach at the recipe's batch size
+LEAST_BATCH = 8  # images per chip; a smaller batch is assumed to save no time
 
 
 class Machine(NamedTuple):
-    """Published numbers of one kind of chip, and how many of them."""
+    """The number of chips, and published numbers of one chip."""
 
     chips: int
     peak: float
-    """FLOP/s in bfloat16, in which these chips multiply float32 too unless told otherwise."""
+    """FLOP/s in bfloat16, in which these chips by default also multiply float32."""
     link: float
-    """Bytes/s out of a chip: half of what is published as both directions together."""
+    """Bytes/s out of a chip: half of the published sum of both directions."""
     hops: int
-    """Steps from chip to chip and back around that an all-reduce takes one after the other."""
+    """Sequential steps between chips in an all-reduce."""
     hop: float
-    """Seconds of one, assumed."""
+    """Assumed seconds per step."""
 
 
-# v5litepod-8 is 2x4 chips, -64 8x8; v5p-256 has 256 cores in 128 chips, 4x4x8. Around a ring of n an all-reduce takes
-# 2 (n - 1) steps, ring after ring; NCCL's start-up is one step of tens of microseconds.
+# v5litepod-8 has 2x4 chips, v5litepod-64 8x8; v5p-256 has 256 cores in 128 chips, 4x4x8. An all-reduce takes 2 (n - 1)
+# steps around a ring of n, for one ring after the other. NCCL's start-up counts as one step of 20 microseconds.
 MACHINES = {
     "v5e-8": Machine(8, 197e12, 200e9, 2 * (1 + 3), 1e-6),
     "v5e-64": Machine(64, 197e12, 200e9, 2 * (7 + 7), 1e-6),
     "v5p-256": Machine(128, 459e12, 600e9, 2 * (3 + 3 + 7), 1e-6),
-    "8xH200": Machine(8, 494e12, 450e9, 1, 20e-6),  # multiplied as TF32, dense
+    "8xH200": Machine(8, 494e12, 450e9, 1, 20e-6),  # dense TF32
 }
 
 
 class Cost(NamedTuple):
-    """One train step over all devices."""
+    """The cost of one train step over all devices."""
 
     flop: int
     batch: int
-    """The smaller of the two players' batches."""
+    """The smaller of the two networks' batch sizes."""
     bytes: int
-    """What a replica averages with the others."""
+    """Bytes that a replica averages with the others."""
     rounds: int
-    """Averages that must follow one another, however they are fused."""
+    """Averages that depend on one another, so that no fusion can join them."""
 
 
 def loaded(path: str, overrides: list[str] = ()) -> dict[str, Any]:
+    """The recipe of a file, with overrides such as --config.section.field=value."""
     from absl import flags as absl_flags
 
     from cgan_jax.commands import _recipe_flags
@@ -82,7 +83,7 @@ def loaded(path: str, overrides: list[str] = ()) -> dict[str, Any]:
 
 
 def cost_of(recipe: dict[str, Any]) -> Cost:
-    """Counted in the program of two replicas, which is traced in shapes alone."""
+    """The cost of a recipe's step, counted in the program of two replicas, which is traced in shapes alone."""
     import jax
     import numpy as np
 
@@ -107,13 +108,16 @@ def cost_of(recipe: dict[str, Any]) -> Cost:
 
 
 def averages(jaxpr) -> tuple[int, int]:
-    """(bytes, rounds) of the sums over replicas in a program."""
+    """Returns (bytes, rounds) of the sums over replicas in a program."""
     sent, depths = _walked(jaxpr, [0] * len(jaxpr.invars))
     return sent, max(depths, default=0)
 
 
 def _walked(jaxpr, depths: list[int]) -> tuple[int, list[int]]:
-    """(bytes summed over replicas, how many such sums each output waits for, given how many each input waits for)."""
+    """Returns (bytes summed over replicas, the number of sequential sums that each output waits for).
+
+    `depths` holds that number for each input.
+    """
     from jax.extend.core import Literal, jaxprs_in_params
 
     known, sent = dict(zip(jaxpr.invars, depths, strict=True)), 0
@@ -137,7 +141,7 @@ def _walked(jaxpr, depths: list[int]) -> tuple[int, list[int]]:
 
 
 def seconds_on(cost: Cost, machine: Machine, batch_per_chip: float) -> tuple[float, float]:
-    """(arithmetic, collectives) of a step in which every chip has `batch_per_chip` images."""
+    """Returns (arithmetic, collectives) of a step with `batch_per_chip` images on each chip, in seconds."""
     images = max(batch_per_chip, LEAST_BATCH)
     arithmetic = cost.flop / cost.batch * images / (machine.peak * SHARE_OF_PEAK)
     around = 2 * (machine.chips - 1) / machine.chips * cost.bytes / machine.link
@@ -145,7 +149,7 @@ def seconds_on(cost: Cost, machine: Machine, batch_per_chip: float) -> tuple[flo
 
 
 def predict() -> None:
-    """Prints what was counted, and the efficiency with the recipe's batch in all and with as much on each chip."""
+    """Prints the costs, and the efficiency with the recipe's batch shared by all chips and with it on each chip."""
     costs = {path.stem: cost_of(loaded(str(path))) for path in sorted((ROOT / "configs").glob("*.py"))}
     print("| recipe | GFLOP a step | batch | averaged MB a step | rounds |\n|---|---|---|---|---|")
     for name, cost in costs.items():
@@ -162,7 +166,7 @@ def predict() -> None:
 
 
 def host() -> None:
-    """Prints the processor time of what the host does for one call of a stream of 50,000 images."""
+    """Prints the processor time that the host needs for one call of a stream of 50,000 images."""
     import jax
     import numpy as np
 
@@ -180,12 +184,12 @@ def host() -> None:
             rows = placement.sorted_shares(*drawn(call * steps), 1)
             jax.block_until_ready(jax.device_put(images[rows]))
             seconds.append(time.process_time() - began)
-        # The first call is compiled.
+        # The first call includes compilation.
         print(f"{rows.size} images: {1000 * statistics.median(seconds[1:]):.2g} ms of processor time")
 
 
 def work(options: argparse.Namespace) -> None:
-    """One process of a measurement: prints {devices, step, collectives} in seconds, if it is the first."""
+    """Runs one process of a measurement. The first process prints {devices, step, waited, collectives} in seconds."""
     from cgan_jax.run import processes
 
     with processes.joined(options.coordinator_address, options.num_processes, options.process_id):
@@ -195,7 +199,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def timed(recipe: dict[str, Any], calls: int) -> dict[str, float]:
-    """Medians over `calls` calls of one step, and of one mean over all replicas of what both players average."""
+    """Median seconds of a step, of the wait for data, and of a mean of all gradients, over `calls` calls."""
     import jax
     import numpy as np
 
@@ -241,7 +245,7 @@ def timed(recipe: dict[str, Any], calls: int) -> dict[str, float]:
 
 
 def run(options: argparse.Namespace, processes: int, devices: int) -> dict[str, float]:
-    """What the first of `processes` processes of `devices` devices found."""
+    """Runs `processes` processes of `devices` devices each, and returns the numbers of the first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -258,7 +262,7 @@ def run(options: argparse.Namespace, processes: int, devices: int) -> dict[str, 
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Prints the table."""
+    """Prints the table of measurements."""
     print("| processes x devices | step | of it collectives | waited for data |\n|---|---|---|---|")
     for processes, devices in [(1, count) for count in DEVICES] + [(2, 2)]:
         found = run(options, processes, devices)

@@ -1,9 +1,9 @@
-"""The recipes of the seeds, each shown the same number of CIFAR-10's images: trained, scored, drawn under one another.
+"""Trains, scores and draws the first CIFAR-10 recipes, each on the same number of images.
 
     python -m benchmarks.seeds --kimg=25.6 --folder=runs/seeds --out=docs/seeds.png
 
-Every recipe is a `cgan train` in a sub-folder and a `cgan evaluate` of its end. Broken off, the same command goes on
-where it was. One seed each: which recipe is better by a little, this does not say.
+Runs `cgan train` in a sub-folder per recipe, then `cgan evaluate`. After an interruption the same command resumes. One
+seed per recipe does not resolve small differences.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _DRAWN = 20
 
 
 def trained(recipe: str, folder: Path, kimg: float) -> Path:
-    """The folder of a run of `recipe`, at its end."""
+    """Trains `recipe` to its end and returns the folder of the run."""
     run = folder / recipe
     overrides = {
         "train.total_kimg": kimg,
@@ -43,7 +43,7 @@ def trained(recipe: str, folder: Path, kimg: float) -> Path:
 
 
 def scored(run: Path, num_images: int) -> dict[str, float]:
-    """The scores of a run's end, those of single classes left out."""
+    """The scores of a run at its end, without those of single classes."""
     scores, conditional = run / "scores.json", workdir.read_info(run).recipe["dataset"]["conditional"]
     if not scores.exists():
         flags = [f"--metrics={METRICS[conditional]}", f"--num_images={num_images}", f"--json={scores}"]
@@ -52,7 +52,7 @@ def scored(run: Path, num_images: int) -> dict[str, float]:
 
 
 def drawn(run: Path) -> np.ndarray:
-    """Images of a run's end, by class where it has any, uint8 [_DRAWN, 32, 32, 3]."""
+    """Images of a run at its end, by class if it is conditional; uint8 [_DRAWN, 32, 32, 3]."""
     sampler = Sampler(run, batch_size=_DRAWN)
     classes = range(len(sampler.info.class_names)) if sampler.info.recipe["dataset"]["conditional"] else [0]
     return gathered(sampler.images(0, *spread(_DRAWN, list(classes))))
@@ -70,9 +70,9 @@ def _cgan(*arguments: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kimg", type=float, default=25.6, help="of real images for each recipe")
-    parser.add_argument("--num_images", type=int, default=2000, help="to draw for the scores")
-    parser.add_argument("--folder", type=Path, required=True, help="of the runs")
+    parser.add_argument("--kimg", type=float, default=25.6, help="thousands of real images per recipe")
+    parser.add_argument("--num_images", type=int, default=2000, help="generated images for the scores")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--out", type=Path, required=True, help="the picture")
     given = parser.parse_args()
     rows, scores = {"real": list(real())}, {}

@@ -1,11 +1,11 @@
-"""What are generated images good for? A classifier of a tenth of the real images, with and without synthetic ones.
+"""Tests classifiers trained on few real images, with and without generated images.
 
     python -m benchmarks.synthetic_data --workdir=runs/digits_train --num_synthetic=1000
 
-Four classifiers of `cgan train-classifier`'s kind are tested on the run's real test split: trained on all of the
-training split, on a tenth of it, on that tenth and the synthetic images, and on synthetic ones alone. All see as many
-images, some of them more often. The run must not have seen the test split (dataset.split=train); what it has seen are
-all training images, so the comparison says what a generator carries over from images that are no longer at hand.
+Trains four classifiers like `cgan train-classifier`: on the whole training split, on a tenth of it, on that tenth with
+the generated images, and on generated images alone. All are shown equally many images, and tested on the real test
+split. The run must not have seen the test split (dataset.split=train). It has seen all training images, so the
+comparison shows what a generator keeps of images that are no longer available.
 """
 
 from collections import deque
@@ -22,15 +22,15 @@ from cgan_jax.sampling.request import spread
 from cgan_jax.sampling.sampling import Sampler, gathered
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/digits_train", "A run that was trained on the training split.")
-_SHARE = flags.DEFINE_float("share", 0.1, "Of the real training images, at random.")
+_SHARE = flags.DEFINE_float("share", 0.1, "The share of the real training images, chosen at random.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", 1000, "Generated images, spread evenly over the classes.")
-_TRUNCATION = flags.DEFINE_float("truncation", None, "As of cgan synthesize.")
+_TRUNCATION = flags.DEFINE_float("truncation", None, "The truncation, as in cgan synthesize.")
 _SHOWN = flags.DEFINE_integer("shown", 30_000, "Images that each classifier is shown.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Classifiers of each kind; each seed takes another tenth.")
 
 
 def accuracy(dataset: Dataset, test: Dataset, shown: int, flip: bool, seed: int) -> float:
-    """The share of the test images that a classifier trained on `dataset` names rightly."""
+    """The test accuracy of a classifier trained on `dataset`."""
     plan = training.plan_for(dataset, max(1, round(shown / len(dataset.labels))), flip, seed)
     description = training.describe(plan, dataset, "")
     start = training.create(description, plan, dataset.images)
@@ -39,7 +39,7 @@ def accuracy(dataset: Dataset, test: Dataset, shown: int, flip: bool, seed: int)
 
 
 def synthetic(workdir: Path, num_images: int, truncation: float | None, seed: int) -> tuple[Dataset, dict]:
-    """Generated images of a run, and its recipe's dataset section."""
+    """Returns (generated images of a run, the dataset section of its recipe)."""
     sampler = Sampler(workdir, batch_size=256, truncation=truncation)
     labels, indices = spread(num_images, list(range(len(sampler.info.class_names))))
     images = gathered(sampler.images(seed, labels, indices))
@@ -47,7 +47,7 @@ def synthetic(workdir: Path, num_images: int, truncation: float | None, seed: in
 
 
 def joined(one: Dataset, other: Dataset) -> Dataset:
-    """Both, one after the other."""
+    """Both datasets, one after the other."""
     pairs = zip(one[:2], other[:2], strict=True)
     return Dataset(*(np.concatenate(pair) for pair in pairs), one.class_names)
 

@@ -1,13 +1,12 @@
-"""The same training step by us, by Keras, by PyTorch and by the obvious Flax, in turns on the same cores.
+"""Compares the same training step here, in Keras, in PyTorch and in plain Flax, on the same cores.
 
     python -m benchmarks.training [--recipe=cifar10_dcgan] [--rounds=5] [--steps=4] [--only=REGEX] [--json=FILE]
     python -m benchmarks.training --what=sample --steps=1000 --rounds=10
 
-Every contestant is a process of its own that waits while others run. In each round ours and one other take turns, and
-the two times of a turn make one ratio, so that a machine which also does other things slows both; processor time, of
-all threads, is compared too, which others take nothing of. Shapes and optimizers
-are one; images are made up. A framework that is not installed is left out and named. What runs where, and what it
-found here: benchmarks/README.md.
+Each contestant is a process that waits while others run. Ours and one other run in alternation, and each pair of times
+gives one ratio, so that other load on the machine slows both. The processor time of all threads is compared too, which
+other load changes less. All use the same shapes and optimizers, and random images. A framework that is not installed is
+reported and left out. benchmarks/README.md has the results.
 """
 
 import argparse
@@ -36,8 +35,8 @@ CONTESTANTS = {
     "PyTorch compiled, bfloat16": ("dcgan_torch", "compiled_bfloat16"),
     "obvious Flax float32": ("dcgan_flax", "float32"),
 }
-_SLOW = 5.0  # seconds: a contestant whose step takes longer takes one a turn, without another before it
-_PAUSE = 0.3  # seconds, in which the threads of the last turn go to sleep
+_SLOW = 5.0  # seconds; a contestant with a longer step makes one step per turn, without a warm-up
+_PAUSE = 0.3  # seconds, so that the threads of the last turn go to sleep
 
 
 class Contestant:
@@ -66,7 +65,7 @@ class Contestant:
         return lines[-1] if lines else f"ended with exit code {self.process.returncode}"
 
     def turn(self, what, times):
-        """Seconds for one of `times`: on the clock, of the processor."""
+        """Returns [wall-clock seconds, processor seconds] of one of `times` steps or images."""
         time.sleep(_PAUSE)
         if what == "step" and self.step_seconds > _SLOW:
             return self._ask(what, 1)
@@ -87,7 +86,7 @@ def spread(values):
 
 
 def compare(flags):
-    """Starts everybody, one after the other, then plays the rounds."""
+    """Starts all contestants, one after the other, and runs the rounds."""
     names = [name for name in CONTESTANTS if name == OURS or re.search(flags.only, name)]
     running, absent = {}, {}
     for name in names:
@@ -102,7 +101,7 @@ def compare(flags):
         sys.exit("there is nothing to compare with")
     peers = [name for name in running if name != OURS]
     pairs = {name: [] for name in peers}
-    if flags.what == "step":  # in whole calls of ours
+    if flags.what == "step":  # round up to whole calls of ours
         flags.steps = -(-flags.steps // running[OURS].steps_per_call) * running[OURS].steps_per_call
     for _ in range(flags.rounds):
         for name in peers:
@@ -113,7 +112,7 @@ def compare(flags):
 
 
 def results(flags, running, absent, pairs):
-    """Everything measured, as JSON takes it."""
+    """All measurements, ready for JSON."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
     turns = {name: [theirs for _, theirs in listed] for name, listed in pairs.items()}
     turns = {OURS: [ours for listed in pairs.values() for ours, _ in listed], **turns}
@@ -137,7 +136,7 @@ def results(flags, running, absent, pairs):
 
 
 def table(found):
-    """Seconds of a step or milliseconds of an image, on the clock and of the processor, and how many times ours."""
+    """A Markdown table of wall-clock and processor time per step or image, and the ratios to ours."""
     unit, factor = ("s a step", 1) if found["what"] == "step" else ("ms an image", 1000)
     lines = [
         f"| {found['recipe']} | {unit}, median (range) | times ours | processor {unit} | times ours |",
@@ -163,7 +162,7 @@ def main():
     parser.add_argument("--recipe", default="cifar10_dcgan", choices=PLANS)
     parser.add_argument("--what", default="step", choices=["step", "sample"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=4, help="steps, or images, of a turn")
+    parser.add_argument("--steps", type=int, default=4, help="steps or images per turn")
     parser.add_argument("--only", default="", help="a regular expression that the names of the others must match")
     parser.add_argument("--json", default="", help="a file for the numbers")
     flags = parser.parse_args()

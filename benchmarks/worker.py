@@ -1,7 +1,7 @@
-"""What all contestants of benchmarks.training share: the step that is asked of them, and how they are told to take it.
+"""The parts that all contestants of benchmarks.training share: the step to make, and the protocol of a worker.
 
-A worker builds its networks, takes a step or two, prints a line of JSON about itself, and then answers each line "WHAT
-TIMES" on its standard input by doing that and printing the seconds it took: on the clock, and of its processor time.
+A worker builds the networks, makes a step or two, and prints a line of JSON about itself. Then it reads lines "WHAT
+TIMES" from standard input, does that, and prints the seconds: wall-clock and processor time.
 """
 
 import argparse
@@ -20,14 +20,14 @@ _SLOW = 100  # seconds
 
 
 class Plan(NamedTuple):
-    """A step: the discriminator on real and generated images, one update each or together; then the generator."""
+    """A step: discriminator updates on real and generated images, apart or together, then a generator update."""
 
     batch_size: int
     g_batch_size: int
     learning_rate: float
     together: bool
     num_classes: int
-    """0 where the networks see no labels."""
+    """0 if the networks take no labels."""
 
 
 PLANS = {
@@ -37,7 +37,7 @@ PLANS = {
 
 
 def parse(*variants: str) -> argparse.Namespace:
-    """--recipe and --variant."""
+    """The flags --recipe and --variant."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--recipe", default="cifar10_dcgan", choices=PLANS)
     parser.add_argument("--variant", default=variants[0], choices=variants)
@@ -45,14 +45,14 @@ def parse(*variants: str) -> argparse.Namespace:
 
 
 def made_up(plan: Plan, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A batch of images float32 [N, 32, 32, 3] in [-1, 1] and labels int32 [N]."""
+    """A random batch: images float32 [N, 32, 32, 3] in [-1, 1], labels int32 [N]."""
     rng = np.random.default_rng(seed)
     images = rng.uniform(-1, 1, (plan.batch_size, 32, 32, 3)).astype(np.float32)
     return images, rng.integers(max(1, plan.num_classes), size=plan.batch_size).astype(np.int32)
 
 
 def check_movement(updates: list[tuple[str, Callable[[], None]]], weights: Callable[[], Mapping[str, list]]) -> None:
-    """Makes the updates one by one: each must move every weight of the network it names, and none of the other's."""
+    """Asserts that each update changes all weights of the network that it names, and none of the other's."""
     for name, update in updates:
         before = weights()
         update()
@@ -63,12 +63,12 @@ def check_movement(updates: list[tuple[str, Callable[[], None]]], weights: Calla
 
 
 def serve(versions: Mapping[str, str], tasks: Mapping[str, Callable[[int], None]], steps_per_call: int = 1) -> None:
-    """Takes two steps, or one that is very slow, says who it is, then answers until its standard input ends.
+    """Warms up with two steps, or one if it is slow, prints a line about itself, and answers until standard input ends.
 
-    `steps_per_call` is how many steps it cannot take fewer than: it is asked for multiples of that.
+    The worker makes only multiples of `steps_per_call` steps.
     """
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # frameworks that print must not answer in its place
+    os.dup2(2, 1)  # what a framework prints must not mix with the answers
     warm_up = [_seconds(tasks["step"], 1)[0]]
     if warm_up[0] < _SLOW:
         warm_up.append(_seconds(tasks["step"], 1)[0])

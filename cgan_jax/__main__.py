@@ -1,7 +1,7 @@
-"""`cgan COMMAND`, `python -m cgan_jax COMMAND`: finds commands/COMMAND.py by name, turns wrong use into one line.
+"""Runs `cgan COMMAND` or `python -m cgan_jax COMMAND`: finds commands/COMMAND.py, and reports wrong use in one line.
 
-A command is a file with a docstring (its help), `define_flags(flags, argv)` and `main(flags)`. Nothing heavy is
-imported before the command line has been understood.
+A command is a file with a docstring (the help text), `define_flags(flags, argv)` and `main(flags)`. If it has ARGUMENT,
+that flag may be given without its name. This file parses the command line before it imports anything heavy.
 """
 
 import contextlib
@@ -17,8 +17,21 @@ from cgan_jax.heap import keep_freed_memory
 from cgan_jax.lookup import module_named, names_in
 
 _COMMANDS = "cgan_jax.commands"
-_BROKEN_PIPE = 141  # as of a process that SIGPIPE ended
-_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # what XLA's errors begin with
+_BROKEN_PIPE = 141  # the exit code after SIGPIPE
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's errors begin with it
+# Flags that name a file or a folder. Shells expand ~ in `--out ~/x.png`, and not in `--out=~/x.png`.
+PATHS = (
+    "archive",
+    "classifier",
+    "data_dir",
+    "images",
+    "inception_weights",
+    "json",
+    "model",
+    "out",
+    "reference",
+    "workdir",
+)
 
 
 def run(argv: list[str]) -> int:
@@ -38,7 +51,7 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         _tell("\ncgan: interrupted")
         return 130
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output has gone
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
         return _BROKEN_PIPE
     except OSError as error:  # a path that is too long, not allowed, or on a full disk
@@ -64,18 +77,32 @@ def _run_command(name: str, argv: list[str]) -> None:
         return
     try:
         rest = flags([name, *argv])[1:]
+    except UsageError:
+        raise
     except absl_flags.Error as error:
         raise UsageError(f"{error} (see cgan {name} --help)") from error
     except KeyError as error:
         hint = "a loss that it does not list is given whole, as in --config.loss.g_terms.hinge=\"{'weight': 1.0}\""
         raise UsageError(f"the recipe has no key {error.args[0]}; {hint}") from error
-    except Exception as error:  # whatever a recipe raises while it is loaded and overridden
+    except Exception as error:  # a recipe may raise anything while it is loaded and overridden
         raise UsageError(f"--config cannot be used: {type(error).__name__}: {error}") from error
+    argument = getattr(command, "ARGUMENT", None)
+    if rest and argument and not flags[argument].present:
+        flags[argument].parse(rest.pop(0))
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; values are given as --flag=value (see cgan {name} --help)")
-    os.environ["JAX_ENABLE_X64"] = "0"  # all of the house computes in float32, whatever other programs want
+    _expand_home(flags)
+    os.environ["JAX_ENABLE_X64"] = "0"  # all code here computes in float32
     keep_freed_memory()
     command.main(flags)
+
+
+def _expand_home(flags: absl_flags.FlagValues) -> None:
+    for flag in (flags[name] for name in PATHS if name in flags):
+        if isinstance(flag.value, str):
+            flag.value = os.path.expanduser(flag.value)
+        elif isinstance(flag.value, list):
+            flag.value = [os.path.expanduser(path) for path in flag.value]
 
 
 def _overview() -> str:
@@ -103,17 +130,16 @@ def _one_line(error: Exception) -> str:
 
 
 def _tell(text: str) -> None:
-    """On stderr, where somebody still reads that."""
+    """Prints to stderr, unless it is closed."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """The console script.
+    """Runs the command line of this process: the console script.
 
-    What was being computed when `run` ended early goes on after it. Python's own end would wait for that, and for other
-    processes of the run, free what is still worked on, and crash: exit code 139 for the one that says what to do next.
-    So there is none.
+    After an error it exits with os._exit: interpreter shutdown waits for other processes of the run and for running XLA
+    work, and crashes (139).
     """
     try:
         code = run(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""A recipe turned into what a training step is bound to: two networks, two optimizers, terms and plain numbers."""
+"""A recipe turned into an Algorithm, to which the training step is bound: networks, optimizers, terms and numbers."""
 
 import dataclasses
 import functools
@@ -23,32 +23,32 @@ GENERATOR_TERMS = {name: make for module in _TERMS for name, make in module.GENE
 
 
 class Algorithm(NamedTuple):
-    """Everything static about a run's step; batch sizes count samples over all devices."""
+    """All that is static in a training step. Batch sizes count samples over all devices."""
 
     generator: nn.Module
     discriminator: nn.Module
     g_optimizer: optax.GradientTransformation
     d_optimizer: optax.GradientTransformation
     d_updates: dict[str, tuple[terms.Weighted, ...]]
-    """The discriminator's optimizer steps on one batch, in order: name -> the terms whose weighted sum it descends."""
+    """The discriminator's optimizer updates on one batch, in order: name -> the terms to minimise, summed by weight."""
     g_terms: tuple[terms.Weighted, ...]
     batch_size: int
     g_batch_size: int
     d_steps_per_g_step: int
     flip: bool
     augment: augment.Augment
-    """What the discriminator sees of an image in training."""
+    """Changes the images that the discriminator sees in training."""
     ema_decay: Callable[[jax.Array | float], jax.Array | float]
-    """How far annealing is -> the share of the averaged generator that stays, per generator step."""
+    """How far annealing is (0 to 1) -> the decay of the averaged generator in one generator step."""
     ema_start_step: int
-    """Up to this step the averaged generator is the generator."""
+    """Up to this step the averaged generator equals the generator."""
     total_steps: int
     anneal_steps: float
-    """Generator steps after which annealing is done; 0 where nothing is annealed."""
+    """Generator steps after which annealing is done; 0 if nothing is annealed."""
 
 
 class ImageSpec(NamedTuple):
-    """What a network must know of a dataset."""
+    """What a network must know about a dataset."""
 
     image_size: int
     channels: int
@@ -56,7 +56,7 @@ class ImageSpec(NamedTuple):
 
 
 def images_per_step(config: Mapping[str, Any]) -> int:
-    """Real images shown to the discriminator in one generator step."""
+    """The number of real images shown to the discriminator in one generator step."""
     return config["train"]["batch_size"] * config["train"]["d_steps_per_g_step"]
 
 
@@ -65,15 +65,22 @@ def steps_for(config: Mapping[str, Any], kimg: float) -> int:
     return math.ceil(round(kimg * 1000, 3) / images_per_step(config))
 
 
-def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Module:
-    """The "generator" or "discriminator" of the recipe's architecture, made from the section of that name.
+def kimg_after(config: Mapping[str, Any], steps: int) -> float:
+    """Thousands of real images shown to the discriminator in so many generator steps."""
+    return round(steps * images_per_step(config) / 1000, 6)
 
-    Raises UsageError for an architecture that does not exist and for numbers it does not have or lacks.
+
+def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Module:
+    """The recipe's network for `player`, "generator" or "discriminator", made from the section of that name.
+
+    Raises UsageError for an unknown architecture, and for numbers that are unknown, missing or of the wrong type.
     """
     module = module_named("cgan_jax.networks.architectures", config["architecture"], "architecture")
-    kind = getattr(module, player.capitalize())
-    fixed = spec._asdict() if config["dataset"]["conditional"] else spec._replace(num_classes=0)._asdict()
-    takes = {f.name: f.type for f in dataclasses.fields(kind) if f.name not in {"parent", "name", *fixed}}
+    network_class = getattr(module, player.capitalize())
+    if not config["dataset"]["conditional"]:
+        spec = spec._replace(num_classes=0)
+    not_in_recipe = {"parent", "name", *spec._fields}
+    takes = {f.name: f.type for f in dataclasses.fields(network_class) if f.name not in not_in_recipe}
     given = config[player]
     if set(given) != set(takes):
         raise UsageError(
@@ -83,11 +90,11 @@ def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Modul
     for name, type_ in takes.items():
         if type(given[name]) is not type_:
             raise UsageError(f"{player}.{name} must be of type {type_.__name__}, given {given[name]!r}")
-    return kind(**fixed, **config[player])
+    return network_class(**spec._asdict(), **given)
 
 
 def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
-    """The algorithm of a checked recipe for images of `spec`. Raises UsageError for names that do not exist."""
+    """The Algorithm of a checked recipe for images of `spec`. Raises UsageError for unknown names."""
     anneal = config["anneal"]
     config = moving(config, anneal["to"])
     d_updates = {
@@ -99,13 +106,13 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         raise UsageError("loss.d_updates and loss.g_terms must each list at least one loss of weight other than 0")
     train, ema = config["train"], config["ema"]
     total_steps = steps_for(config, train["total_kimg"])
-    d_updates_in_all = total_steps * train["d_steps_per_g_step"] * len(d_updates)
+    total_d_updates = total_steps * train["d_steps_per_g_step"] * len(d_updates)
     kimg_per_step = images_per_step(config) / 1000
     return Algorithm(
         generator=network(config, "generator", spec),
         discriminator=network(config, "discriminator", spec),
         g_optimizer=optimizers.make(config["g_optimizer"], total_steps),
-        d_optimizer=optimizers.make(config["d_optimizer"], d_updates_in_all),
+        d_optimizer=optimizers.make(config["d_optimizer"], total_d_updates),
         d_updates=d_updates,
         g_terms=g_terms,
         batch_size=train["batch_size"],
@@ -121,7 +128,7 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
 
 
 def _decay(halflife_kimg: Number, kimg: float, annealed: jax.Array | float) -> jax.Array | float:
-    """The share of an average that stays while `kimg` are shown, half of it in a half-life; 0 where that is 0."""
+    """The decay of an average while `kimg` are shown: 1/2 in a half-life; 0 if the half-life is 0."""
     halflife = at(halflife_kimg, annealed)
     if isinstance(halflife, float):
         return 0.5 ** (kimg / halflife) if halflife else 0.0

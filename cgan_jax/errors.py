@@ -1,14 +1,14 @@
-"""What can end a command other than success, one exception per exit code. Anything else is a bug (exit code 1)."""
+"""The exceptions that end a command, one per exit code. Any other exception is a bug (exit code 1)."""
 
 
 class UsageError(Exception):
-    """The user gave something that cannot work: exit code 2 and one line. Say what was given and what is allowed."""
+    """Wrong use: exit code 2 and one line, which says what was given and what is allowed."""
 
     exit_code = 2
 
 
 class MissingData(UsageError):
-    """The dataset that was asked for is not on this machine."""
+    """The dataset is not on this machine."""
 
 
 class GuardError(Exception):
@@ -17,17 +17,17 @@ class GuardError(Exception):
     exit_code = 3
 
     def __init__(self, message: str, good_until: int | None = None):
-        """Nothing was wrong up to step `good_until`; None where all that was saved is good."""
+        """`good_until` is the last step at which all was well; None if all that was saved is good."""
         super().__init__(message)
         self.good_until = good_until
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved its state: exit code 75, run the same command again to go on."""
+    """The run was interrupted and has saved its state: exit code 75. The same command continues it."""
 
     exit_code = 75
 
     def __init__(self, message: str, together: bool = True):
-        """All processes of the run end at the same point; or, where not `together`, this one did not wait for them."""
+        """`together` says whether all processes of the run end at the same point; if not, this one did not wait."""
         super().__init__(message)
         self.together = together

@@ -1,14 +1,17 @@
-"""A model in one file, drawn from with jax and numpy alone: none of the code it was trained with is needed.
+"""Loads an exported model and samples from it with jax and numpy only (jax.export also needs flatbuffers).
+
+To use a model without the rest of cgan_jax, copy this file and errors.py, which it imports.
 
     model = exported.load("model.cgan")
-    images = model([3, 3, 7], seed=0)               # uint8 [3, H, W, C], the images of `cgan sample --seed=0`
-    images = model([3, 3, 7], latents=z, ...)       # from latents of your own, float32 [3, model.latent_dim]
+    images = model([3, 3, 7], seed=0)           # uint8 [3, H, W, C], the images of `cgan sample --seed=0`
+    images = model([3, 3, 7], latents=z)        # from your latents, float32 [3, model.latent_dim]
 
-The file is eight bytes that say what it is, the SHA-256 of all that follows, and named arrays in the format safetensors:
-the weights and two programs (StableHLO by `jax.export`, for cpu, cuda and tpu, of any batch size). One program makes
-latents of (seed, labels, indices, truncation), the other images of (weights, latents, labels). The sum shows damage, not
-who made the file. So the programs are read before they are compiled, and a program that calls anything outside of
-StableHLO is refused: what is left is arithmetic, which reaches no file and no network.
+The file holds eight magic bytes, the SHA-256 of all that follows, and named arrays in the safetensors format. The
+arrays are the weights and two programs (StableHLO by `jax.export`, for cpu, cuda and tpu, of any batch size). One
+program maps (seed, labels, indices, truncation) to latents, the other (weights, latents, labels) to images.
+
+The SHA-256 shows damage, not who made the file. So `load` reads the programs before it compiles them. It refuses a
+program that calls anything outside StableHLO. The remaining operations are arithmetic and reach no file or network.
 """
 
 import hashlib
@@ -30,9 +33,9 @@ _MAGIC = b"cganjax1"
 _DIGEST = hashlib.sha256().digest_size
 _PROGRAMS = ("latents", "images")
 _PROGRAM, _WEIGHT = "program/", "weight/"
-_DRAWN_AT_ONCE = 256
+_BATCH_SIZE = 256
 _METADATA = "__metadata__"
-_NAMES = {
+_DTYPE_NAMES = {
     np.dtype(code): name
     for code, name in {
         "<f8": "F64",
@@ -48,18 +51,18 @@ _NAMES = {
     }.items()
 }
 _ALIGNMENT = 8
-_CALLS = {"shape_assertion"}  # what jax.export itself puts in, for a batch size that is a symbol
+_ALLOWED_CALLS = {"shape_assertion"}  # jax.export adds it for a symbolic batch size.
 
 
 class Model:
-    """A generator: call it with labels and a seed, or labels and latents."""
+    """A generator. Call it with labels and a seed, or with labels and latents."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
         from jax import export
 
         self.metadata = dict(metadata)
         self.class_names = list(metadata["class_names"])
-        """What the labels 0, 1, ... stand for."""
+        """The names of the labels 0, 1, ..."""
         self.latent_dim = int(metadata["latent_dim"])
         self.image_shape = tuple(metadata["image_shape"])
         """[H, W, C]."""
@@ -78,34 +81,35 @@ class Model:
         truncation: float | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
     ) -> np.ndarray:
-        """The images uint8 [N, H, W, C] of classes `labels` [N], from a `seed` or from `latents` float32 [N, L].
+        """Images uint8 [N, H, W, C] of classes `labels` [N], from a `seed` or from `latents` float32 [N, latent_dim].
 
-        With a seed, image `indices[i]` of class `labels[i]` is always the same; left out, the images of a class are
-        number 0, 1, ... in the order they are asked for, as `cgan sample` draws them. With a `truncation` coordinates
-        of latents outside of +-truncation are drawn again. Raises ValueError for what cannot be drawn.
+        With a seed, image `indices[i]` of class `labels[i]` is always the same. Without indices, the images of each
+        class have the indices 0, 1, ... in the order of `labels`, as in `cgan sample`. With a `truncation`, latent
+        coordinates outside +-truncation are drawn again. Raises ValueError for arguments that do not fit.
         """
         labels = self._checked_labels(labels)
         if (seed is None) == (latents is None):
-            raise ValueError("either a seed or latents are needed, and not both")
+            raise ValueError("give either a seed or latents, and not both")
         if latents is None:
             latents = self._latents_of(seed, labels, truncation, indices)
         elif truncation is not None or indices is not None:
-            raise ValueError("truncation and indices belong to a seed; latents are taken as they are")
+            raise ValueError("truncation and indices need a seed; latents are used unchanged")
         latents = np.asarray(latents, np.float32)
         if latents.shape != (len(labels), self.latent_dim):
             raise ValueError(f"latents must be [{len(labels)}, {self.latent_dim}], given {list(latents.shape)}")
         images = np.empty((len(labels), *self.image_shape), np.uint8)
-        for start in range(0, len(labels), _DRAWN_AT_ONCE):
-            part = slice(start, start + _DRAWN_AT_ONCE)
+        for start in range(0, len(labels), _BATCH_SIZE):
+            part = slice(start, start + _BATCH_SIZE)
             images[part] = self._images(self._weights, latents[part], labels[part])
         return images
 
     def _checked_labels(self, labels: Sequence[int] | np.ndarray) -> np.ndarray:
-        array, classes = np.asarray(labels), len(self.class_names)
+        array = np.asarray(labels)
+        num_classes = len(self.class_names)
         if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
             raise ValueError(f"labels must be a list of class numbers, given {array.dtype} {list(array.shape)}")
-        if array.min() < 0 or array.max() >= classes:
-            raise ValueError(f"labels must be 0 to {classes - 1}, given {array.min()} to {array.max()}")
+        if array.min() < 0 or array.max() >= num_classes:
+            raise ValueError(f"labels must be 0 to {num_classes - 1}, given {array.min()} to {array.max()}")
         return array.astype(np.int32)
 
     def latents(
@@ -115,7 +119,7 @@ class Model:
         truncation: float | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
     ) -> np.ndarray:
-        """What the images of (labels, seed, truncation, indices) are drawn from: float32 [N, latent_dim]."""
+        """The latents of the images of (labels, seed, truncation, indices): float32 [N, latent_dim]."""
         return np.asarray(self._latents_of(seed, self._checked_labels(labels), truncation, indices))
 
     def _latents_of(self, seed: int, labels: np.ndarray, truncation: float | None, indices: Any) -> jax.Array:
@@ -131,17 +135,17 @@ class Model:
 
 
 def _arithmetic(program: Any) -> Any:
-    """The exported program itself. Raises UsageError where it calls or talks to anything outside."""
+    """The exported program, unchanged. Raises UsageError if it calls or talks to anything outside StableHLO."""
     text = program.mlir_module()
     called = re.findall(r"custom_call @(\w+)\(", text)
-    outside = {*called} - _CALLS | {*re.findall(r"\b(infeed|outfeed|send|recv)\b", text)}
+    outside = {*called} - _ALLOWED_CALLS | {*re.findall(r"\b(infeed|outfeed|send|recv)\b", text)}
     if outside or len(called) != text.count("custom_call"):
         raise UsageError(f"a program in it does more than arithmetic: {', '.join(sorted(outside)) or 'custom_call'}")
     return program
 
 
 def _within_class(labels: np.ndarray) -> np.ndarray:
-    """How many of the same label came before each: [3, 3, 7] -> [0, 1, 0]."""
+    """The number of equal labels before each label: [3, 3, 7] -> [0, 1, 0]."""
     indices = np.empty_like(labels)
     for label in np.unique(labels):
         of_label = labels == label
@@ -150,7 +154,7 @@ def _within_class(labels: np.ndarray) -> np.ndarray:
 
 
 def load(path: str | os.PathLike) -> Model:
-    """The model in a file of `cgan export`. Raises UsageError for one cut short, altered, or of another kind."""
+    """The model in a file of `cgan export`. Raises UsageError for a file that is damaged or no exported model."""
     content = Path(path).read_bytes()
     begin = len(_MAGIC) + _DIGEST
     if content[: len(_MAGIC)] != _MAGIC:
@@ -159,17 +163,19 @@ def load(path: str | os.PathLike) -> Model:
         raise UsageError(f"{path} is damaged: it was cut short or altered since it was exported")
     arrays, metadata = unpack_arrays(content[begin:])
     try:
-        described = json.loads(metadata["model"])
-        return Model(arrays, described)
+        return Model(arrays, json.loads(metadata["model"]))
     except UsageError as error:
         raise UsageError(f"{path} is refused: {error}") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, jax.errors.JaxRuntimeError) as error:
         made_by = json.loads(metadata.get("model", "{}")).get("jax", "an unknown version")
-        raise UsageError(f"{path} was exported by jax {made_by}, this is {jax.__version__}: {error}") from error
+        raise UsageError(
+            f"{path} was exported by jax {made_by} and opens with that version or a newer one;"
+            f" this is jax {jax.__version__} ({error})"
+        ) from error
 
 
 def packed(programs: Mapping[str, bytes], weights: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    """The content of a file: the programs "latents" and "images", weights in the order that the latter takes them."""
+    """The content of a file: the programs "latents" and "images", and the weights in the order that "images" takes."""
     arrays = {_PROGRAM + name: np.frombuffer(programs[name], np.uint8) for name in _PROGRAMS}
     arrays |= {_WEIGHT + name: array for name, array in weights.items()}
     model = json.dumps({**metadata, "weights": list(weights)})
@@ -178,13 +184,13 @@ def packed(programs: Mapping[str, bytes], weights: Mapping[str, np.ndarray], met
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """The content of a file in the format safetensors (https://github.com/huggingface/safetensors, section "Format").
+    """The content of a file in the safetensors format (https://github.com/huggingface/safetensors, section "Format").
 
     uint64, little endian: the length of the header
     header: JSON, {name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {text: text}}
     the arrays, row by row, little endian, without gaps
 
-    Arrays of large elements come first, so that each begins at a multiple of its own size.
+    Arrays of larger elements come first, so that each array begins at a multiple of its element size.
     """
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
     header: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
@@ -193,15 +199,15 @@ def pack_arrays(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -
         little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
         parts.append(little.tobytes())
         begin, end = end, end + len(parts[-1])
-        header[name] = {"dtype": _NAMES[little.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": _DTYPE_NAMES[little.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return b"".join([struct.pack("<Q", len(text)), text, *parts])
 
 
 def unpack_arrays(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(arrays by name, which cannot be written to; metadata). Raises UsageError for what is no such content."""
-    dtypes = {name: dtype for dtype, name in _NAMES.items()}
+    """(read-only arrays by name, metadata) of such content. Raises UsageError for content that is not safetensors."""
+    dtypes = {name: dtype for dtype, name in _DTYPE_NAMES.items()}
     try:
         (length,) = struct.unpack_from("<Q", content)
         if 8 + length > len(content):

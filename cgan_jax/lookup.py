@@ -1,4 +1,4 @@
-"""A name in a recipe or on the command line -> the file or entry it stands for, or a line that lists what there is."""
+"""Finds the file or table entry for a name in a recipe or on the command line, or lists the names that exist."""
 
 import importlib
 import pkgutil
@@ -12,25 +12,25 @@ Entry = TypeVar("Entry")
 
 
 def names_in(package: str) -> list[str]:
-    """The files of a package that a name may stand for, e.g. `names_in("cgan_jax.networks.architectures")`."""
+    """The sorted names of a package's files but private ones, e.g. `names_in("cgan_jax.networks.architectures")`."""
     path = importlib.import_module(package).__path__
     return sorted(info.name for info in pkgutil.iter_modules(path) if not info.name.startswith("_"))
 
 
 def module_named(package: str, name: str, what: str) -> ModuleType:
-    """Imports `package.name`. Raises UsageError, naming `what` was asked for, where there is no such file."""
+    """The module `package.name`, imported. Raises UsageError if there is none; its message calls the name a `what`."""
     if name not in names_in(package):
         raise unknown(what, name, names_in(package))
     return importlib.import_module(f"{package}.{name}")
 
 
 def entry_named(table: Mapping[str, Entry], name: str, what: str) -> Entry:
-    """`table[name]`. Raises UsageError, naming `what` was asked for, where there is none."""
+    """`table[name]`. Raises UsageError if there is none; its message calls the name a `what`."""
     if name not in table:
         raise unknown(what, name, table)
     return table[name]
 
 
 def unknown(what: str, given: object, allowed: Iterable[object]) -> UsageError:
-    """The one line for a name that does not exist."""
+    """The error for an unknown name: one line that lists the `allowed` ones."""
     return UsageError(f"unknown {what} {given!r}; there are: {', '.join(str(a) for a in allowed)}")

@@ -1,4 +1,4 @@
-"""optax chains from the names and numbers of a recipe."""
+"""Optimizers: optax chains made from the names and numbers of a recipe."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,14 +14,15 @@ SCHEDULES: dict[str, Callable[[jax.Array], jax.Array | float]] = {
     "linear": lambda share: 1 - jnp.clip(share, 0, 1),
     "cosine": lambda share: 1 - half_cosine(share),
 }
-"""The learning rate's factor after a share of the run."""
+"""The share of the run that is done -> the factor of the learning rate."""
 
 
 def scale_by_keras_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Adam as Keras has it, in the order that ends section 2 of Kingma & Ba (2015).
+    """Adam in Keras' order of operations, which ends section 2 of Kingma & Ba (2015).
 
-    eps is added to the root of the second moment before that is corrected for its start at 0, so that in the first
-    1 / (1 - b2) updates small gradients move less than by algorithm 1: with b2 = 0.999, eps counts 32-fold at first.
+    It adds eps to the root of the second moment before it corrects the bias of that moment. So small gradients move
+    parameters less than in algorithm 1 during the first 1 / (1 - b2) updates: with b2 = 0.999, eps counts 32-fold at
+    first.
     """
     moments = optax.scale_by_adam(b1, b2)
 
@@ -43,11 +44,11 @@ OPTIMIZERS = {
 
 
 def make(section: Mapping[str, object], total_updates: int) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of a recipe's section {name, learning_rate, b1, b2, eps, schedule}, whose numbers may be annealed.
+    """The optimizer of a recipe's section {name, learning_rate, b1, b2, eps, schedule}. Its numbers may be annealed.
 
-    "linear" and "cosine" bring the learning rate to 0 over `total_updates`; Adam is Kingma & Ba (2015), algorithm 1.
-    Its `update` takes besides how far annealing is, `annealed`, and the `time_share` of a run whose minutes are
-    limited, which may be further than its updates are.
+    "linear" and "cosine" bring the learning rate to 0 over `total_updates`. "adam" is Kingma & Ba (2015), algorithm 1.
+    `update` also takes `annealed`, how far annealing is, and `time_share`, the share of the run's minutes that is used.
+    The schedule follows `time_share` if it is further than the updates. Raises UsageError for unknown names.
     """
     schedule = entry_named(SCHEDULES, section["schedule"], "learning rate schedule")
     optimizer = entry_named(OPTIMIZERS, section["name"], "optimizer")
@@ -60,7 +61,7 @@ def make(section: Mapping[str, object], total_updates: int) -> optax.GradientTra
         return at_rate(1.0, 0.0).init(params)
 
     def update(gradients, state, params=None, *, annealed=0.0, time_share=0.0):
-        count = state[0].count  # both optimizers begin with Adam's moments
+        count = state[0].count  # The first part of each optimizer's state holds Adam's moments.
         share = jnp.maximum(count / max(1, total_updates), time_share)
         return at_rate(schedule(share), annealed).update(gradients, state, params)
 

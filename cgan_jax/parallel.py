@@ -1,7 +1,7 @@
-"""The data axis seen from inside (means, keys per sample) and from outside (the mesh, `shard_map` or `pmap`).
+"""The data axis, from inside a step (means, keys per sample) and from outside (the mesh, `shard_map` or `pmap`).
 
-A step runs once per device on that device's share of the batch, under the named axis "data". Outside of it (sampling,
-initialisation, tests) the same code is the only replica there is, so a network needs no twin for each use.
+A step runs once per device on the device's share of the batch, under the named axis "data". Outside this axis
+(sampling, initialisation, tests) the same code is the only replica, so a network needs no second version.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
-# Numbers must not depend on how many are drawn at once, which jax's other generators do not promise.
+# With this generator a random number does not depend on how many are drawn at once. JAX's others do not promise that.
 PRNG = "threefry2x32"
 
 Tree = TypeVar("Tree")
 
 
 def is_mapped() -> bool:
-    """Whether this code is being traced under the data axis."""
+    """Whether this code is traced under the data axis."""
     try:
         lax.axis_index(AXIS)
     except NameError:
@@ -40,7 +40,7 @@ def index() -> jax.Array:
 
 
 def mean(tree: Tree) -> Tree:
-    """The mean over all replicas of every array of a tree, the same on each; of whole numbers the largest."""
+    """Every array of a tree as its mean over replicas, the same on each; the maximum for integer arrays."""
     if not is_mapped():
         return tree
     return jax.tree.map(
@@ -49,24 +49,35 @@ def mean(tree: Tree) -> Tree:
 
 
 def gathered(x: jax.Array) -> jax.Array:
-    """The arrays [n, ...] of all replicas one after the other, [replicas * n, ...], the same on each."""
+    """The arrays [n, ...] of all replicas, concatenated: [replicas * n, ...], the same on each."""
     return lax.all_gather(x, AXIS, tiled=True) if is_mapped() else x
 
 
 def own_part_of_sum(x: jax.Array) -> jax.Array:
-    """Of the sum over all replicas of arrays [replicas * n, ...] the n rows that are this one's, [n, ...]."""
+    """This replica's n rows of the sum over replicas of arrays [replicas * n, ...] (a reduce-scatter): [n, ...]."""
     return lax.psum_scatter(x, AXIS, scatter_dimension=0, tiled=True) if is_mapped() else x
 
 
 def varying(tree: Tree) -> Tree:
-    """Marks replicated arrays as each replica's own, to be differentiated by its own loss.
+    """The tree with replicated arrays marked as varying, so that each replica differentiates its loss alone.
 
-    Without it `shard_map` sums the gradient over the replicas by itself, and the mean taken afterwards is silently too
-    large by their number.
+    Without the mark, `shard_map` sums the gradient over the replicas. A mean taken afterwards is then too large by the
+    number of replicas, without an error.
     """
     if not is_mapped():
         return tree
     return jax.tree.map(lambda x: x if _varies(x) else lax.pcast(x, AXIS, to="varying"), tree)
+
+
+def varying_alike(*arrays: jax.Array) -> list[jax.Array]:
+    """The arrays, each marked as varying over every mesh axis over which one of them varies.
+
+    Inside shard_map, a replicated kernel then gets the summed gradient that lax gives it. jax.custom_vjp cannot insert
+    that sum.
+    """
+    axes = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    union = frozenset().union(*axes)
+    return [lax.pcast(array, tuple(union - own), to="varying") for array, own in zip(arrays, axes, strict=True)]
 
 
 def _varies(x: jax.Array) -> bool:
@@ -74,45 +85,45 @@ def _varies(x: jax.Array) -> bool:
 
 
 def sample_indices(n: int) -> jax.Array:
-    """The places in the global batch of this replica's n samples, int32 [n]."""
+    """The indices of this replica's n samples in the global batch, int32 [n]."""
     return index() * n + jnp.arange(n, dtype=jnp.int32)
 
 
 def sample_keys(key: jax.Array, n: int) -> jax.Array:
-    """One key for each of this replica's n samples, [n]: the same for a sample whatever the number of replicas."""
+    """One key for each of this replica's n samples, [n]. A sample's key does not depend on the number of replicas."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, sample_indices(n))
 
 
-# From outside: what a step of one replica becomes over all devices.
+# From outside: a step of one replica becomes a step over all devices.
 
 PARALLELISMS = ("shard_map", "pmap")
 WHOLE, PARTS = PartitionSpec(), PartitionSpec(AXIS)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """All devices, or those given, along the one axis "data"."""
+    """A mesh of all devices, or of those given, with the one axis "data"."""
     devices = jax.devices() if devices is None else devices
-    # Auto axes: with Explicit ones, the default, gradients of resized and transposed convolutions are refused.
+    # Auto axes: with Explicit axes, the default, JAX refuses gradients of resized and transposed convolutions.
     return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device of the mesh holds the whole array."""
+    """The sharding in which every device of the mesh holds the whole array."""
     return NamedSharding(mesh, WHOLE)
 
 
 def replicate(tree, mesh: Mesh):
-    """A copy of a tree of arrays, whole on every device of the mesh, that shares no buffer with the original."""
+    """A copy of a tree of arrays on every device of the mesh. It shares no buffer with the original."""
     return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
 
 
 def everywhere(number: float, mesh: Mesh) -> jax.Array:
-    """A float32 scalar on every device of the mesh, for which nothing is compiled."""
+    """A float32 scalar on every device of the mesh. This compiles nothing."""
     return jax.make_array_from_callback((), replicated(mesh), lambda _: np.float32(number))
 
 
 def over_all(tree, mesh: Mesh):
-    """Arrays that this process has whole on each of its devices, and every other process too, as ones of the mesh."""
+    """A tree of arrays that every process holds whole on each of its devices, as replicated arrays of the mesh."""
     if mesh.local_mesh.size == mesh.size or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree)):
         return tree
     sharding = replicated(mesh)
@@ -125,17 +136,17 @@ def over_all(tree, mesh: Mesh):
 
 
 def on_one_device(tree):
-    """A replicated tree as this process's first device has it: to be read there without the other processes."""
+    """A replicated tree on this process's first device, which can be read without the other processes."""
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def in_parts(shape: tuple[int, ...], part: Callable[[slice], np.ndarray], mesh: Mesh) -> jax.Array:
-    """An array of which every device has its share of the first axis; `part` makes those of this process."""
-    return jax.make_array_from_callback(shape, NamedSharding(mesh, PARTS), lambda place: part(place[0]))
+    """An array split over the devices along its first axis; `part` makes the shares of this process, by slice."""
+    return jax.make_array_from_callback(shape, NamedSharding(mesh, PARTS), lambda index: part(index[0]))
 
 
 def own_parts(tree, spec, mesh: Mesh):
-    """Of arrays over the mesh what this process has, as pmap takes it: what is in parts, without the other parts."""
+    """This process's part of arrays over the mesh, as pmap takes it. `spec` says which of them are in PARTS."""
     if mesh.local_mesh.size == mesh.size:
         return tree
     local = NamedSharding(mesh.local_mesh, PARTS)
@@ -143,7 +154,7 @@ def own_parts(tree, spec, mesh: Mesh):
     def own(spec: PartitionSpec, x: jax.Array) -> jax.Array:
         if spec == WHOLE:
             return x
-        if isinstance(x, jax.core.Tracer):  # to count arithmetic, for which any parts will do
+        if isinstance(x, jax.core.Tracer):  # to count arithmetic, for which any parts do
             return x[: mesh.local_mesh.size]
         shards = [shard.data for shard in x.addressable_shards]
         return jax.make_array_from_single_device_arrays((len(shards), *x.shape[1:]), local, shards)
@@ -156,10 +167,10 @@ def _is_spec(x) -> bool:
 
 
 def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map", data_spec=WHOLE) -> Callable:
-    """The compiled step over a mesh: (state, data) -> (state, scalars), replicated, the state donated.
+    """The compiled step over a mesh: (state, data) -> (state, scalars), all replicated; it donates the state.
 
-    `step` describes one replica and returns values that are the same on every one. The data are replicated too, but
-    for what `data_spec`, a tree above them, has in PARTS: of that a replica sees its share of the first axis.
+    `step` describes one replica and returns the same values on each. `data_spec`, a prefix tree of the data, has PARTS
+    for the arrays that are split: of these a replica sees its share of the first axis.
     """
     if parallelism == "pmap":
         devices = list(mesh.devices.flat)
@@ -172,16 +183,16 @@ def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map", data_
             devices=devices,
             donate_argnums=0,
         )
-        # pmap insists on one argument with a part for each local device.
-        places = jax.device_put(np.arange(mesh.local_mesh.size), NamedSharding(mesh.local_mesh, PARTS))
-        return lambda state, data: over_all(mapped(state, own_parts(data, data_spec, mesh), places), mesh)
+        # pmap needs one argument with a part for each local device.
+        per_device = jax.device_put(np.arange(mesh.local_mesh.size), NamedSharding(mesh.local_mesh, PARTS))
+        return lambda state, data: over_all(mapped(state, own_parts(data, data_spec, mesh), per_device), mesh)
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(WHOLE, data_spec), out_specs=(WHOLE, WHOLE))
     return jax.jit(mapped, donate_argnums=0)
 
 
 def per_sample(function: Callable, mesh: Mesh) -> Callable:
-    """(variables, x [N, ...]) -> arrays [N, ...], compiled, every device doing its share of the N.
+    """The compiled (variables, x [N, ...]) -> arrays [N, ...], in which every device computes its share of the N.
 
-    For functions in which samples do not meet. N must be a multiple of the number of devices.
+    Samples must not depend on each other. N must be a multiple of the number of devices.
     """
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(WHOLE, PARTS), out_specs=PARTS))

@@ -1,12 +1,16 @@
 """What a recipe must contain: its sections, the type and range of each value, and what may change on resuming.
 
-A recipe is a plain nested dict here: the ConfigDict of ml_collections stays at the command line.
+`defaults()` is what the files of configs/ begin with. It is a ConfigDict, so that a recipe sets one value a line; all
+other functions take a recipe as a plain nested dict.
 """
 
 import difflib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
 
 from cgan_jax.errors import UsageError
 
@@ -25,6 +29,8 @@ class Value(NamedTuple):
     """Whether a resumed run may differ here from what it was started with."""
     may_move: bool = False
     """Whether the number may be annealed."""
+    is_path: bool = False
+    """Whether the text is a folder or a file."""
 
 
 _RATE = Value(float, low=0.0, high=1.0)
@@ -50,7 +56,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "source": Value(str),
         "name": Value(str),
         "split": Value(str),
-        "data_dir": Value(str, may_change=True),
+        "data_dir": Value(str, may_change=True, is_path=True),
         "image_size": _COUNT,
         "conditional": Value(bool),
         "flip": Value(bool),
@@ -92,6 +98,80 @@ SECTIONS: dict[str, dict[str, Value]] = {
     },
 }
 TOP = {"architecture": Value(str), "seed": Value(int, low=0, high=2**31 - 1)}
+
+
+def defaults() -> ConfigDict:
+    """What a recipe begins with: all that does not define the method.
+
+    An empty section is the recipe's to fill. A method that the recipe does not name is off. Intervals are in kimg.
+    """
+    return ConfigDict(
+        {
+            "seed": 0,
+            "dataset": {
+                "data_dir": "",  # for tfds $TFDS_DATA_DIR, then ~/tensorflow_datasets
+                "placement": "replicated",  # every device holds all images
+            },
+            "generator": {},
+            "discriminator": {},
+            "loss": {"d_updates": {}, "g_terms": {}},
+            "g_optimizer": {"schedule": "constant"},
+            "d_optimizer": {"schedule": "constant"},
+            "ema": {},
+            "augment": {"policy": "", "probability": 1.0},  # off
+            "anneal": {"kimg": 0.0, "to": {}},  # off
+            "train": {
+                "max_minutes": 0.0,  # no limit
+                "steps_per_call": 0,  # as many as suit the devices
+                "parallelism": "shard_map",
+                "log_kimg": 5.0,
+                "sample_kimg": 50.0,
+            },
+            "evaluate": {
+                "metrics": "",  # none
+                "features": "classifier",  # inception is the network of the published FID
+                "keep_best": "",  # no metric, so only the latest checkpoints are kept
+                "every_kimg": 50.0,
+                "num_images": 1000,
+            },
+            "checkpoint": {"every_kimg": 50.0, "max_to_keep": 3},
+            "guard": {
+                "action": "raise",
+                "max_rollbacks": 3,
+                "d_perfect_kimg": 100.0,  # of a discriminator that is always right
+                "collapse": 0.1,  # share of the best diversity, or class accuracy, that must be left
+                "watchdog_minutes": 30.0,
+                "watchdog_exits": False,
+            },
+        }
+    )
+
+
+def widened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A copy of the recipe in which whole numbers are floats if the field is one, and ~ is the home folder in paths.
+
+    A float is never made a whole number. The generator's and discriminator's numbers stay as they are: their types are
+    the architecture's.
+    """
+    result = {}
+    for name, given in recipe.items():
+        value = _field(prefix + name)
+        if isinstance(given, Mapping):
+            given = widened(given, f"{prefix}{name}.")
+        elif value and value.kind is float and type(given) is int and abs(given) <= 2**53:  # floats are exact so far
+            given = float(given)
+        elif value and value.is_path and isinstance(given, str):
+            given = os.path.expanduser(given)
+        result[name] = given
+    return result
+
+
+def _field(key: str) -> Value | None:
+    """What the field of that dotted name may hold; None for one that is unknown or that an architecture checks."""
+    section, _, name = key.partition(".")
+    if section in ("loss", "anneal"):
+        return _COUNT if name.endswith(".every") else Value(float)
+    return TOP.get(key) or SECTIONS.get(section, {}).get(name)
 
 
 def check(recipe: Mapping[str, Any], stored: bool = False) -> None:

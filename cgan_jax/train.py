@@ -1,48 +1,51 @@
-"""One run from its recipe to its last checkpoint: build, restore, loop, log, draw pictures, save. No mathematics.
+"""Trains one run from its recipe to its last checkpoint: set up, restore, loop. The mathematics is in train_step.
 
-The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for it. Pictures,
-checkpoints and evaluations are maintenance: their time is kept apart from training time. Curves are drawn beside it.
+The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for the host. Pictures,
+checkpoints and evaluations are maintenance: the clock counts them apart from training.
 """
 
 import contextlib
 import functools
 import math
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+from PIL import Image
 
-from cgan_jax import STARTED, parallel
+from cgan_jax import parallel
 from cgan_jax import recipe as recipes
-from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, steps_for
+from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, kimg_after, steps_for
 from cgan_jax.data import placement, sources
 from cgan_jax.data.batches import Data
 from cgan_jax.errors import GuardError, Interrupted
 from cgan_jax.evaluation.evaluation import Evaluator
-from cgan_jax.files import storage
-from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device, replicate, replicated
-from cgan_jax.run import checkpoint, curves, environment, guards, processes, throughput
+from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device
+from cgan_jax.run import checkpoint, processes, throughput
 from cgan_jax.run import workdir as workdirs
-from cgan_jax.run.checkpoint import Checkpoints
-from cgan_jax.run.metric_writers import Profile, make_hooks, make_writer
-from cgan_jax.run.progress import Clock, TrainingProgress, duration
+from cgan_jax.run.journal import Journal
+from cgan_jax.run.metric_writers import Profile, make_hooks
+from cgan_jax.run.recovery import Recovery
 from cgan_jax.run.signals import StopRequest
 from cgan_jax.run.throughput import steps_per_call
 from cgan_jax.run.watchdog import Watchdog
 from cgan_jax.sampling import grids
 from cgan_jax.sampling.sampling import make_sampler, rows_of_real, rows_of_samples
-from cgan_jax.train_state import TrainState, create, create_quickly, describe, is_finite
+from cgan_jax.train_state import TrainState, create, describe
 from cgan_jax.train_step import drawn_rows, train_steps
 
 
-def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = False) -> None:
-    """Trains `recipe` in `workdir`, or goes on from its latest checkpoint, to `total_kimg` or for `max_minutes`.
+def train_and_evaluate(
+    recipe: dict[str, Any], workdir: Path, profile: bool = False, journal: type[Journal] | None = None
+) -> None:
+    """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
-    Raises UsageError for a recipe that cannot work, before it has cost anything; GuardError where a guard of the recipe
-    stops the run; Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
+    `profile` writes a trace of a few calls for TensorBoard. `journal` is the class that logs the run; the default is
+    run.journal.Journal.
+
+    Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
+    run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
     """
     with StopRequest() as stop, contextlib.ExitStack() as held:
         with stop.at_once("stopped before training began; run the same command again"):
@@ -55,19 +58,23 @@ def train_and_evaluate(recipe: dict[str, Any], workdir: Path, profile: bool = Fa
                 if processes.is_first():
                     held.enter_context(workdirs.locked(workdir))
             with processes.together():
-                processes.check_shared(workdir)
-                if (workdir / workdirs.CONFIG).exists() and checkpoint.exist(workdir):
-                    started = workdirs.read_info(workdir)
-                    recipes.check_same_run(started.recipe, recipe, str(workdir))
-                    workdirs.check_same_dataset(started, info, workdir)
-                    recipes.warn_of_schedules(started.recipe, recipe)
-            run = _Run(info, workdir, dataset, prepared)
-            held.callback(run.close)
-        run.train(stop, profile)
+                _check_folder(workdir, info)
+            mesh, sampler = make_mesh(), make_sampler(prepared.algorithm.generator)
+            recovery = Recovery(workdir, recipe, prepared.algorithm, prepared.spec, prepared.shapes, mesh)
+            held.callback(recovery.close)
+            told = (journal or Journal)(workdir, info, functools.partial(_picture_of_samples, sampler, info))
+            held.callback(told.close)
+            state = recovery.restore(told)
+            told.open(int(state.step))
+            if told.writes and not state.step:
+                about = describe(prepared.algorithm, prepared.spec, prepared.shapes)
+                told.describe(about, _picture_of_real(dataset, info), state.average)
+            run = _Run(recipe, dataset, prepared, mesh, sampler, told, recovery)
+        run.train(state, stop, profile)
 
 
 class Prepared(NamedTuple):
-    """What a recipe comes to on a dataset."""
+    """What `prepare` makes of a recipe and a dataset."""
 
     spec: ImageSpec
     algorithm: Algorithm
@@ -76,13 +83,13 @@ class Prepared(NamedTuple):
 
 
 def load_dataset(recipe: Mapping[str, Any]) -> sources.Dataset:
-    """The data of a checked recipe. Raises UsageError where they are not there."""
+    """The dataset of a checked recipe. Raises UsageError if it is missing."""
     section = recipe["dataset"]
     return sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
 
 
 def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
-    """All of a checked recipe that can be refused before training, in shapes alone: raises UsageError."""
+    """Builds a checked recipe in shapes alone. Raises UsageError if it cannot be trained on this dataset."""
     spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
     algorithm = build(recipe, spec)
     evaluator = Evaluator(recipe, dataset)
@@ -90,318 +97,219 @@ def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
     return Prepared(spec, algorithm, evaluator, shapes)
 
 
-class _Run:
-    """A run in progress: its state on the devices and everything that is written about it."""
+def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
+    """Raises UsageError if the run in `workdir` started with another recipe or dataset."""
+    processes.check_shared(workdir)
+    if (workdir / workdirs.CONFIG).exists() and checkpoint.exist(workdir):
+        started = workdirs.read_info(workdir)
+        recipes.check_same_run(started.recipe, info.recipe, str(workdir))
+        workdirs.check_same_dataset(started, info, workdir)
+        recipes.warn_of_schedules(started.recipe, info.recipe)
 
-    def __init__(self, info: workdirs.RunInfo, workdir: Path, dataset: sources.Dataset, prepared: Prepared):
-        self.recipe, self.workdir, self.dataset = info.recipe, workdir, dataset
-        self.spec, self.algorithm, self.evaluator, self.shapes = prepared
-        self.kimg_per_step = images_per_step(self.recipe) / 1000
-        self.total_steps = steps_for(self.recipe, self.recipe["train"]["total_kimg"])
-        self.mesh = make_mesh()
-        self.began, self.fastest, self.max_minutes = False, 0.0, self.recipe["train"]["max_minutes"]
-        self.checkpoints = Checkpoints(workdir, self.recipe["checkpoint"]["max_to_keep"])
-        self.writes, self.rollbacks = processes.is_first(), guards.rollbacks(workdir)
-        self._restore()
-        self.sampler = make_sampler(self.algorithm.generator)
-        if self.writes:
-            workdirs.write_info(workdir, info)
-            workdirs.append_environment(workdir, environment.describe())
-        self.progress = TrainingProgress(
-            self.kimg, self.total_steps * self.kimg_per_step, info.num_images, shown=self.writes
-        )
-        self.progress.say(
-            f"{'resuming at' if self.step else 'starting from'} step {self.step} of {self.total_steps},"
-            f" {self.kimg:.1f} kimg,"
-            f" on {jax.device_count()} {jax.default_backend()} device(s) in {workdir}"
-        )
-        self.writer, self.painter = make_writer(workdir), curves.Painter(self.progress.say)
-        if self.max_minutes:
-            self.progress.say(
-                f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
-                " schedules follow the clock, so that no two such runs are alike bit for bit"
-            )
-        if not self.step and self.writes:
-            self._describe()
-        self.feed, self.any_process = (_ for _ in ()), processes.AnyProcess(self.mesh)
-        self.hooks: list[Callable[[int], None]] = []
 
-    @property
-    def kimg(self) -> float:
-        """Thousands of real images shown so far."""
-        return round(self.step * self.kimg_per_step, 6)
+def _picture_of_samples(sampler: Callable, info: workdirs.RunInfo, average: Any) -> Image.Image:
+    """A grid of the averaged generator's images, one row per class."""
+    seed, conditional = info.recipe["seed"], info.recipe["dataset"]["conditional"]
+    return grids.grid(*rows_of_samples(sampler, on_one_device(average), seed, info.class_names, conditional))
 
-    @property
-    def done(self) -> bool:
-        """Whether all images are shown or all minutes used."""
-        return self.step >= self.total_steps or self.time_share >= 1.0
 
-    def train(self, stop: StopRequest, profile: bool) -> None:
-        """To the end, by way of as many rollbacks as the recipe allows."""
-        per_call = steps_per_call(self.recipe, self.algorithm, self.spec, self.mesh)
-        parallelism = self.recipe["train"]["parallelism"]
-        steps = functools.partial(train_steps, self.algorithm, per_call)
-        call = distribute(steps, self.mesh, parallelism, placement.SPECS[self.recipe["dataset"]["placement"]])
-        self.hooks = make_hooks(self.writer, self.workdir, self.total_steps, profile)
-        guard = self.recipe["guard"]
-        with Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"], self.step) as self.watchdog:
+def _picture_of_real(dataset: sources.Dataset, info: workdirs.RunInfo) -> Image.Image:
+    """A grid of real images, one row per class."""
+    conditional = info.recipe["dataset"]["conditional"]
+    return grids.grid(*rows_of_real(dataset.images, dataset.labels, dataset.class_names, conditional))
+
+
+class _Run(NamedTuple):
+    """The fixed parts of a run. The loop holds the state, which changes."""
+
+    recipe: Mapping[str, Any]
+    dataset: sources.Dataset
+    prepared: Prepared
+    mesh: jax.sharding.Mesh
+    sampler: Callable
+    journal: Journal
+    recovery: Recovery
+
+    def train(self, state: TrainState, stop: StopRequest, profile: bool) -> None:
+        """Trains to the end, with at most as many rollbacks as the recipe allows."""
+        recipe, algorithm, journal = self.recipe, self.prepared.algorithm, self.journal
+        per_call = steps_per_call(recipe, algorithm, self.prepared.spec, self.mesh)
+        steps = functools.partial(train_steps, algorithm, per_call)
+        data_spec = placement.SPECS[recipe["dataset"]["placement"]]
+        call = distribute(steps, self.mesh, recipe["train"]["parallelism"], data_spec)
+        any_process = processes.AnyProcess(self.mesh)
+        guard = recipe["guard"]
+        with (
+            Watchdog(guard["watchdog_minutes"], guard["watchdog_exits"], int(state.step)) as watchdog,
+            contextlib.ExitStack() as closing,
+        ):
+            hooks = make_hooks(journal.writer, journal.workdir, self.total_steps, profile)
+            for hook in hooks:
+                if isinstance(hook, Profile):
+                    closing.callback(hook.close)
             while True:
                 try:
-                    self._go_on(call, per_call, stop)
+                    self.loop(state, call, per_call, any_process, watchdog, hooks, stop)
                     break
                 except GuardError as error:
-                    self._roll_back(error)
-        self.checkpoints.wait()
-        self.progress.say(
-            f"done: {self.kimg:.1f} kimg, {duration(self.clock.seconds)} of training; pictures in {self.workdir}"
-        )
+                    state = self.recovery.roll_back(error, journal)
+        self.recovery.checkpoints.wait()
+        journal.finish()
 
-    def _go_on(self, call: Callable, per_call: int, stop: StopRequest) -> None:
-        """The loop. Raises Interrupted, with the state saved, and GuardError."""
+    def loop(
+        self,
+        state: TrainState,
+        call: Callable,
+        per_call: int,
+        any_process: processes.AnyProcess,
+        watchdog: Watchdog,
+        hooks: list[Callable[[int], None]],
+        stop: StopRequest,
+    ) -> None:
+        """Makes calls until all images are shown or all minutes are used.
+
+        Raises GuardError, and Interrupted after the state is saved.
+        """
+        journal, recovery, step = self.journal, self.recovery, int(state.step)
+        state = self.timed(state)
         pending: list[Callable[[], None]] = []
-        if processes.of_first(float(self._lacks_evaluation(per_call))):
-            self._evaluate(stop)
-        self._check_evaluations()
-        if self.done:
+        if processes.of_first(float(self.lacks_evaluation(step, per_call))):
+            self.evaluate(state, step, stop)
+        recovery.check_evaluations(journal)
+        if self.done(step):
             return
-        data = self._feed_from_here(per_call)
-        if not self.fastest:
-            rate = throughput.calls_per_sec_at_ceiling(call, self.state, data, self.mesh)
-            self.fastest = rate * per_call * images_per_step(self.recipe)
-        while not self.done:
-            before = self.kimg
-            self.state, scalars = call(self.state, data) if self.began else self._first(call, data, stop)
-            data = next(self.feed)
-            self.step += per_call
-            _drain(pending)
-            self.watchdog.beat(self.step - per_call)
-            self.checkpoints.check()
-            if self.max_minutes:
-                self._tell_the_time()
-            pending.append(functools.partial(self._record, self.step, before, scalars))
-            for hook in self.hooks:
-                hook(self.step)
-            # Asked once: a request during maintenance is granted after the next call.
-            stopping = self.any_process(stop.requested)
-            ends = stopping or self.done
-            intervals = self.recipe["checkpoint"]["every_kimg"], self.recipe["train"]["sample_kimg"]
-            if ends or self._evaluates(before) or _is_due(before, self.kimg, *intervals):
+        with contextlib.closing(self.feed(state, per_call)) as feed:
+            data = next(feed)
+            journal.measure_ceiling(lambda: self.ceiling(call, state, data, per_call))
+            while not self.done(step):
+                # Dispatch a call and its data; meanwhile read the numbers of the call before it.
+                before = self.kimg(step)
+                state, scalars = call(state, data) if journal.began else self.first(call, state, data, stop)
+                data = next(feed)
+                step += per_call
+                journal.step = step
                 _drain(pending)
-                self._maintain(before, ends, stop)
-            if stopping and not self.done:
-                raise Interrupted(f"stopped and saved at step {self.step}; run the same command again to go on")
+                # Watch over the run.
+                watchdog.beat(step - per_call)
+                recovery.checkpoints.check()
+                if journal.max_minutes:
+                    state = self.timed(state)
+                pending.append(functools.partial(self.record, step, before, scalars))
+                for hook in hooks:
+                    hook(step)
+                # Ask once per call whether to stop: a request during maintenance takes effect after the next call.
+                stopping = any_process(stop.requested)
+                ends = stopping or self.done(step)
+                if ends or self.needs_maintenance(before, step):
+                    _drain(pending)
+                    self.maintain(state, before, step, ends, watchdog, stop)
+                if stopping and not self.done(step):
+                    raise Interrupted(f"stopped and saved at step {step}; run the same command again to go on")
 
-    def close(self) -> None:
-        """Waits for what is being written, one after the other, whatever is raised meanwhile."""
-        with contextlib.ExitStack() as last_first:
-            for part in (self.checkpoints, self.writer, self.feed, self.progress, self.painter):
-                last_first.callback(part.close)
-            for hook in self.hooks:
-                if isinstance(hook, Profile):
-                    last_first.callback(hook.close)
+    @property
+    def total_steps(self) -> int:
+        return steps_for(self.recipe, self.recipe["train"]["total_kimg"])
 
-    def _feed_from_here(self, per_call: int) -> Any:
-        """Begins the data of the calls from this step on, and returns those of the first."""
-        self.feed.close()
+    def kimg(self, step: int) -> float:
+        return kimg_after(self.recipe, step)
+
+    def done(self, step: int) -> bool:
+        """Whether all images are shown or all minutes are used."""
+        return step >= self.total_steps or self.journal.time_share >= 1.0
+
+    def timed(self, state: TrainState) -> TrainState:
+        """The state with the share of the run's minutes that are used; schedules of the next call follow it."""
+        return state.replace(time_share=everywhere(self.journal.tell_time(), self.mesh))
+
+    def feed(self, state: TrainState, per_call: int) -> Any:
+        """Yields the data of each call, starting at this state."""
         data, where = Data(self.dataset.images, self.dataset.labels), self.recipe["dataset"]["placement"]
-        draws = functools.partial(drawn_rows, self.algorithm, per_call)
-        self.feed = placement.feed(where, data, self.mesh, draws, self.state.key, per_call, self.step)
-        return next(self.feed)
+        draws = functools.partial(drawn_rows, self.prepared.algorithm, per_call)
+        return placement.feed(where, data, self.mesh, draws, state.key, per_call, int(state.step))
 
-    def _restore(self) -> None:
-        """The state of the newest checkpoint that is what was saved, or the first one; and the logs up to it."""
-        state = self.checkpoints.restore_newest(self.shapes, replicated(self.mesh))
-        if state is None:
-            state = replicate(create_quickly(self.algorithm, self.spec, self.recipe["seed"]), self.mesh)
-        self.step = int(state.step)
-        if fold := guards.folds(self.rollbacks, self.step):
-            state = state.replace(key=jax.random.fold_in(state.key, fold))
-        self.state = state
-        lines_until = workdirs.forget_metrics_after if self.writes else workdirs.read_metrics_until
-        self.history = lines_until(self.workdir, self.step)
-        evaluations = lines_until(self.workdir, self.step, workdirs.EVALUATIONS)
-        # Those that training made: cgan evaluate writes no seconds of training.
-        self.evaluations = [line for line in evaluations if "seconds" in line]
-        self._remember_good()
-        self.clock = Clock(self.history, self.kimg)
-        self._tell_the_time()
+    def ceiling(self, call: Callable, state: TrainState, data: Any, per_call: int) -> float:
+        """Images/s if the layers ran as fast as a large matrix product on this machine."""
+        rate = throughput.calls_per_sec_at_ceiling(call, state, data, self.mesh)
+        return rate * per_call * images_per_step(self.recipe)
 
-    def _remember_good(self) -> None:
-        """Which checkpoint a guard would go back to is kept for it."""
-        since = self.rollbacks[-1]["to"] if self.rollbacks else 0
-        self.checkpoints.good_until = guards.good_until(self.recipe["guard"], self.history, self.evaluations, since)
-
-    def _roll_back(self, error: GuardError) -> None:
-        """To the last good checkpoint, or the beginning, with another key; raises `error` where that is not allowed."""
-        guard, count = self.recipe["guard"], len(self.rollbacks)
-        if guard["action"] != "rollback" or count >= guard["max_rollbacks"]:
-            raise GuardError(f"{error}, after {count} rollbacks" if count else str(error)) from error
-        self.checkpoints.wait()
-        steps = self.checkpoints.steps()
-        good = [step for step in steps if error.good_until is None or step <= error.good_until]
-        to = int(processes.of_first(float(max(good, default=0))))
-        # Set aside before it is noted: a kill in between leaves a run that comes to the same trouble again.
-        self.checkpoints.set_aside([step for step in steps if step > to])
-        went_back = {"step": self.step, "kimg": self.kimg, "to": to, "why": str(error)}
-        if self.writes:
-            guards.remember_rollback(self.workdir, **went_back)
-        self.rollbacks.append(went_back)
-        self.progress.say(
-            f"guard: {error}; rollback {count + 1} of at most {guard['max_rollbacks']} to step {to}, with a new key"
-        )
-        self._restore()
-        self.progress.advance(self.step, self.kimg)
-
-    def _describe(self) -> None:
-        """model.txt and the first pictures."""
-        storage.write_whole(self.workdir / "model.txt", describe(self.algorithm, self.spec, self.shapes))
-        self.writer.write_hparams(dict(recipes.flattened(self.recipe)))
-        storage.make_folder(self.workdir / "samples")
-        conditional = self.recipe["dataset"]["conditional"]
-        real = grids.grid(
-            *rows_of_real(self.dataset.images, self.dataset.labels, self.dataset.class_names, conditional)
-        )
-        grids.save(real, self.workdir / "samples" / "real.png")
-        self._draw_samples()
-
-    def _tell_the_time(self) -> None:
-        """Writes the share of its minutes that training has used into the state, for the next call to follow."""
-        seconds = self.clock.total if self.began else self.clock.seconds
-        share = min(1.0, seconds / (60 * self.max_minutes)) if self.max_minutes else 0.0
-        self.time_share = processes.of_first(share)
-        self.state = self.state.replace(time_share=everywhere(self.time_share, self.mesh))
-
-    def _first(self, call: Callable, data: Any, stop: StopRequest) -> tuple[TrainState, dict[str, jax.Array]]:
-        """The first call, most of which is compilation; once it is done, the clock starts."""
-        with stop.at_once(f"stopped before a step was taken from {self.step}; run the same command again to go on"):
-            state, scalars = jax.block_until_ready(call(self.state, data))
-        self.began = True
-        self.progress.say(f"first call done {time.perf_counter() - STARTED:.1f} s after the start")
-        self.clock.start(round(int(state.step) * self.kimg_per_step, 6))
+    def first(self, call: Callable, state: TrainState, data: Any, stop: StopRequest) -> tuple[TrainState, dict]:
+        """Makes the first call, most of which is compilation, and then starts the clock."""
+        with stop.at_once(
+            f"stopped before a step was taken from {self.journal.step}; run the same command again to go on"
+        ):
+            state, scalars = jax.block_until_ready(call(state, data))
+        self.journal.begin(int(state.step))
         return state, scalars
 
-    def _record(self, step: int, before: float, scalars: dict[str, jax.Array]) -> None:
-        """Reads the numbers of a call, checks them, and logs their means where a log interval ends."""
-        kimg = round(step * self.kimg_per_step, 6)
+    def record(self, step: int, before: float, scalars: dict[str, jax.Array]) -> None:
+        """Reads the numbers of a call, checks them, and logs their means if a log interval ends."""
         numbers = {f"train/{name}": float(value) for name, value in jax.device_get(scalars).items()}
         for name, value in numbers.items():
             if not math.isfinite(value):
-                raise self._guard(f"{name} is {value}", step)
-        self.clock.add(numbers)
-        self.progress.advance(step, kimg)
-        if _is_due(before, kimg, self.recipe["train"]["log_kimg"]):
-            self._log(step, kimg)
+                raise self.recovery.trouble(f"{name} is {value}", step, self.kimg(step))
+        self.journal.add(step, numbers)
+        if is_due(before, self.kimg(step), self.recipe["train"]["log_kimg"]):
+            self.log(step)
 
-    def _log(self, step: int, kimg: float) -> None:
-        """A line with the means since the last one."""
-        means = self.clock.lap(kimg)
-        if speed := means.get("time/images_per_sec"):
-            means["time/share_of_ceiling"] = speed / self.fastest
-        if self.rollbacks:
-            means["guard/rollbacks"] = len(self.rollbacks)
-        line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}
-        if self.writes:
-            workdirs.append_metrics(self.workdir, line)
-        self.history.append(line)
-        self.writer.write_scalars(step, means)
-        left = 60 * self.max_minutes - self.clock.seconds if self.max_minutes else math.inf
-        self.progress.report(step, kimg, means, left)
-        since = self.rollbacks[-1]["to"] if self.rollbacks else 0
-        guards.check_discriminator(self.history, self.recipe["guard"]["d_perfect_kimg"], since)
-        self._remember_good()
+    def log(self, step: int) -> None:
+        """Logs the means since the last line. Raises GuardError if the discriminator has won."""
+        self.journal.log(step, len(self.recovery.rollbacks), self.recovery.since)
+        self.recovery.check_discriminator(self.journal)
 
-    def _guard(self, what: str, step: int) -> GuardError:
-        self.checkpoints.wait()
-        steps = self.checkpoints.steps()
-        kept = f"the checkpoint at step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
-        return GuardError(f"{what} at step {step} ({step * self.kimg_per_step:.1f} kimg); {kept}")
+    def needs_maintenance(self, before: float, step: int) -> bool:
+        intervals = self.recipe["checkpoint"]["every_kimg"], self.recipe["train"]["sample_kimg"]
+        return self.evaluates(before, step) or is_due(before, self.kimg(step), *intervals)
 
-    def _maintain(self, before: float, ends: bool, stop: StopRequest) -> None:
-        """Pictures and checkpoints that are due, or all where the run ends here; evaluations where it is done.
+    def maintain(
+        self, state: TrainState, before: float, step: int, ends: bool, watchdog: Watchdog, stop: StopRequest
+    ) -> None:
+        """Saves the pictures and checkpoints that are due, or all if the run `ends`; evaluates if that is due.
 
-        What is evaluated has been saved: an evaluation that is cut short costs nothing and is made up for.
+        The checkpoint is saved before its evaluation. If the evaluation is interrupted, the next start repeats it.
         """
-        jax.block_until_ready(self.state)
-        # The minutes of a run that ends by the clock are counted up to each checkpoint.
-        if (ends or self.max_minutes) and self.clock.has_news:
-            self._log(self.step, self.kimg)
-        with self.clock.maintenance(), self.watchdog.resting():
-            evaluates = self._evaluates(before)
-            if ends or evaluates or _is_due(before, self.kimg, self.recipe["checkpoint"]["every_kimg"]):
-                # The losses of a call were computed before its updates and cannot vouch for what they led to.
-                if not is_finite(self.state):
-                    raise self._guard("a parameter or statistic is not finite", self.step)
-                self.checkpoints.save(self.state)
-            if self.writes and (ends or _is_due(before, self.kimg, self.recipe["train"]["sample_kimg"])):
-                self._draw_samples()
-                self.painter.paint(curves.save_curves, [*self.history], self.workdir / "curves.png", surely=ends)
+        jax.block_until_ready(state)
+        journal, now = self.journal, self.kimg(step)
+        # A run with limited minutes logs its time before each checkpoint, so that a resumed run knows it.
+        if (ends or journal.max_minutes) and journal.clock.has_news:
+            self.log(step)
+        with journal.clock.maintenance(), watchdog.resting():
+            evaluates = self.evaluates(before, step)
+            if ends or evaluates or is_due(before, now, self.recipe["checkpoint"]["every_kimg"]):
+                self.recovery.save(state, now)
+            if ends or is_due(before, now, self.recipe["train"]["sample_kimg"]):
+                journal.show(step, state.average, wait=ends)
             if evaluates:
-                self._evaluate(stop)
-            self.writer.flush()
+                self.evaluate(state, step, stop)
+            journal.writer.flush()
 
-    def _evaluates(self, before: float) -> bool:
-        """Whether the recipe's metrics are due, or the run is done."""
-        is_due = self.done or _is_due(before, self.kimg, self.recipe["evaluate"]["every_kimg"])
-        return bool(self.evaluator.metrics) and is_due
+    def evaluates(self, before: float, step: int) -> bool:
+        """Whether the recipe has metrics and they are due, by the interval or because the run is done."""
+        due = self.done(step) or is_due(before, self.kimg(step), self.recipe["evaluate"]["every_kimg"])
+        return bool(self.prepared.evaluator.metrics) and due
 
-    def _lacks_evaluation(self, per_call: int) -> bool:
-        """Whether the run ended in the evaluation of the step that it was restored from."""
-        evaluated = any(line["step"] == self.step for line in self.evaluations)
-        before = self.kimg - per_call * self.kimg_per_step
-        return self.step > 0 and self._evaluates(before) and not evaluated
+    def lacks_evaluation(self, step: int, per_call: int) -> bool:
+        """Whether the step that the run was restored from still needs its evaluation."""
+        evaluated = any(line["step"] == step for line in self.journal.evaluations)
+        before = self.kimg(step) - per_call * images_per_step(self.recipe) / 1000
+        return step > 0 and self.evaluates(before, step) and not evaluated
 
-    def _evaluate(self, stop: StopRequest) -> None:
-        """Scores the checkpoint, and notes what it is worth where the recipe wants the best one kept."""
-        self.checkpoints.wait()
-        farewell = f"stopped in an evaluation, saved at step {self.step}; run the same command again to go on"
-        if self.writes:
-            with stop.at_once(farewell):
-                scores, protocol = self.evaluator(self.sampler, on_one_device(self.state.average))
-            cost = processes.of_first(self._scored(scores, protocol))
-        else:
-            with stop.at_once(farewell):
-                cost = processes.of_first(None)
+    def evaluate(self, state: TrainState, step: int, stop: StopRequest) -> None:
+        """Evaluates the checkpoint, and records its cost if the recipe keeps the best one."""
+        self.recovery.checkpoints.wait()
+        evaluator, cost = self.prepared.evaluator, None
+        with stop.at_once(f"stopped in an evaluation, saved at step {step}; run the same command again to go on"):
+            if self.journal.writes:
+                scores, protocol = evaluator(self.sampler, on_one_device(state.average))
+                self.journal.score(step, scores, protocol)
+                cost = evaluator.cost(scores)
+            cost = processes.of_first(cost)
         if cost is not None:
-            self.checkpoints.rate(self.step, cost, self.evaluator.cost_of)
-        self._check_evaluations()
-
-    def _scored(self, scores: Mapping[str, float], protocol: Mapping[str, Any]) -> float | None:
-        """Logs the scores; returns what the best checkpoint has least of, where the recipe wants that kept."""
-        scalars = {f"eval/{name}": value for name, value in scores.items()}
-        line = {"step": self.step, "kimg": self.kimg, "seconds": round(self.clock.seconds, 3), **scalars}
-        workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
-        self.evaluations.append(line)
-        self.writer.write_scalars(self.step, scalars)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
-        self.progress.say(f"evaluated at {self.kimg:.1f} kimg: {told}")
-        return self.evaluator.cost(scores)
-
-    def _check_evaluations(self) -> None:
-        """Raises GuardError, in all processes, for a collapse that the first one sees in the evaluations."""
-        trouble = None
-        try:
-            if self.writes:
-                guards.check_evaluations(self.evaluations, self.recipe["guard"]["collapse"], self.spec.num_classes)
-        except GuardError as error:
-            trouble = error
-        good_until = processes.of_first(None if trouble is None else float(trouble.good_until))
-        if good_until is not None:
-            raise trouble or GuardError("the first process found a collapse", good_until=int(good_until))
-        self._remember_good()
-
-    def _draw_samples(self) -> None:
-        seed, conditional = self.recipe["seed"], self.recipe["dataset"]["conditional"]
-        average = on_one_device(self.state.average)
-        drawn = rows_of_samples(self.sampler, average, seed, self.dataset.class_names, conditional)
-        picture = grids.grid(*drawn)
-        whole = self.recipe["train"]["sample_kimg"] >= 1
-        name = f"kimg_{self.kimg:06.0f}.png" if whole else f"kimg_{self.kimg:010.3f}.png"
-        grids.save(picture, self.workdir / "samples" / name)
-        self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
+            self.recovery.checkpoints.rate(step, cost, evaluator.cost_of)
+        self.recovery.check_evaluations(self.journal)
 
 
-def _is_due(before: float, now: float, *intervals: float) -> bool:
-    """Whether a multiple of one of the intervals lies in (before, now], all in kimg."""
+def is_due(before: float, now: float, *intervals: float) -> bool:
+    """Whether (before, now] contains a multiple of one of the intervals, all in kimg."""
     return any(math.floor(now / interval) > math.floor(before / interval) for interval in intervals)
 
 

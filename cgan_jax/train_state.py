@@ -1,4 +1,4 @@
-"""All that training changes: a pytree of arrays, so that saving it is saving the run."""
+"""TrainState: all that training changes, as a pytree of arrays. To save a run is to save these arrays."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from cgan_jax import parallel
 from cgan_jax.build import Algorithm, ImageSpec
+from cgan_jax.losses.terms import Weighted
 
 Tree = Any
 
 
 @flax.struct.dataclass
 class TrainState:
-    """The run after `step` generator updates. "stats" are the collections besides parameters, such as running means."""
+    """The run after `step` generator updates. "stats" are a network's other collections, such as running means."""
 
     step: jax.Array
     key: jax.Array
@@ -31,27 +32,30 @@ class TrainState:
     memory: Tree
     """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}."""
     time_share: jax.Array
-    """The share of `train.max_minutes` that is used; 0 where minutes are not limited."""
+    """The share of `train.max_minutes` that the run has used; 0 if minutes are not limited."""
 
     @property
     def average(self) -> dict[str, Tree]:
-        """The variables of the averaged generator, to be applied."""
+        """The averaged generator's variables, as `apply` takes them."""
         return {"params": self.ema_params, **self.ema_stats}
 
 
 def init_generator(generator: nn.Module, key: jax.Array) -> dict[str, Tree]:
-    """A generator's first variables."""
+    """A generator's initial variables: "params" and the other collections."""
     latents, labels = jnp.zeros((1, generator.latent_dim)), jnp.zeros((1,), jnp.int32)
     return generator.init(key, latents, labels, train=False)
 
 
 def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
-    """The state before the first step. Pure: `jax.eval_shape` gives its shapes without computing anything."""
+    """The state before the first step. Pure, so `jax.eval_shape` gives its shapes without computing anything."""
     run_key, g_key, d_key = jax.random.split(key, 3)
     images = jnp.zeros((1, spec.image_size, spec.image_size, spec.channels))
+    labels = jnp.zeros((1,), jnp.int32)
     g_stats = init_generator(algorithm.generator, g_key)
-    d_stats = algorithm.discriminator.init(d_key, images, jnp.zeros((1,), jnp.int32), train=False)
-    g_params, d_params = g_stats.pop("params"), d_stats.pop("params")
+    g_params = g_stats.pop("params")
+    d_stats = algorithm.discriminator.init(d_key, images, labels, train=False)
+    d_params = d_stats.pop("params")
+    d_memory = {name: _init_memory(terms) for name, terms in algorithm.d_updates.items()}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=run_key,
@@ -61,18 +65,16 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
         d_stats=d_stats,
         g_opt_state=algorithm.g_optimizer.init(g_params),
         d_opt_state=algorithm.d_optimizer.init(d_params),
-        # Copies, since a donated state must not hold one buffer twice.
+        # Copies: a donated state must not hold one buffer twice.
         ema_params=jax.tree.map(jnp.copy, g_params),
         ema_stats=jax.tree.map(jnp.copy, g_stats),
-        memory={
-            "d": {
-                name: {listed.name: listed.term.init_memory for listed in listing}
-                for name, listing in algorithm.d_updates.items()
-            },
-            "g": {listed.name: listed.term.init_memory for listed in algorithm.g_terms},
-        },
+        memory={"d": d_memory, "g": _init_memory(algorithm.g_terms)},
         time_share=jnp.zeros(()),
     )
+
+
+def _init_memory(terms: tuple[Weighted, ...]) -> dict[str, Tree]:
+    return {listed.name: listed.term.init_memory for listed in terms}
 
 
 @jax.jit
@@ -83,7 +85,7 @@ def is_finite(tree: Tree) -> jax.Array:
 
 
 def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainState:
-    """The first state, by a program that runs once and is not worth optimising: 3 s of compilation in place of 14."""
+    """The state before the first step, compiled without optimisation because it runs once: in 3 s instead of 14."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     is_cpu = jax.default_backend() == "cpu"
     return jax.jit(
@@ -93,7 +95,7 @@ def create_quickly(algorithm: Algorithm, spec: ImageSpec, seed: int) -> TrainSta
 
 
 def describe(algorithm: Algorithm, spec: ImageSpec, shapes: TrainState) -> str:
-    """Layers, shapes and parameters of both networks, as text."""
+    """The layers, shapes and parameter counts of both networks, as text. `shapes` is a TrainState or its shapes."""
     from clu import parameter_overview
 
     labels = np.zeros((1,), np.int32)

@@ -1,19 +1,18 @@
 """THE ALGORITHM: alternating updates of a discriminator and a generator (Goodfellow et al. 2014, algorithm 1).
 
 One train step is
-    `d_steps_per_g_step` times discriminator_step: fresh real images, fakes for the same labels, and one optimizer
-        update for each entry of the recipe's `loss.d_updates`;
-    once generator_step: fresh latents, one optimizer update;
-    the averaged generator follows (an exponential moving average; Karras et al. 2018, section 3).
+    `d_steps_per_g_step` times discriminator_step: it draws real images, and fakes of the same labels. Each entry of
+        the recipe's `loss.d_updates` is one optimizer update on them;
+    once generator_step: it draws latents and makes one optimizer update;
+    once averaged: the averaged generator moves (an exponential moving average; Karras et al. 2018, section 3).
 
-Every function is pure and describes one replica under the axis "data" (replica.py): it sees its share of the batch, and
-gradients, statistics and memories are averaged over the axis before they are used. All randomness belongs to a sample
-of the global batch, never to a device: fold_in(fold_in(fold_in(run key, purpose), step), place in the global batch).
+Every function is pure and describes one replica under the axis "data" (parallel.py). A replica sees its share of the
+batch; gradients, statistics and memories are averaged over the axis before use. A random number belongs to a sample of
+the global batch, never to a device: fold_in(fold_in(fold_in(run key, purpose), step), index in the global batch).
 """
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +21,9 @@ import optax
 from cgan_jax import parallel
 from cgan_jax.annealing import half_cosine
 from cgan_jax.build import Algorithm
-from cgan_jax.data.batches import Batch, Data, draw, draw_labels, order_key, rows
-from cgan_jax.losses.terms import Pass, Weighted, batches_read, boundary_of, objective, with_views
+from cgan_jax.data.batches import Batch, PlacedData, draw, draw_labels, order_key, rows
+from cgan_jax.losses.look import Look
+from cgan_jax.losses.terms import Batches, Pass, Weighted, batches_read, boundary_of, objective, with_views
 from cgan_jax.networks.heads import Output
 from cgan_jax.train_state import TrainState, Tree
 
@@ -46,105 +46,107 @@ class Purpose(enum.IntEnum):
     G_AUGMENT = 10
 
 
-class Look(NamedTuple):
-    """What one look of the discriminator at images draws, and how far annealing is by then."""
-
-    dropout: jax.Array
-    augment: jax.Array
-    annealed: jax.Array | float
-
-
 def discriminator_step(
-    algorithm: Algorithm, state: TrainState, data: Data, index: jax.Array
+    algorithm: Algorithm, state: TrainState, data: PlacedData, index: jax.Array
 ) -> tuple[TrainState, Scalars]:
-    """The discriminator's updates on its real batch number `index` of the run, and their scalars."""
+    """The state after the discriminator's updates on real batch number `index` of the run, and their scalars."""
+    # Draw real images, and latents for fakes of the same labels.
     real = draw(data, _key(state, Purpose.D_DATA), index, algorithm.batch_size, algorithm.flip)
     latents = _latents(algorithm, _key(state, Purpose.D_LATENTS, index), real.labels)
+    generator_variables = {"params": state.g_params, **state.g_stats}
 
     def generate(latents, labels):
-        return algorithm.generator.apply({"params": state.g_params, **state.g_stats}, latents, labels, train=True)
+        return algorithm.generator.apply(generator_variables, latents, labels, train=True)
 
-    batches = {"real": real, "fake": Batch(generate(latents, real.labels), real.labels, latents)}
-    scalars, annealed = {"d_loss": jnp.zeros(())}, _annealed(algorithm, state, index / algorithm.d_steps_per_g_step)
-    for number, (name, terms) in enumerate(algorithm.d_updates.items()):
-        purposes = Purpose.D_DROPOUT, Purpose.D_AUGMENT, Purpose.D_TERMS
-        *draws, key = (jax.random.fold_in(_key(state, purpose, index), number) for purpose in purposes)
-        look = Look(*draws, annealed)
+    fake = Batch(generate(latents, real.labels), real.labels, latents)
+    batches = {"real": real, "fake": fake}
 
-        def loss(params, terms=terms, name=name, look=look, key=key, state=state):
-            seen = with_views(terms, key, batches, generate)
-            read = batches_read(terms, seen)
-            outputs, stats = _outputs(algorithm, params, state.d_stats, read, look, moving=True)
-            discriminate = _discriminate(algorithm, params, state.d_stats, look)
-            passed = Pass(seen, outputs, discriminate, generate, state.memory["d"][name], key, index, annealed)
-            total, memory, means = objective(terms, passed)
-            means = {"d_loss": total, **_named_in(algorithm, name, means), **_accuracies(terms, outputs)}
-            return total, (stats, memory, means)
-
-        gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.d_params))
-        gradients, (stats, memory, means) = parallel.mean((gradients, aux))
-        updates, opt_state = _updates(
-            algorithm.d_optimizer, gradients, state.d_opt_state, state.d_params, state, annealed
-        )
-        state = state.replace(
-            d_params=optax.apply_updates(state.d_params, updates),
-            d_stats=stats,
-            d_opt_state=opt_state,
-            memory={**state.memory, "d": {**state.memory["d"], name: memory}},
-        )
+    # Update once for each entry of loss.d_updates.
+    scalars = {"d_loss": jnp.zeros(())}
+    for number in range(len(algorithm.d_updates)):
+        state, means = _discriminator_update(algorithm, state, batches, generate, index, number)
         scalars = {**scalars, **means, "d_loss": scalars["d_loss"] + means["d_loss"]}
     return state, scalars
 
 
-def generator_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
-    """One update of the generator, and its scalars. Fakes share the labels of a real batch where a term reads one."""
-    local_size = algorithm.g_batch_size // parallel.count()
-    annealed = _annealed(algorithm, state, state.step)
-    purposes = Purpose.G_DROPOUT, Purpose.G_AUGMENT, Purpose.G_TERMS
-    *draws, key = (_key(state, purpose, state.step) for purpose in purposes)
-    look = Look(*draws, annealed)
-    batches = {}
-    if g_draws_real(algorithm):
-        batches["real"] = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
-        labels = batches["real"].labels
-    else:
-        labels = draw_labels(data, parallel.sample_keys(_key(state, Purpose.G_LABELS, state.step), local_size))
+def _discriminator_update(
+    algorithm: Algorithm, state: TrainState, batches: Batches, generate: Callable, index: jax.Array, number: int
+) -> tuple[TrainState, Scalars]:
+    """The state after one optimizer update on the batches, by entry `number` of `loss.d_updates`, and its scalars."""
+    # Draw keys. Annealing counts generator steps: the second of two discriminator steps is half a step further.
+    name, terms = list(algorithm.d_updates.items())[number]
+    annealed = _annealed(algorithm, state, index / algorithm.d_steps_per_g_step)
+    dropout_key = jax.random.fold_in(_key(state, Purpose.D_DROPOUT, index), number)
+    augment_key = jax.random.fold_in(_key(state, Purpose.D_AUGMENT, index), number)
+    terms_key = jax.random.fold_in(_key(state, Purpose.D_TERMS, index), number)
+    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
+
+    def loss(d_params):
+        # Look at the batches, and at the views of them that terms add.
+        seen = with_views(terms, terms_key, batches, generate)
+        read = batches_read(terms, seen)
+        outputs, d_stats = look.outputs(d_params, state.d_stats, read, update_stats=True)
+        # Compute the loss.
+        discriminate = look.discriminate(d_params, state.d_stats)
+        passed = Pass(seen, outputs, discriminate, generate, state.memory["d"][name], terms_key, index, annealed)
+        total, memory, means = objective(terms, passed)
+        scalars = {"d_loss": total, **_update_scalars(algorithm, name, means), **_accuracies(terms, outputs)}
+        return total, (d_stats, memory, scalars)
+
+    # Differentiate, and average over the replicas.
+    gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.d_params))
+    gradients, (d_stats, memory, scalars) = parallel.mean((gradients, aux))
+
+    # Update the discriminator.
+    progress = {"annealed": annealed, "time_share": state.time_share}
+    d_params, d_opt_state = _updated(algorithm.d_optimizer, gradients, state.d_opt_state, state.d_params, **progress)
+    memory = {**state.memory, "d": {**state.memory["d"], name: memory}}
+    return state.replace(d_params=d_params, d_stats=d_stats, d_opt_state=d_opt_state, memory=memory), scalars
+
+
+def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[TrainState, Scalars]:
+    """The state after the generator's update, and its scalars."""
+    # Draw labels, latents and keys.
+    batches, labels = _generator_labels(algorithm, state, data)
     latents = _latents(algorithm, _key(state, Purpose.G_LATENTS, state.step), labels)
+    terms_key = _key(state, Purpose.G_TERMS, state.step)
+    annealed = _annealed(algorithm, state, state.step)
+    dropout_key = _key(state, Purpose.G_DROPOUT, state.step)
+    augment_key = _key(state, Purpose.G_AUGMENT, state.step)
+    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
 
-    def loss(params):
+    def loss(g_params):
+        variables = {"params": g_params, **state.g_stats}
+
         def generate(latents, labels):
-            return algorithm.generator.apply({"params": params, **state.g_stats}, latents, labels, train=True)
+            return algorithm.generator.apply(variables, latents, labels, train=True)
 
-        images, stats = algorithm.generator.apply(
-            {"params": params, **state.g_stats}, latents, labels, train=True, mutable=list(state.g_stats)
-        )
-        seen = with_views(algorithm.g_terms, key, {**batches, "fake": Batch(images, labels, latents)}, generate)
+        # Look at the fakes, and at the views of them that terms add.
+        images, g_stats = algorithm.generator.apply(variables, latents, labels, train=True, mutable=list(state.g_stats))
+        fake = Batch(images, labels, latents)
+        seen = with_views(algorithm.g_terms, terms_key, {**batches, "fake": fake}, generate)
         read = batches_read(algorithm.g_terms, seen)
-        outputs, _ = _outputs(algorithm, state.d_params, state.d_stats, read, look, moving=False)
-        discriminate = _discriminate(algorithm, state.d_params, state.d_stats, look)
-        passed = Pass(seen, outputs, discriminate, generate, state.memory["g"], key, state.step, annealed)
+        outputs, _ = look.outputs(state.d_params, state.d_stats, read, update_stats=False)
+        # Compute the loss.
+        discriminate = look.discriminate(state.d_params, state.d_stats)
+        passed = Pass(seen, outputs, discriminate, generate, state.memory["g"], terms_key, state.step, annealed)
         total, memory, means = objective(algorithm.g_terms, passed)
-        return total, (dict(stats), memory, {"g_loss": total, **_prefixed("g_", means)})
+        scalars = {"g_loss": total, **{f"g_{name}": value for name, value in means.items()}}
+        return total, (dict(g_stats), memory, scalars)
 
+    # Differentiate, and average over the replicas.
     gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.g_params))
-    gradients, (stats, memory, scalars) = parallel.mean((gradients, aux))
-    updates, opt_state = _updates(algorithm.g_optimizer, gradients, state.g_opt_state, state.g_params, state, annealed)
-    state = state.replace(
-        g_params=optax.apply_updates(state.g_params, updates),
-        g_stats=stats,
-        g_opt_state=opt_state,
-        memory={**state.memory, "g": memory},
-    )
-    return state, scalars
+    gradients, (g_stats, memory, scalars) = parallel.mean((gradients, aux))
+
+    # Update the generator.
+    progress = {"annealed": annealed, "time_share": state.time_share}
+    g_params, g_opt_state = _updated(algorithm.g_optimizer, gradients, state.g_opt_state, state.g_params, **progress)
+    memory = {**state.memory, "g": memory}
+    return state.replace(g_params=g_params, g_stats=g_stats, g_opt_state=g_opt_state, memory=memory), scalars
 
 
-def g_draws_real(algorithm: Algorithm) -> bool:
-    """Whether the generator's update draws a real batch: where one of its terms reads it."""
-    return any("real" in listed.term.reads + listed.term.images for listed in algorithm.g_terms)
-
-
-def train_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
-    """All discriminator updates, one generator update, and the average: step -> step + 1."""
+def train_step(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[TrainState, Scalars]:
+    """The state after all discriminator updates, one generator update and the average: step -> step + 1."""
     n = algorithm.d_steps_per_g_step
 
     def body(state, i):
@@ -155,13 +157,13 @@ def train_step(algorithm: Algorithm, state: TrainState, data: Data) -> tuple[Tra
     return averaged(algorithm, state), {**d_scalars, **g_scalars}
 
 
-def train_steps(algorithm: Algorithm, steps: int, state: TrainState, data: Data) -> tuple[TrainState, Scalars]:
-    """`steps` train steps in one compiled program, and the means of their scalars."""
+def train_steps(algorithm: Algorithm, steps: int, state: TrainState, data: PlacedData) -> tuple[TrainState, Scalars]:
+    """The state after `steps` train steps in one compiled program, and the means of their scalars."""
     return repeated(lambda state, _: train_step(algorithm, state, data), state, steps)
 
 
 def repeated(body: Callable, state: TrainState, times: int) -> tuple[TrainState, Scalars]:
-    """`times` applications of `body(state, i) -> (state, scalars)` and the scalars' means, looped on the device."""
+    """The state after `times` calls of `body(state, i) -> (state, scalars)` in a `lax.scan`, and the scalars' means."""
     if times == 1:
         return body(state, jnp.int32(0))
     state, scalars = jax.lax.scan(body, state, jnp.arange(times, dtype=jnp.int32))
@@ -169,128 +171,102 @@ def repeated(body: Callable, state: TrainState, times: int) -> tuple[TrainState,
 
 
 def averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
-    """The state one step on, its averaged generator (statistics too) moved towards the generator."""
+    """The state one step on. Its averaged generator, statistics included, has moved towards the generator."""
     step = state.step + 1
     decay = algorithm.ema_decay(_annealed(algorithm, state, state.step))
     decay = jnp.where(step > algorithm.ema_start_step, decay, 0.0)
-    moved = jax.tree.map(
-        lambda average, now: now + decay.astype(now.dtype) * (average - now),
-        (state.ema_params, state.ema_stats),
-        (state.g_params, state.g_stats),
-    )
-    return state.replace(step=step, ema_params=moved[0], ema_stats=moved[1])
+
+    def moved(average, current):
+        return current + decay.astype(current.dtype) * (average - current)
+
+    ema_params = jax.tree.map(moved, state.ema_params, state.g_params)
+    ema_stats = jax.tree.map(moved, state.ema_stats, state.g_stats)
+    return state.replace(step=step, ema_params=ema_params, ema_stats=ema_stats)
 
 
 def _key(state: TrainState, purpose: Purpose, index: jax.Array | None = None) -> jax.Array:
-    """The run's key for a purpose, at a step. The purpose is folded in first: folding is splitting, so that a key from
-    which others are split must never be one of which an index is folded in."""
+    """The run's key for a purpose, at step `index` if one is given.
+
+    The purpose is folded in first. Splitting a key gives the keys that folding in 0, 1, ... gives, so a key that is
+    split must never be one into which an index is folded.
+    """
     key = jax.random.fold_in(state.key, purpose)
     return key if index is None else jax.random.fold_in(key, index)
 
 
-def _annealed(algorithm: Algorithm, state: TrainState, done: jax.Array) -> jax.Array | float:
-    """How far annealing is after so many generator steps, or after the share of its minutes that a run has used."""
-    if not algorithm.anneal_steps:
-        return 0.0
-    return half_cosine(jnp.maximum(done, state.time_share * algorithm.total_steps) / algorithm.anneal_steps)
-
-
-def _updates(optimizer, gradients, opt_state, params, state: TrainState, annealed) -> tuple[Tree, Tree]:
-    optimizer = optax.with_extra_args_support(optimizer)
-    return optimizer.update(gradients, opt_state, params, annealed=annealed, time_share=state.time_share)
-
-
 def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Array:
+    """Standard normal latents, one for each label: float32 [N, latent_dim]."""
     keys = parallel.sample_keys(key, labels.shape[0])
     return jax.vmap(lambda key: jax.random.normal(key, (algorithm.generator.latent_dim,)))(keys)
 
 
-def _outputs(
-    algorithm: Algorithm, params: Tree, stats: Tree, batches: Mapping[str, Batch], look: Look, moving: bool
-) -> tuple[dict[str, Output], Tree]:
-    """The discriminator's output on each batch, and its statistics, which change only if `moving`.
+def _generator_labels(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[dict[str, Batch], jax.Array]:
+    """The generator's real batch, if one of its terms reads it, and the labels of its fakes: those of that batch."""
+    if g_draws_real(algorithm):
+        real = draw(data, _key(state, Purpose.G_DATA), state.step, algorithm.g_batch_size, algorithm.flip)
+        return {"real": real}, real.labels
+    local_size = algorithm.g_batch_size // parallel.count()
+    keys = parallel.sample_keys(_key(state, Purpose.G_LABELS, state.step), local_size)
+    return {}, draw_labels(data, keys)
 
-    One call on all of them where the network treats samples one by one, else one call per batch.
+
+def _annealed(algorithm: Algorithm, state: TrainState, step: jax.Array) -> jax.Array | float:
+    """How far annealing is (0 to 1) after `step` generator steps.
+
+    The share of `train.max_minutes` that the run has used counts instead if it is further.
     """
-    if not batches:
-        return {}, stats
-    if not algorithm.discriminator.couples_samples:
-        names, listed = list(batches), list(batches.values())
-        output, stats = _apply(algorithm, params, stats, *_interleaved(listed), look, moving)
-        return {name: jax.tree.map(lambda x, i=i: x[i :: len(names)], output) for i, name in enumerate(names)}, stats
-    outputs = {}
-    for number, (name, batch) in enumerate(batches.items()):
-        its = look._replace(**{use: jax.random.fold_in(getattr(look, use), number) for use in ("dropout", "augment")})
-        outputs[name], stats = _apply(algorithm, params, stats, batch.images, batch.labels, its, moving)
-    return outputs, stats
+    if not algorithm.anneal_steps:
+        return 0.0
+    return half_cosine(jnp.maximum(step, state.time_share * algorithm.total_steps) / algorithm.anneal_steps)
 
 
-def _interleaved(batches: list[Batch]) -> tuple[jax.Array, jax.Array]:
-    """The images and labels of several batches of one size, sample by sample.
-
-    In this order a sample's place in the global batch, which its dropout mask hangs on, is the same however many
-    replicas share the batch; one batch after the other it would not be.
-    """
-    images = jnp.stack([batch.images for batch in batches], axis=1)
-    labels = jnp.stack([batch.labels for batch in batches], axis=1)
-    return images.reshape(-1, *images.shape[2:]), labels.reshape(-1)
+def _updated(
+    optimizer: optax.GradientTransformation, gradients: Tree, opt_state: Tree, params: Tree, **progress: jax.Array
+) -> tuple[Tree, Tree]:
+    """The parameters and the optimizer's state after one update. `progress` is what optimizers.make asks for."""
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, opt_state = optimizer.update(gradients, opt_state, params, **progress)
+    return optax.apply_updates(params, updates), opt_state
 
 
-def _apply(algorithm, params, stats, images, labels, look, moving) -> tuple[Output, Tree]:
-    mutable = list(stats) if moving else []
-    images = algorithm.augment(look.augment, images, look.annealed)
-    output, moved = algorithm.discriminator.apply(
-        {"params": params, **stats}, images, labels, train=True, rngs={"dropout": look.dropout}, mutable=mutable
-    )
-    return output, dict(moved) if moving else stats
-
-
-def _discriminate(algorithm: Algorithm, params: Tree, stats: Tree, look: Look) -> Callable[..., Output]:
-    def discriminate(images: jax.Array, labels: jax.Array) -> Output:
-        return _apply(algorithm, params, stats, images, labels, look, moving=False)[0]
-
-    return discriminate
-
-
-def _prefixed(prefix: str, scalars: Scalars) -> Scalars:
-    return {prefix + name: value for name, value in scalars.items()}
-
-
-def _named_in(algorithm: Algorithm, update: str, means: Scalars) -> Scalars:
-    """The scalars of an update's terms, with its own name where another update has a term of that name."""
+def _update_scalars(algorithm: Algorithm, update: str, means: Scalars) -> Scalars:
+    """The scalars of an update's terms: d_{term}, or d_{update}_{term} if another update has a term of that name."""
     elsewhere = {listed.name for name, terms in algorithm.d_updates.items() if name != update for listed in terms}
     return {f"d_{update}_{name}" if name in elsewhere else f"d_{name}": value for name, value in means.items()}
 
 
 def _accuracies(terms: Sequence[Weighted], outputs: Mapping[str, Output]) -> Scalars:
-    """The shares of real and generated images that the discriminator takes for what they are, by an update's terms.
+    """The shares of real and of generated images that the discriminator classifies correctly.
 
-    None where no term says above which logit an image is taken for real.
+    Empty if no term of the update has a decision boundary.
     """
     boundary = boundary_of(terms)
-    if boundary is None:
-        return {}
-    told = {"real": lambda logits: logits > boundary, "fake": lambda logits: logits < boundary}
-    return {
-        f"d_accuracy_{name}": jnp.mean(is_right(outputs[name].logits))
-        for name, is_right in told.items()
-        if name in outputs
-    }
+    scalars = {}
+    if boundary is not None and "real" in outputs:
+        scalars["d_accuracy_real"] = jnp.mean(outputs["real"].logits > boundary)
+    if boundary is not None and "fake" in outputs:
+        scalars["d_accuracy_fake"] = jnp.mean(outputs["fake"].logits < boundary)
+    return scalars
+
+
+def g_draws_real(algorithm: Algorithm) -> bool:
+    """Whether the generator's update draws a real batch, because one of its terms reads it."""
+    return any("real" in listed.term.reads + listed.term.images for listed in algorithm.g_terms)
 
 
 def drawn_rows(
     algorithm: Algorithm, steps: int, size: int, key: jax.Array, step: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The rows of a dataset of `size` images that the train steps from `step` on draw.
+    """The rows of a dataset of `size` images that `steps` train steps draw, the first of them step number `step`.
 
-    For the discriminator int32 [steps * d_steps_per_g_step, batch_size], for the generator [steps, g_batch_size], or
-    [0, g_batch_size] where it draws none.
+    For the discriminator int32 [steps * d_steps_per_g_step, batch_size]. For the generator [steps, g_batch_size], or
+    [0, g_batch_size] if it draws no real images.
     """
 
     def batches(purpose: Purpose, first: jax.Array, count: int, batch_size: int) -> jax.Array:
-        own = order_key(jax.random.fold_in(key, purpose))
+        order = order_key(jax.random.fold_in(key, purpose))
         indices = first + jnp.arange(count, dtype=jnp.int32)
-        return jax.vmap(lambda index: rows(own, index, batch_size, size))(indices)
+        return jax.vmap(lambda index: rows(order, index, batch_size, size))(indices)
 
     n = algorithm.d_steps_per_g_step
     d_rows = batches(Purpose.D_DATA, step * n, steps * n, algorithm.batch_size)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Any cgan command on this machine, from a virtual environment in .venv that is made and filled where there is none:
+# Runs a cgan command on this machine, in the virtual environment .venv. Creates and fills .venv if it is missing.
 #     launch/local.sh train --config=configs/digits.py --workdir=runs/digits
 #     EXTRA=cuda launch/local.sh train --config=configs/cifar10_cgan.py --workdir=runs/cifar
-# $PYTHON makes the environment (python3); $EXTRA is cuda, tpu or nothing; $VENV is another place for it.
+# $PYTHON creates the environment (default python3), $EXTRA is cuda, tpu or empty, $VENV replaces .venv.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# `cgan train` as several processes on this machine, as it is on several hosts, each with simulated devices:
+# Runs `cgan train` as several processes on this machine, each with simulated devices, as on several hosts:
 #     PROCESSES=2 DEVICES=2 launch/local_multiprocess.sh --config=configs/digits.py --workdir=runs/digits
-# Ctrl-C and SIGTERM are passed on. The exit code is 0 or 75 where all processes agree on that, else that of one which
-# failed. $PYTHON runs them (python3), $PORT is where they meet (one that is free).
+# Passes Ctrl-C and SIGTERM on. Exits with the code of a process that failed, else 75 if one was interrupted, else 0.
+# $PYTHON runs the processes (default python3); they meet at $PORT (default: a free one).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3} processes=${PROCESSES:-2} devices=${DEVICES:-2}
@@ -18,7 +18,7 @@ done
 
 code=0
 for pid in "${pids[@]}"; do
-    # A signal ends `wait` before the process has ended.
+    # A signal ends `wait` before the process ends.
     while kill -0 "$pid" 2>/dev/null; do wait "$pid" || true; done
     status=0
     wait "$pid" || status=$?

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes ~/cgan_venv on a TPU VM and installs this checkout in it; tpu_vm.py runs it on every worker after each sync.
-# The images of TPU VMs carry a Python older than 3.11, so uv brings one.
+# Creates ~/cgan_venv on a TPU VM and installs this checkout in it. tpu_vm.py runs it on every worker after each sync.
+# TPU VM images have a Python older than 3.11, so uv installs a newer one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [[ ! -x $HOME/cgan_venv/bin/python ]]; then

@@ -1,4 +1,4 @@
-"""Numbers that move as a run goes on."""
+"""Numbers that move during a run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Augmentation against its definitions in NumPy; that it is the identity where it should be, and meets nobody else."""
+"""Augmentation against its definitions in NumPy; when it is the identity, and that only the discriminator has it."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cgan_jax import augment, parallel, train_state, train_step
+from cgan_jax import augment, parallel, train_state
 from cgan_jax.annealing import Annealed
 from cgan_jax.build import ImageSpec, build
+from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
+from cgan_jax.losses.look import Look
+from cgan_jax.networks.heads import Output
 from cgan_jax.sampling import sampling
 from tests.replicas import on_replicas
 
@@ -24,7 +27,7 @@ def applied(policy, images=IMAGES, probability=1.0, annealed=0.0, key=0):
 
 
 def test_colors_are_moved_and_stretched_about_their_means():
-    """Brightness, saturation and contrast are read back from what they do, and lie where they should."""
+    """Brightness, saturation and contrast, read back from the images, are in their ranges."""
     found = []
     for image, seen in zip(IMAGES.astype(np.float64), applied("color").astype(np.float64), strict=True):
         brightness = seen.mean() - image.mean()
@@ -70,7 +73,7 @@ def test_a_cutout_is_a_box_of_half_the_sides_about_any_pixel():
         assert np.all(image[top : bottom + 1, left : right + 1] == 0)
         assert np.sum(image == 0) == 3 * (bottom + 1 - top) * (right + 1 - left)
         boxes.add((top, bottom, left, right))
-    # Of 4 rows and 8 columns, half of them before its centre, which is at any of 0..8 and 0..16.
+    # The box has 4 rows and 8 columns, half of them before its centre, which is any of 0..8 and 0..16.
     rows = {(max(0, c - 2), min(7, c + 1)) for c in range(9)}
     columns = {(max(0, c - 4), min(15, c + 3)) for c in range(17)}
     assert boxes == {(*r, *c) for r in rows for c in columns}
@@ -100,7 +103,7 @@ def test_an_operation_that_does_not_exist_is_one_line():
 
 @pytest.mark.parametrize("policy", [*augment.OPERATIONS, ALL])
 def test_gradients_flow_through(policy):
-    """Against differences: each operation is linear in the image, but for the constant that brightness adds."""
+    """Against differences: each operation is linear in the image, except for the constant that brightness adds."""
     function = augment.from_recipe({"policy": policy, "probability": 1.0})
     weights = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
 
@@ -133,7 +136,7 @@ SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 
 
 def test_reals_and_fakes_are_augmented_for_both_players_and_under_r1(recipe):
-    """A discriminator that counts black pixels, which only a cutout draws, says what it was shown."""
+    """A discriminator that counts black pixels shows what it sees: only a cutout makes them."""
     recipe["augment"] = {"policy": "cutout", "probability": 1.0}
     algorithm = build(recipe, SPEC)
 
@@ -141,16 +144,16 @@ def test_reals_and_fakes_are_augmented_for_both_players_and_under_r1(recipe):
         couples_samples = False
 
         def apply(self, variables, images, labels, train, rngs, mutable):
-            return train_step.Output(jnp.sum(images == 0, axis=(1, 2, 3)).astype(jnp.float32), {}), {}
+            return Output(jnp.sum(images == 0, axis=(1, 2, 3)).astype(jnp.float32), {}), {}
 
     algorithm = algorithm._replace(discriminator=Counting())
-    batch = train_step.Batch(jnp.ones((6, 8, 8, 1)), jnp.zeros(6, jnp.int32))
-    look = train_step.Look(jax.random.key(1), jax.random.key(2), 0.0)
+    batch = Batch(jnp.ones((6, 8, 8, 1)), jnp.zeros(6, jnp.int32))
+    look = Look(algorithm.discriminator, algorithm.augment, jax.random.key(1), jax.random.key(2), 0.0)
 
     @jax.jit
     def looked():
-        outputs, _ = train_step._outputs(algorithm, {}, {}, {"real": batch, "fake": batch}, look, moving=False)
-        return outputs, train_step._discriminate(algorithm, {}, {}, look)(batch.images, batch.labels)
+        outputs, _ = look.outputs({}, {}, {"real": batch, "fake": batch}, update_stats=False)
+        return outputs, look.discriminate({}, {})(batch.images, batch.labels)
 
     outputs, alone = looked()
     for output in (*outputs.values(), alone):
@@ -159,7 +162,7 @@ def test_reals_and_fakes_are_augmented_for_both_players_and_under_r1(recipe):
 
 
 def test_samples_are_never_augmented(recipe, monkeypatch):
-    """What draws images has no way to the recipe's augmentation: one that cannot be called does not hinder it."""
+    """Sampling does not use the recipe's augmentation: it works with one that cannot be called."""
 
     def refuse(key, image):
         raise AssertionError("augmented")

@@ -1,4 +1,4 @@
-"""A recipe turned into networks, terms and plain numbers."""
+"""A recipe turned into an Algorithm: networks, optimizers, terms and numbers."""
 
 import copy
 

@@ -1,7 +1,9 @@
 """Every recipe is complete, says where it comes from, and builds networks of a known size."""
 
+import ast
 import functools
 import importlib.util
+import re
 from pathlib import Path
 
 import jax
@@ -135,6 +137,20 @@ def test_the_deep_recipes_wishes_are_flags(term):
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
-def test_a_recipe_opens_with_its_command(name):
+def test_a_recipe_opens_with_what_it_is_and_ends_with_its_command(name):
     text = load(CONFIGS / f"{name}.py").__doc__
-    assert f"cgan train --config=configs/{name}.py --workdir=runs/" in text
+    first, *_, last = text.strip().split("\n\n")
+    assert first.count("\n") == 0 and first.endswith(".") and len(first) <= 69, "a line of cgan recipes"
+    assert last == f"    cgan train --config={name} --workdir=runs/{name}"
+    for word in ("Source: ", "Expected: ", "Hardware and time: "):
+        assert f"\n{word}" in text
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_a_recipe_sets_nothing_to_what_it_is_already(name):
+    """A line of a recipe is a decision; if it repeats a default, it hides the lines that are."""
+    unset = dict(recipes.flattened(recipes.defaults().to_dict()))
+    for line in (CONFIGS / f"{name}.py").read_text().splitlines():
+        decision = re.match(r"    config\.([\w.]+) = (.*?)(  #.*)?$", line)
+        if decision and decision[1] in unset and decision[1] != "augment.probability":
+            assert ast.literal_eval(decision[2]) != unset[decision[1]], line

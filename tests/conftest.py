@@ -12,7 +12,6 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable
 
 import jax
 import pytest
-from ml_collections import ConfigDict
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -50,12 +49,22 @@ def bare(monkeypatch):
 def strip_runs(monkeypatch) -> None:
     from cgan_jax import train
     from cgan_jax.parallel import make_mesh
+    from cgan_jax.run.journal import Journal
+
+    class QuietJournal(Journal):
+        """Logs, but draws no pictures, and does not measure the machine."""
+
+        def describe(self, *_) -> None:
+            pass
+
+        def show(self, *_, **__) -> None:
+            pass
+
+        def measure_ceiling(self, measure) -> None:
+            super().measure_ceiling(lambda: 1.0)
 
     monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
-    monkeypatch.setattr(train._Run, "_describe", lambda run: None)
-    monkeypatch.setattr(train._Run, "_draw_samples", lambda run: None)
-    monkeypatch.setattr(train.curves, "save_curves", lambda *_: None)
-    monkeypatch.setattr(train.throughput, "calls_per_sec_at_ceiling", lambda *_: 1.0)
+    monkeypatch.setattr(train, "Journal", QuietJournal)
 
 
 @pytest.fixture
@@ -65,58 +74,21 @@ def recipe() -> dict:
 
 
 def small_recipe() -> dict:
-    optimizer = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-8, "schedule": "constant"}
-    return ConfigDict(
-        {
-            "architecture": "dcgan",
-            "seed": 0,
-            "dataset": {
-                "source": "digits",
-                "name": "digits",
-                "split": "all",
-                "data_dir": "",
-                "image_size": 8,
-                "conditional": True,
-                "flip": False,
-                "placement": "replicated",
-            },
-            "generator": {"latent_dim": 4, "width": 4, "embedding_dim": 3, "output_kernel_size": 4, "dtype": "float32"},
-            "discriminator": {"width": 4, "embedding_dim": 3, "dropout": 0.3, "dtype": "float32"},
-            "loss": {
-                "d_updates": {"both": {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}},
-                "g_terms": {"bce": {"weight": 1.0}},
-            },
-            "g_optimizer": {**optimizer},
-            "d_optimizer": {**optimizer},
-            "ema": {"halflife_kimg": 0.1, "start_kimg": 0.0},
-            "augment": {"policy": "", "probability": 1.0},
-            "anneal": {"kimg": 0.0, "to": {}},
-            "train": {
-                "total_kimg": 0.128,
-                "max_minutes": 0.0,
-                "batch_size": 16,
-                "g_batch_size": 16,
-                "d_steps_per_g_step": 1,
-                "steps_per_call": 1,
-                "parallelism": "shard_map",
-                "log_kimg": 0.032,
-                "sample_kimg": 0.064,
-            },
-            "evaluate": {
-                "metrics": "",
-                "features": "classifier",
-                "every_kimg": 0.064,
-                "num_images": 20,
-                "keep_best": "",
-            },
-            "checkpoint": {"every_kimg": 0.064, "max_to_keep": 2},
-            "guard": {
-                "action": "raise",
-                "max_rollbacks": 3,
-                "d_perfect_kimg": 0.0,
-                "collapse": 0.1,
-                "watchdog_minutes": 0.0,
-                "watchdog_exits": False,
-            },
-        }
-    ).to_dict()
+    from cgan_jax.recipe import defaults
+
+    config = defaults()
+    config.dataset.update(source="digits", name="digits", split="all", image_size=8, conditional=True, flip=False)
+    config.architecture = "dcgan"
+    config.generator.update(latent_dim=4, width=4, embedding_dim=3, output_kernel_size=4, dtype="float32")
+    config.discriminator.update(width=4, embedding_dim=3, dropout=0.3, dtype="float32")
+    config.loss.d_updates.both = {"bce_real": {"weight": 1.0}, "bce_fake": {"weight": 1.0}}
+    config.loss.g_terms.bce = {"weight": 1.0}
+    config.g_optimizer.update(name="adam", learning_rate=2e-4, b1=0.5, b2=0.999, eps=1e-8)
+    config.d_optimizer.update(config.g_optimizer)
+    config.ema.update(halflife_kimg=0.1, start_kimg=0.0)
+    config.train.update(total_kimg=0.128, batch_size=16, g_batch_size=16, d_steps_per_g_step=1, steps_per_call=1)
+    config.train.update(log_kimg=0.032, sample_kimg=0.064)
+    config.evaluate.update(every_kimg=0.064, num_images=20)
+    config.checkpoint.update(every_kimg=0.064, max_to_keep=2)
+    config.guard.update(d_perfect_kimg=0.0, watchdog_minutes=0.0)
+    return config.to_dict()

@@ -1,8 +1,9 @@
-"""Models in one file: drawn from without the code they were trained with, whole or refused."""
+"""Exported models: sampling without the rest of the package; damaged or foreign files are refused."""
 
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -118,7 +119,7 @@ def test_it_says_what_it_is(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"labels": [3]}, "either a seed or latents are needed"),
+        ({"labels": [3]}, "give either a seed or latents"),
         ({"labels": [3], "seed": 0, "latents": np.zeros((1, 4))}, "and not both"),
         ({"labels": [10], "seed": 0}, "labels must be 0 to 9, given 10 to 10"),
         ({"labels": [-1], "seed": 0}, "given -1"),
@@ -128,7 +129,7 @@ def test_it_says_what_it_is(model):
         ({"labels": [3], "seed": -1}, "seed must be 0 to 4294967295, given -1"),
         ({"labels": [3], "seed": 0, "truncation": 0.0}, "truncation must be a number above 0, given 0.0"),
         ({"labels": [3], "latents": np.zeros((1, 5))}, r"latents must be \[1, 4\], given \[1, 5\]"),
-        ({"labels": [3], "latents": np.zeros((1, 4)), "truncation": 1.0}, "belong to a seed"),
+        ({"labels": [3], "latents": np.zeros((1, 4)), "truncation": 1.0}, "need a seed"),
         ({"labels": [3], "seed": 0, "indices": [-1]}, "indices must be 1 whole numbers from 0"),
         ({"labels": [3], "seed": 0, "indices": [0, 1]}, "indices must be 1 whole numbers from 0"),
     ],
@@ -154,7 +155,7 @@ def test_a_file_that_was_altered_or_cut_short_is_refused(path, tmp_path):
             exported.load(other)
 
 
-def test_a_file_with_a_sum_of_its_own_but_no_model_in_it_is_refused(tmp_path):
+def test_a_file_with_a_right_checksum_but_no_model_is_refused(tmp_path):
     from cgan_jax import exported
 
     for inside in (b"", b"junk", exported.pack_arrays({}, {}), exported.pack_arrays({}, {"model": json.dumps({})})):
@@ -196,3 +197,15 @@ def test_a_program_that_calls_something_outside_is_refused_before_it_is_compiled
     (tmp_path / "a.cgan").write_bytes(exported.packed(programs, {"w": np.zeros(1, np.float32)}, described))
     with pytest.raises(UsageError, match=r"a.cgan is refused: a program in it does more than arithmetic: anything"):
         exported.load(tmp_path / "a.cgan")
+
+
+def test_a_model_of_a_newer_jax_is_refused_in_a_line(path, tmp_path):
+    """Its programs begin with a version of MLIR's bytecode, which is raised here to 127."""
+    content = path.read_bytes()
+    inside = re.sub(rb"ML\xefR.", b"ML\xefR\xff", content[40:])
+    assert inside != content[40:]
+    (tmp_path / "newer.cgan").write_bytes(content[:8] + hashlib.sha256(inside).digest() + inside)
+    with pytest.raises(
+        UsageError, match=f"was exported by jax {jax.__version__} and opens with that version or a newer"
+    ):
+        exported.load(tmp_path / "newer.cgan")

@@ -1,4 +1,4 @@
-"""Freed memory is used again and not asked of the system anew, unless the user has said how."""
+"""The process reuses freed memory, unless the user has set it otherwise."""
 
 import platform
 import subprocess
@@ -31,7 +31,7 @@ print(done, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * reso
 
 
 def faults(argument: str, **environment: str) -> tuple[str, float]:
-    """What `keep_freed_memory` answered, and how often each byte of a block that is freed was mapped again."""
+    """The answer of `keep_freed_memory`, and how often each byte of a freed block was mapped again."""
     command = [sys.executable, "-c", PROGRAM, argument]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     done, share = run.stdout.split()

@@ -24,7 +24,7 @@ FLOORS = [
     ["build"],
     ["losses"],
     ["data", "networks"],
-    ["augment", "optimizers"],
+    ["augment", "optimizers", "recipe_files"],
     ["exported", "files", "recipe"],
     ["lookup"],
     ["annealing", "errors", "heap", "parallel"],

@@ -13,7 +13,7 @@ import pytest
 from cgan_jax import train_state
 from cgan_jax.build import build
 from cgan_jax.parallel import make_mesh, replicated
-from cgan_jax.run import guards
+from cgan_jax.run import recovery
 from cgan_jax.run.checkpoint import Checkpoints
 from tests.command_line import start, write_recipe
 from tests.resume_test import SPEC, final_bits, last_step, metrics, wait_for
@@ -62,7 +62,7 @@ def first_gradients(workdir: Path, recipe: dict) -> dict[str, np.ndarray]:
 ROLLS_BACK = """
 import sys, time
 from cgan_jax.files import storage
-from cgan_jax.run import guards
+from cgan_jax.run import recovery
 from cgan_jax.__main__ import main
 from cgan_jax.errors import GuardError
 
@@ -80,7 +80,7 @@ def slowly(*paths, move=storage.move):
     move(*paths)
 
 
-guards.check_discriminator, storage.move = check, slowly
+recovery.check_discriminator, storage.move = check, slowly
 main()
 """
 
@@ -101,7 +101,7 @@ def test_two_processes_go_back_to_one_checkpoint(tmp_path, every_step):
     _, error = alone.communicate(timeout=1200)
     assert alone.returncode == 0, error
     for run in ("one", "two"):
-        assert [(line["step"], line["to"]) for line in guards.rollbacks(tmp_path / run)] == [(8, 4)]
+        assert [(line["step"], line["to"]) for line in recovery.rollbacks(tmp_path / run)] == [(8, 4)]
         assert [line["step"] for line in metrics(tmp_path / run)] == list(range(1, STEPS + 1))
     losses = [
         [[line["train/d_loss"], line["train/g_loss"]] for line in metrics(tmp_path / run)[:14]]

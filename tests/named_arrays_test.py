@@ -1,4 +1,4 @@
-"""Files of named arrays, against the format's description read by hand, and its own library where it is installed."""
+"""Files of named arrays, read by hand from the format's description, and by the safetensors library if installed."""
 
 import json
 import struct

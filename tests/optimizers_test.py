@@ -34,7 +34,7 @@ def test_adam_is_its_algorithm(numbers):
 
 
 def keras_adam(gradients, rate, b1, b2, eps):
-    """Kingma & Ba (2015), the last paragraph of section 2: one rate corrects both, eps is beside v's root."""
+    """Kingma & Ba (2015), end of section 2: one factor corrects both moments; eps is added to v's root."""
     m, v = np.zeros_like(gradients[0]), np.zeros_like(gradients[0])
     for t, g in enumerate(gradients, start=1):
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
@@ -87,7 +87,7 @@ def test_a_rate_follows_the_minutes_where_they_are_further_than_the_updates():
 
 @pytest.mark.parametrize("name", ["adam", "keras_adam"])
 def test_rate_and_b2_may_be_annealed(name):
-    """Each update is that of the algorithm from the moments so far, with the numbers of that moment."""
+    """Each update follows from the moments so far and the annealed numbers of that update."""
     section = {**SECTION, "name": name, "b1": 0.0, "learning_rate": Annealed(2e-3, 1e-3), "b2": Annealed(0.9, 0.99)}
     optimizer = optimizers.make(section, 100)
     state, v = optimizer.init(jnp.zeros(3)), np.zeros(3)

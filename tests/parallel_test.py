@@ -1,4 +1,4 @@
-"""The data axis seen from inside and from outside, under both mappings and under none."""
+"""The data axis from inside and from outside, under both mappings and under none."""
 
 import jax
 import jax.numpy as jnp

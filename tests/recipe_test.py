@@ -265,3 +265,69 @@ def test_a_stored_recipe_has_what_an_earlier_version_did_not_let_choose(recipe):
     del recipe["discriminator"]["dtype"]
     recipes.complete(recipe)
     assert (recipe["generator"]["dtype"], recipe["discriminator"]["dtype"]) == ("bfloat16", "float32")
+
+
+# What a method is not, until a recipe turns it on.
+OFF = {"augment.policy", "augment.probability", "anneal.kimg", "g_optimizer.schedule", "d_optimizer.schedule"}
+
+
+def test_defaults_hold_no_number_of_a_method():
+    for key, _ in recipes.flattened(recipes.defaults().to_dict()):
+        section, _, field = key.partition(".")
+        value = recipes.SECTIONS.get(section, {}).get(field)
+        assert key == "seed" or key in OFF or value.may_change, f"{key} belongs into every recipe, not into defaults()"
+
+
+def test_defaults_hold_all_that_may_change_on_resuming_but_the_length():
+    given = dict(recipes.flattened(recipes.defaults().to_dict()))
+    may_change = {f"{s}.{name}" for s, fields in recipes.SECTIONS.items() for name, v in fields.items() if v.may_change}
+    assert may_change - given.keys() == {"train.total_kimg"}
+
+
+def test_two_recipes_share_no_default():
+    recipes.defaults().guard.collapse = 0.9
+    assert recipes.defaults().guard.collapse == 0.1
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "meant"),
+    [
+        ("train.total_kimg", 60, 60.0),
+        ("ema.start_kimg", 0, 0.0),
+        ("g_optimizer.learning_rate", 1, 1.0),
+        ("loss.g_terms.bce.weight", -2, -2.0),
+        ("loss.d_updates.both.bce_real.shift", 1, 1.0),
+        ("loss.d_updates.both.bce_real.every", 4, 4),
+        ("loss.d_updates.both.bce_real.every", 4.0, 4.0),
+        ("anneal.kimg", 5, 5.0),
+        ("train.batch_size", 16, 16),
+        ("train.batch_size", 16.0, 16.0),
+        ("dataset.flip", 1, 1),
+        ("train.total_kimg", True, True),
+        ("train.total_kimg", 10**400, 10**400),
+        ("generator.width", 4, 4),
+        ("train.anything", 3, 3),
+        ("dataset.data_dir", "~/data", "/home/me/data"),
+        ("dataset.data_dir", "gs://bucket/~/data", "gs://bucket/~/data"),
+        ("dataset.data_dir", 3, 3),
+        ("dataset.name", "~/data", "~/data"),
+    ],
+)
+def test_whole_numbers_become_floats_where_a_float_is_meant_and_nothing_else(recipe, monkeypatch, key, given, meant):
+    monkeypatch.setenv("HOME", "/home/me")
+    recipe = changed(recipe, key, given)
+    before = copy.deepcopy(recipe)
+    found = dict(recipes.flattened(recipes.widened(recipe)))
+    assert recipe == before
+    assert repr(found.pop(key)) == repr(meant)
+    assert repr(found) == repr({name: value for name, value in recipes.flattened(before) if name != key})
+
+
+def test_what_annealed_numbers_end_with_is_widened(recipe):
+    to = {"loss": {"d_updates": {"both": {"bce_real": {"weight": 0}}}}, "ema": {"halflife_kimg": 3}}
+    widened = recipes.widened({**recipe, "anneal": {"kimg": 1, "to": to}})
+    assert recipes.check(widened) is None
+    assert list(recipes.flattened(widened["anneal"]["to"])) == [
+        ("loss.d_updates.both.bce_real.weight", 0.0),
+        ("ema.halflife_kimg", 3.0),
+    ]

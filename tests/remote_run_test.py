@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cgan_jax import train
 from cgan_jax.files import locks, storage
+from cgan_jax.run import journal
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.serving import models, studio
@@ -34,15 +34,15 @@ def test_a_killed_run_in_a_bucket_goes_on_to_the_bits_of_its_twin_in_a_folder(
 ):
     config, twin = write_recipe(tmp_path, recipe), tmp_path / "twin"
     assert trained(config, twin) == 0
-    record = train._Run._record
+    log = journal.Journal.log
 
-    def killed(run, step, *rest):
-        record(run, step, *rest)
+    def killed(told, step, *rest):
+        log(told, step, *rest)
         if step == 6:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train._Run, "_record", killed)
+        patch.setattr(journal.Journal, "log", killed)
         assert trained(config, remote) == 130
     assert [line["step"] for line in workdirs.read_metrics(remote)] == [2, 4, 6]
     assert trained(config, remote) == 0

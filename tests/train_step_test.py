@@ -1,4 +1,4 @@
-"""The algorithm: who moves when, and the same gradients however the batch is shared."""
+"""The training step: which network moves when, and the same gradients for any number of replicas."""
 
 import functools
 
@@ -10,17 +10,16 @@ import pytest
 
 from cgan_jax import augment, train_state, train_step
 from cgan_jax.build import Algorithm, ImageSpec, build
-from cgan_jax.data.batches import Batch, on_host
+from cgan_jax.data.batches import on_host
 from cgan_jax.losses import consistency
 from cgan_jax.networks.heads import Output
 from cgan_jax.parallel import PARALLELISMS, distribute, make_mesh, replicate
 
 SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
-LOOK = train_step.Look(jax.random.key(1), jax.random.key(2), 0.0)
 
 
 def keep_gradients() -> optax.GradientTransformation:
-    """An optimizer that moves nothing and has the last gradient as its state."""
+    """An optimizer that changes no parameter and keeps the last gradient as its state."""
     return optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
         lambda gradients, state, params: (jax.tree.map(jnp.zeros_like, params), gradients),
@@ -28,7 +27,7 @@ def keep_gradients() -> optax.GradientTransformation:
 
 
 def keep_annealing() -> optax.GradientTransformationExtraArgs:
-    """An optimizer that moves nothing and keeps how far annealing and the minutes were."""
+    """An optimizer that changes no parameter and keeps `annealed` and `time_share`."""
     return optax.GradientTransformationExtraArgs(
         lambda params: (jnp.zeros(()), jnp.zeros(())),
         lambda gradients, state, params, *, annealed, time_share: (
@@ -39,7 +38,7 @@ def keep_annealing() -> optax.GradientTransformationExtraArgs:
 
 
 def moved(a, b) -> list[bool]:
-    """Which tensors differ."""
+    """Whether each tensor differs."""
     return [not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
 
 
@@ -65,7 +64,7 @@ def run(algorithm: Algorithm, devices: int, parallelism: str = "shard_map", step
 
 
 def assert_close(actual, expected, relative: float) -> None:
-    """Each tensor to `relative` of its largest entry."""
+    """Asserts that each tensor agrees to `relative` times its largest entry."""
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         scale = np.abs(b).max()
         assert np.abs(a - b).max() <= relative * scale, f"{jax.tree_util.keystr(path)}: {np.abs(a - b).max() / scale}"
@@ -73,7 +72,7 @@ def assert_close(actual, expected, relative: float) -> None:
 
 @pytest.fixture
 def gradients_recipe(recipe) -> dict:
-    """Two discriminator steps of two updates, with a term that draws randomness and one that needs a real batch."""
+    """Two discriminator steps of two updates, with a term that draws random numbers and one that reads real images."""
     recipe["train"]["d_steps_per_g_step"] = 2
     recipe["dataset"]["flip"] = True
     recipe["loss"]["d_updates"] = {
@@ -86,7 +85,7 @@ def gradients_recipe(recipe) -> dict:
 
 @pytest.fixture
 def consistent_recipe(recipe) -> dict:
-    """All terms that look at views or remember, and every augmentation, their numbers on the move."""
+    """A recipe with all terms that have views or a memory, every augmentation, and annealing."""
     recipe["train"]["d_steps_per_g_step"] = 2
     listed = {name: {"weight": 1.0} for name in ("hinge_real", "hinge_fake", *consistency.DISCRIMINATOR)}
     recipe["loss"] = {
@@ -182,7 +181,7 @@ def test_two_entries_of_d_updates_are_two_optimizer_steps(recipe):
 
 
 @pytest.mark.parametrize(("loss", "boundary"), [("bce", 0.0), ("hinge", 0.0), ("least_squares", 0.5)])
-def test_what_counts_as_right_is_what_the_loss_asks_for(recipe, loss, boundary):
+def test_the_loss_decides_which_logits_count_as_correct(recipe, loss, boundary):
     recipe["loss"]["d_updates"] = {"both": {f"{loss}_real": {"weight": 1.0}, f"{loss}_fake": {"weight": 1.0}}}
     [terms] = build(recipe, SPEC).d_updates.values()
     logits = boundary + jnp.float32([-0.3, -0.1, 0.1, 0.2])
@@ -205,40 +204,6 @@ def test_a_term_of_two_updates_has_two_scalars(recipe):
     names = ("d_bce_real", "d_first_r1", "d_bce_fake", "d_second_r1")
     assert "d_r1" not in scalars
     assert float(scalars["d_loss"]) == pytest.approx(sum(float(scalars[name]) for name in names), rel=1e-5)
-
-
-def test_one_call_on_all_batches_equals_one_call_each(recipe):
-    recipe["discriminator"]["dropout"] = 0.0
-    algorithm = build(recipe, SPEC)
-    state = train_state.create(algorithm, SPEC, jax.random.key(0))
-    rng = np.random.default_rng(1)
-    batches = {
-        name: Batch(jnp.asarray(rng.normal(size=(6, 8, 8, 1)), jnp.float32), jnp.asarray(rng.integers(0, 10, 6)))
-        for name in ("real", "fake", "twin")
-    }
-    outputs, _ = train_step._outputs(algorithm, state.d_params, {}, batches, LOOK, moving=True)
-    for name, batch in batches.items():
-        alone = algorithm.discriminator.apply({"params": state.d_params}, batch.images, batch.labels, train=False)
-        np.testing.assert_allclose(outputs[name].logits, alone.logits, rtol=1e-5, atol=1e-6)
-
-
-def test_a_network_that_couples_samples_is_called_on_one_batch_at_a_time():
-    calls = []
-
-    class Discriminator:
-        couples_samples = True
-
-        def apply(self, variables, images, labels, train, rngs, mutable):
-            calls.append(images.shape[0])
-            count = variables["batch_stats"] + 1
-            return Output(images.mean(axis=(1, 2, 3)), {}), {"batch_stats": count}
-
-    algorithm = Algorithm(**dict.fromkeys(Algorithm._fields))._replace(
-        discriminator=Discriminator(), augment=lambda key, images, annealed: images
-    )
-    batch = Batch(jnp.ones((3, 2, 2, 1)), jnp.zeros(3, jnp.int32))
-    _, stats = train_step._outputs(algorithm, {}, {"batch_stats": 0}, {"real": batch, "fake": batch}, LOOK, moving=True)
-    assert calls == [3, 3] and stats == {"batch_stats": 2}
 
 
 def test_the_average_follows_with_its_halflife_after_its_start(recipe):
@@ -272,7 +237,7 @@ def test_annealing_goes_with_the_steps_or_with_the_minutes_whichever_is_further(
     def half_cosine(share):
         return (1 - np.cos(np.pi * min(share, 1))) / 2
 
-    # The second of two discriminator updates stands half a step further.
+    # The second of two discriminator steps is half a generator step further.
     np.testing.assert_allclose(seen(1, 0.0), [half_cosine(1.5 / 4), half_cosine(1 / 4)], rtol=1e-5)
     np.testing.assert_allclose(seen(1, 0.3), [half_cosine(3 / 4)] * 2, rtol=1e-5)
     np.testing.assert_allclose(seen(3, 0.1), [half_cosine(3.5 / 4), half_cosine(3 / 4)], rtol=1e-5)
@@ -304,7 +269,7 @@ def test_many_steps_in_one_call_equal_as_many_calls(recipe):
     actual, scalars = run(algorithm, 2, steps=3)
     assert int(actual.step) == 3
     np.testing.assert_allclose(scalars["g_loss"], np.mean(losses), rtol=1e-5)
-    # Adam's first steps amplify rounding where a gradient is almost zero: 3 steps of 2e-4 bound it.
+    # Adam's first steps amplify the rounding of a gradient near 0: 3 steps of 2e-4 bound it.
     assert_close(actual.ema_params, jax.device_get(expected.ema_params), 1e-3)
 
 
@@ -319,7 +284,7 @@ def test_the_state_is_donated(recipe):
 
 
 def test_no_two_draws_of_a_run_share_a_key(recipe):
-    """Splitting a key gives what folding 0, 1, ... into it gives, so the order of folding matters."""
+    """Splitting a key gives the keys that folding in 0, 1, ... gives, so the order of folding matters."""
     algorithm = build(recipe, SPEC)
     state = train_state.create(algorithm, SPEC, jax.random.key(0))
     of_the_run = [train_step.Purpose.D_DATA, train_step.Purpose.G_DATA]

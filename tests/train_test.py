@@ -17,7 +17,7 @@ from cgan_jax.build import ImageSpec, build
 from cgan_jax.data.batches import Data
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.parallel import distribute, make_mesh
-from cgan_jax.run import throughput
+from cgan_jax.run import journal, throughput
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.throughput import layer_flop
 from cgan_jax.train import train_and_evaluate
@@ -91,7 +91,7 @@ def test_a_run_ends_when_its_minutes_are_used_and_tells_its_schedules_how_many_a
 ):
     """By a clock that says 20 seconds more after every call."""
     ticks, seen = itertools.count(1), []
-    monkeypatch.setattr(train.Clock, "total", property(lambda clock: 20.0 * next(ticks)))
+    monkeypatch.setattr(journal.Clock, "total", property(lambda clock: 20.0 * next(ticks)))
     real_distribute = train.distribute
 
     def watched(*arguments):
@@ -213,7 +213,7 @@ def test_a_call_is_as_many_steps_as_take_a_second_of_an_accelerator(recipe, monk
     [(0.0, 1.9, 2.0, False), (1.9, 2.0, 2.0, True), (2.0, 2.1, 2.0, False), (1.0, 9.0, 2.0, True)],
 )
 def test_an_interval_ends_at_the_next_whole_call(before, now, interval, due):
-    assert train._is_due(before, now, interval) == due
+    assert train.is_due(before, now, interval) == due
 
 
 def test_parameters_that_are_not_finite_are_never_saved(recipe, tmp_path, monkeypatch):

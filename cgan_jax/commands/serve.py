@@ -5,12 +5,16 @@
 
 Needs the extra [demo] (pip install 'cgan_jax[demo]'). The page draws classes by name, morphs between two of them or
 between two seeds, and tells the story of the training; GET /api says how programs ask. It works without any network.
-Whoever can reach --host and names one of --allowed_hosts can draw images; there are no accounts.
+No file can be sent to it or asked of it. All who can reach --host may draw images; there are no accounts. Ctrl-C or
+SIGTERM ends it within 3 seconds, with exit code 0.
 """
 
 import contextlib
 import importlib.util
+import os
+import signal
 import socket
+import sys
 from pathlib import Path
 
 from absl import flags as absl_flags
@@ -28,7 +32,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0 for all.", flag_values=flags)
     absl_flags.DEFINE_integer("port", 7860, "The port to listen on; 0 for any that is free.", flag_values=flags)
     absl_flags.DEFINE_list(
-        "allowed_hosts", [], "Names besides localhost that browsers may call this server.", flag_values=flags
+        "allowed_hosts", [], "More names, next to localhost, that browsers may call this server.", flag_values=flags
     )
     absl_flags.DEFINE_bool(
         "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
@@ -42,7 +46,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise UsageError("--step belongs to --workdir: an exported model has one step")
     if not 0 <= flags.port < 2**16:
         raise UsageError(f"--port must be 0 to {2**16 - 1}, given {flags.port}")
-    if importlib.util.find_spec("gradio") is None:
+    if None in map(importlib.util.find_spec, ("starlette", "uvicorn")):
         raise UsageError("cgan serve needs the extra [demo]: pip install 'cgan_jax[demo]'")
     with contextlib.closing(_listen(flags.host, flags.port)) as listening:
         if flags.cache:
@@ -75,22 +79,35 @@ def _model(flags: absl_flags.FlagValues):
 
 def _serve(model, listening: socket.socket, flags: absl_flags.FlagValues) -> None:
     from cgan_jax.run import report
-    from cgan_jax.serving import studio
+    from cgan_jax.serving import connections, http, page, story, studio
 
-    studio = studio.Studio(model, model.about)
+    drawer, queue = studio.Studio(model, model.about), studio.Queue()
     workdir = storage.place(flags.workdir or ".")
     title = storage.resolved(workdir).name if flags.workdir else Path(flags.model).stem
-    story = (lambda: report.page([workdir])) if flags.workdir else None
-
-    import uvicorn
-
-    from cgan_jax.serving import http, page
-
-    app = page.mount(http.application(studio, story), page.build(studio, title, story is not None))
+    training = story.Story(workdir, lambda: report.page([workdir])) if flags.workdir else None
+    told = {"conditional": drawer.conditional, "has_report": training is not None, "most_images": studio.MOST_IMAGES}
+    files = page.build(title, drawer.about, drawer.class_names, **told)
     is_everywhere = flags.host in ("0.0.0.0", "::")
-    gate = http.Gate(app, (*(() if is_everywhere else (flags.host,)), *flags.allowed_hosts))
-    config = uvicorn.Config(gate, log_level="warning", limit_concurrency=200)
-    listening.listen()  # before it is told: whoever comes early waits
-    where = f"http://{'127.0.0.1' if is_everywhere else flags.host}:{listening.getsockname()[1]}/"
+    hosts = (*(() if is_everywhere else (_in_address(flags.host),)), *flags.allowed_hosts)
+    app = http.Guard(http.application(drawer, queue, files, training), hosts)
+    server = connections.server(app, http.HEADERS)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, server.handle_exit)
+    where = f"http://{'127.0.0.1' if is_everywhere else _in_address(flags.host)}:{listening.getsockname()[1]}/"
+    listening.listen()  # before it is told: what comes early waits
     print(f"serving {title} at {where} (Ctrl-C ends)", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    server.run(sockets=[listening])
+    _end(queue)
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _end(queue) -> None:
+    """Ends the process at once. Nothing is to be saved; Python's own end takes a second, and waits for a drawing."""
+    queue.close()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)

@@ -32,7 +32,7 @@ from cgan_jax.commands import _flags, _recipe_flags
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.files.storage import is_remote, place, write_whole
 from cgan_jax.run import variations
-from cgan_jax.run.variations import Run
+from cgan_jax.run.variations import NamedRecipe
 
 _OUTCOMES = "outcomes.json"
 _ENDINGS = {0: "finished", GuardError.exit_code: "stopped by a guard", Interrupted.exit_code: "interrupted"}
@@ -77,7 +77,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise SystemExit(f"cgan: error: {', '.join(unfinished)} did not finish; run the same command again to go on")
 
 
-def _named(run: Run, check, *arguments: Any) -> Any:
+def _named(run: NamedRecipe, check, *arguments: Any) -> Any:
     """What a check returns; its complaint, with the name of the run."""
     try:
         return check(*arguments)
@@ -98,7 +98,7 @@ def _count_devices() -> int:
     return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True).stdout)
 
 
-def _check_all(runs: Sequence[Run]) -> None:
+def _check_all(runs: Sequence[NamedRecipe]) -> None:
     """Raises UsageError for the first run that could not start, before any does."""
     from cgan_jax.train import load_dataset, prepare
 
@@ -111,7 +111,7 @@ def _check_all(runs: Sequence[Run]) -> None:
         _named(run, prepare, run.recipe, loaded[section])
 
 
-def _is_over(run: Run, workdir: Path) -> bool:
+def _is_over(run: NamedRecipe, workdir: Path) -> bool:
     """Whether a run is at its end and evaluated, or was stopped by a guard.
 
     Raises UsageError if its folder holds another run.
@@ -148,7 +148,7 @@ def _outcomes(workdir: Path) -> dict[str, int]:
         raise UsageError(f"{workdir / _OUTCOMES} cannot be read: {error}") from error
 
 
-def _train_all(runs: Sequence[Run], workdir: Path, cache: bool) -> None:
+def _train_all(runs: Sequence[NamedRecipe], workdir: Path, cache: bool) -> None:
     """Trains what is not over. Raises Interrupted, or KeyboardInterrupt after a second Ctrl-C."""
     from cgan_jax.run.progress import duration, say
     from cgan_jax.run.signals import RelayedRequests
@@ -171,7 +171,7 @@ def _train_all(runs: Sequence[Run], workdir: Path, cache: bool) -> None:
                 raise Interrupted(f"stopped at run {number} of {len(runs)}; run the same command again to go on")
 
 
-def _train(stop, run: Run, folder: Path, cache: bool) -> int:
+def _train(stop, run: NamedRecipe, folder: Path, cache: bool) -> int:
     """The exit code of `cgan train` in another process, so that the sweep survives a crash."""
     folder.mkdir(exist_ok=True)
     recipe = folder / "recipe.py"
@@ -180,7 +180,7 @@ def _train(stop, run: Run, folder: Path, cache: bool) -> int:
     return stop.run([sys.executable, "-m", "cgan_jax", *arguments])
 
 
-def _as_file(run: Run) -> str:
+def _as_file(run: NamedRecipe) -> str:
     """A recipe file that says all of one run."""
     values = pprint.pformat(run.recipe, width=110, sort_dicts=False)
     return (
@@ -195,7 +195,7 @@ def _ending(code: int) -> str:
     return _ENDINGS.get(code, f"ended with exit code {code}")
 
 
-def _write_summary(runs: Sequence[Run], fields: Sequence[str], workdir: Path) -> None:
+def _write_summary(runs: Sequence[NamedRecipe], fields: Sequence[str], workdir: Path) -> None:
     """summary.csv, summary.md, which is printed too, and curves.png."""
     from cgan_jax.run import curves
     from cgan_jax.run import workdir as workdirs

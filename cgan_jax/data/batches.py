@@ -1,10 +1,11 @@
 """The dataset on the devices, and batch i of a run as a pure function of (key, i).
 
-Sample s of the endless stream is image number shuffled(s mod N) of epoch s div N. The shuffle is a keyed bijection
-computed for single indices: no permutation is stored or has to be restored, and every image comes once an epoch.
+The run draws an endless stream of samples. Sample s is image number shuffled(s mod N) in epoch s div N. The shuffle is
+a keyed bijection that is computed for single indices. A checkpoint holds no permutation, and an epoch shows each image
+once.
 
-The images of these numbers may lie whole on every device (Data), split over the devices (Share), or on the host, which
-then sends those that the next call draws (Window). All three give the same batches.
+Every device holds the whole dataset (Data), or each its share (Share), or the host sends the images that the next call
+draws (Window). All three give the same batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ _ROUNDS = 6
 
 
 class Batch(NamedTuple):
-    """N images with their labels and, for generated ones, the latents they came from."""
+    """N images [N, H, W, C] in [-1, 1], their labels int32 [N] and, if generated, their latents [N, latent_dim]."""
 
     images: jax.Array
     labels: jax.Array
@@ -35,9 +36,10 @@ class Data(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A dataset split over the replicas, n consecutive images each; the last replica is padded with the first images.
+    """A dataset split over the replicas: each holds n consecutive images, and all labels.
 
-    images uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; all labels int32 [N].
+    images uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; labels int32 [N]. The last replica is padded with the
+    first images.
     """
 
     images: jax.Array
@@ -47,12 +49,15 @@ class Share(NamedTuple):
 class Window(NamedTuple):
     """The m images that a replica draws in one call, sorted by their row in the dataset; a row may come twice.
 
-    images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; all labels of the dataset int32 [N].
+    images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; labels int32 [N] of the whole dataset.
     """
 
     images: jax.Array
     rows: jax.Array
     labels: jax.Array
+
+
+PlacedData = Data | Share | Window
 
 
 def _mix(x: jax.Array) -> jax.Array:
@@ -63,10 +68,11 @@ def _mix(x: jax.Array) -> jax.Array:
 
 
 def shuffled(key: jax.Array, position: jax.Array, n: int) -> jax.Array:
-    """Where `position` in 0..n-1 lands in the random permutation of 0..n-1 that belongs to `key`; uint32 scalars.
+    """The image of `position` in 0..n-1 under the random permutation of 0..n-1 that `key` stands for; uint32 scalars.
 
-    A Feistel network is a bijection of 0..4^b-1; values outside of 0..n-1 are sent through it again until they fall
-    inside, which keeps it one (cycle walking; Black & Rogaway 2002, section 3). 4^b < 4n, so a few turns suffice.
+    A Feistel network of b-bit halves is a bijection of 0..4^b-1. A value outside 0..n-1 passes through it again until
+    it falls inside, which keeps it a bijection (cycle walking; Black & Rogaway 2002, section 3). If n > 1, 4^b < 4n:
+    on average fewer than four passes.
     """
     bits = max(1, -(-(n - 1).bit_length() // 2))
     mask = jnp.uint32(2**bits - 1)
@@ -82,9 +88,9 @@ def shuffled(key: jax.Array, position: jax.Array, n: int) -> jax.Array:
 
 
 def rows(key: jax.Array, batch_index: jax.Array, batch_size: int, n: int) -> jax.Array:
-    """This replica's rows of global batch `batch_index`, int32 [batch_size / replicas].
+    """The dataset's rows that are this replica's share of global batch `batch_index`, int32 [batch_size / replicas].
 
-    Samples are counted up to 2^32, which the recipe's check of total_kimg keeps the discriminator's below; a generator
+    The sample count wraps at 2^32. The recipe's check of total_kimg keeps the discriminator below that; a generator
     that draws more begins its order again.
     """
     local = parallel.sample_indices(batch_size // parallel.count()).astype(jnp.uint32)
@@ -95,67 +101,72 @@ def rows(key: jax.Array, batch_index: jax.Array, batch_size: int, n: int) -> jax
 
 
 def normalized(images: jax.Array) -> jax.Array:
-    """uint8 -> float32 in [-1, 1]."""
+    """Pixels as networks see them: uint8 -> float32 in [-1, 1]."""
     return (images.astype(jnp.float32) - 127.5) / 127.5
 
 
 def to_uint8(images: jax.Array) -> jax.Array:
-    """float in [-1, 1] -> uint8, rounded to the nearest; values outside are clipped."""
+    """Pixels as files hold them: float in [-1, 1] -> uint8, rounded to the nearest; values outside are clipped."""
     return jnp.clip(jnp.round(images.astype(jnp.float32) * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
 
 
-def fetched(data: Data | Share | Window, wanted: jax.Array) -> jax.Array:
-    """The images of the dataset's rows `wanted` int32 [n], wherever they lie, float32 [n, H, W, C] in [-1, 1]."""
+def fetched(data: PlacedData, wanted: jax.Array) -> jax.Array:
+    """The images of the dataset's rows `wanted` int32 [n], from any placement: float32 [n, H, W, C] in [-1, 1]."""
     if isinstance(data, Data):
         return normalized(data.images[wanted])
     images = data.images.reshape(-1, *data.images.shape[-3:])
     if isinstance(data, Share):
         return normalized(_exchanged(images, wanted))
     held = data.rows.reshape(-1)
-    places = jnp.searchsorted(held, wanted)
-    # NaN ends the run; another image would spoil it unnoticed.
-    return jnp.where((held[places] == wanted)[:, None, None, None], normalized(images[places]), jnp.nan)
+    slots = jnp.searchsorted(held, wanted)
+    is_held = held[slots] == wanted
+    # NaN stops the run if the host sent other rows than the step draws; a wrong image would go unnoticed.
+    return jnp.where(is_held[:, None, None, None], normalized(images[slots]), jnp.nan)
 
 
 def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Every replica's `wanted` rows of a dataset of which it holds `images` [n, ...]; uint8.
+    """The rows `wanted` by this replica, uint8, from a dataset of which each replica holds its share `images` [n, ...].
 
-    Every replica puts the images of the whole batch that it holds into their places and zeros into the others, and the
-    sum is scattered. This sends the bytes of a batch about once, as uint8.
+    Each replica lays out the whole batch: the images that it holds, and zeros for the others. A reduce-scatter adds
+    these up. It sends the bytes of a batch about once, as uint8; gradients have four bytes a parameter.
     """
-    everyones = parallel.gathered(wanted)
-    holder, place = everyones // images.shape[0], everyones % images.shape[0]
+    wanted_by_all = parallel.gathered(wanted)
+    holder = wanted_by_all // images.shape[0]
+    local_row = wanted_by_all % images.shape[0]
     is_here = (holder == parallel.index())[:, None, None, None]
-    return parallel.own_part_of_sum(jnp.where(is_here, images[place], jnp.uint8(0)))
+    return parallel.own_part_of_sum(jnp.where(is_here, images[local_row], jnp.uint8(0)))
 
 
 def order_key(key: jax.Array) -> jax.Array:
-    """The part of the key of `draw` that orders the images."""
-    return jax.random.split(key)[0]
+    """The part of `draw`'s key that orders the images."""
+    order, _ = jax.random.split(key)
+    return order
 
 
-def draw(data: Data | Share | Window, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
+def draw(data: PlacedData, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
     """This replica's share of global batch `batch_index`, images in [-1, 1]; `flip` mirrors half of them."""
-    flip_key = jax.random.split(key)[1]
+    _, flip_key = jax.random.split(key)
     chosen = rows(order_key(key), batch_index, batch_size, data.labels.shape[0])
     images = fetched(data, chosen)
     if flip:
-        keys = parallel.sample_keys(jax.random.fold_in(flip_key, batch_index), images.shape[0])
+        flip_key = jax.random.fold_in(flip_key, batch_index)
+        keys = parallel.sample_keys(flip_key, images.shape[0])
         mirrored = jax.vmap(jax.random.bernoulli)(keys)
         images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     return Batch(images, data.labels[chosen])
 
 
-def draw_labels(data: Data | Share | Window, keys: jax.Array) -> jax.Array:
-    """One label per key, as frequent as in the dataset, int32 [N]."""
+def draw_labels(data: PlacedData, keys: jax.Array) -> jax.Array:
+    """One label per key, int32 [N], each as frequent as in the dataset."""
     n = data.labels.shape[0]
-    return data.labels[jax.vmap(lambda key: jax.random.randint(key, (), 0, n))(keys)]
+    chosen = jax.vmap(lambda key: jax.random.randint(key, (), 0, n))(keys)
+    return data.labels[chosen]
 
 
 def on_host(images: np.ndarray, labels: np.ndarray) -> Data:
-    """The arrays of a Data, checked: uint8 [N, H, W, C] and int32 [N]."""
+    """The arrays as Data on the host. Raises ValueError unless they are uint8 [N, H, W, C] and labels [N]."""
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
-        raise ValueError(f"want uint8 [N,H,W,C] and labels [N], given {images.dtype} {images.shape} and {labels.shape}")
+        raise ValueError(f"need uint8 [N,H,W,C] and labels [N], given {images.dtype} {images.shape} and {labels.shape}")
     return Data(images, labels.astype(np.int32))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cgan_jax.build import images_per_step
+from cgan_jax.build import kimg_after
 from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import evaluation, image_readers
@@ -87,7 +87,7 @@ def score_run(
         "seeds": list(range(seeds)),
     }
     scored = Scored(scores, evaluation.protocol(reference, metrics, num_images, began, **of_run))
-    _remember(workdir, sampler.step, round(sampler.step * images_per_step(info.recipe) / 1000, 6), scored)
+    _remember(workdir, sampler.step, kimg_after(info.recipe, sampler.step), scored)
     return scored
 
 

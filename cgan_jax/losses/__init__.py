@@ -1,4 +1,4 @@
-"""What networks are trained by: terms, adversarial losses, regularizers.
+"""What the optimizers minimise: adversarial losses, regularizers, and the contract that they share (terms.py).
 
 May import data, networks and all below them.
 """

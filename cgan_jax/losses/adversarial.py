@@ -1,8 +1,14 @@
 """Adversarial losses on logits: each maps float [N] to one value per sample [N]; the step takes the mean.
 
-With logits D(x), "more real" is larger, and log(sigmoid(x)) is written -softplus(-x), which neither overflows nor
-loses precision for large |x|: -log(sigmoid(x)) = log(1 + exp(-x)) = softplus(-x).
+A larger logit is more real. The papers' D is a probability in the cross-entropies, sigmoid of a logit x:
+
+    -log(sigmoid(x))     = log(1 + exp(-x)) = softplus(-x)
+    -log(1 - sigmoid(x)) = log(1 + exp(x))  = softplus(x)
+
+softplus neither overflows nor loses precision for large |x|. In all other losses D is the logit.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +17,8 @@ from jax.nn import relu, softplus
 from cgan_jax.losses.terms import Term, on_logits
 
 
-def _is_vector(*logits: jax.Array) -> None:
+def _check(*logits: jax.Array) -> None:
+    """Raises ValueError unless the logits are vectors of one length."""
     for x in logits:
         if x.ndim != 1 or x.shape != logits[0].shape:
             raise ValueError(f"logits must be vectors of one length, given shapes {[x.shape for x in logits]}")
@@ -19,98 +26,101 @@ def _is_vector(*logits: jax.Array) -> None:
 
 def bce_real(real_logits: jax.Array) -> jax.Array:
     """-log D(x) (Goodfellow et al. 2014, eq. 1)."""
-    _is_vector(real_logits)
+    _check(real_logits)
+    # -log(sigmoid(x))
     return softplus(-real_logits)
 
 
 def bce_fake(fake_logits: jax.Array) -> jax.Array:
     """-log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
+    # -log(1 - sigmoid(x))
     return softplus(fake_logits)
 
 
 def bce(fake_logits: jax.Array) -> jax.Array:
     """The non-saturating generator loss -log D(G(z)) (Goodfellow et al. 2014, section 3)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
+    # -log(sigmoid(x))
     return softplus(-fake_logits)
 
 
 def minimax(fake_logits: jax.Array) -> jax.Array:
     """The saturating generator loss log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
+    # log(1 - sigmoid(x))
     return -softplus(fake_logits)
 
 
 def hinge_real(real_logits: jax.Array) -> jax.Array:
     """max(0, 1 - D(x)) (Lim & Ye 2017; Miyato et al. 2018, eq. 16)."""
-    _is_vector(real_logits)
+    _check(real_logits)
     return relu(1 - real_logits)
 
 
 def hinge_fake(fake_logits: jax.Array) -> jax.Array:
     """max(0, 1 + D(G(z))) (Lim & Ye 2017; Miyato et al. 2018, eq. 16)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
     return relu(1 + fake_logits)
 
 
 def hinge(fake_logits: jax.Array) -> jax.Array:
-    """The generator loss -D(G(z)) that belongs to the hinge (Miyato et al. 2018, eq. 17)."""
-    _is_vector(fake_logits)
+    """The generator loss -D(G(z)) for the hinge loss (Miyato et al. 2018, eq. 17)."""
+    _check(fake_logits)
     return -fake_logits
 
 
 def least_squares_real(real_logits: jax.Array) -> jax.Array:
     """(D(x) - 1)^2 / 2 (Mao et al. 2017, eq. 9 with a = 0, b = c = 1)."""
-    _is_vector(real_logits)
+    _check(real_logits)
     return jnp.square(real_logits - 1) / 2
 
 
 def least_squares_fake(fake_logits: jax.Array) -> jax.Array:
     """D(G(z))^2 / 2 (Mao et al. 2017, eq. 9)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
     return jnp.square(fake_logits) / 2
 
 
 def least_squares(fake_logits: jax.Array) -> jax.Array:
     """The generator loss (D(G(z)) - 1)^2 / 2 (Mao et al. 2017, eq. 9)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
     return jnp.square(fake_logits - 1) / 2
 
 
 def wasserstein_real(real_logits: jax.Array) -> jax.Array:
     """-D(x), the critic's half on real images (Arjovsky et al. 2017, eq. 2)."""
-    _is_vector(real_logits)
+    _check(real_logits)
     return -real_logits
 
 
 def wasserstein_fake(fake_logits: jax.Array) -> jax.Array:
     """D(G(z)), the critic's half on fakes (Arjovsky et al. 2017, eq. 2)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
     return fake_logits
 
 
 def wasserstein(fake_logits: jax.Array) -> jax.Array:
     """The generator loss -D(G(z)) (Arjovsky et al. 2017, eq. 3)."""
-    _is_vector(fake_logits)
+    _check(fake_logits)
     return -fake_logits
 
 
 def relativistic_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """-log sigmoid(D(x_i) - D(G(z_i))), pair by pair with one label (Jolicoeur-Martineau 2019, eq. 5)."""
-    _is_vector(real_logits, fake_logits)
+    """-log sigmoid(D(x_i) - D(G(z_i))) for pairs of one label (Jolicoeur-Martineau 2019, eq. 5)."""
+    _check(real_logits, fake_logits)
+    # -log(sigmoid(real - fake)) = softplus(fake - real)
     return softplus(fake_logits - real_logits)
 
 
 def relativistic_generator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """-log sigmoid(D(G(z_i)) - D(x_i)) (Jolicoeur-Martineau 2019, eq. 6)."""
+    """-log sigmoid(D(G(z_i)) - D(x_i)) for pairs of one label (Jolicoeur-Martineau 2019, eq. 6)."""
     return relativistic_discriminator(fake_logits, real_logits)
 
 
-def _simple(loss, *reads, boundary=None):
-    def make() -> Term:
-        return on_logits(loss, *reads, boundary=boundary)
-
-    return make
+def _simple(loss: Callable[..., jax.Array], *reads: str, boundary: float | None = None) -> Callable[[], Term]:
+    """The factory of a term without hyperparameters."""
+    return lambda: on_logits(loss, *reads, boundary=boundary)
 
 
 DISCRIMINATOR = {

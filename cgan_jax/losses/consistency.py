@@ -1,7 +1,7 @@
-"""Terms that compare a discriminator with itself: on an image and its twin, near latents, now and lately.
+"""Consistency regularizers: a discriminator should agree on an image and its twin, on near latents, and over time.
 
-A twin is the image mirrored or not and moved by a few pixels; it has the label of its image. Weights in the papers: 10
-for images, 20 (discriminator) and 0.5 (generator) for latents, 0.3 for LeCam.
+A twin is its image, mirrored or not, moved by a few pixels; it has the same label. Weights in the papers: 10 for
+images, 20 (discriminator) and 0.5 (generator) for latents, 0.3 for LeCam.
 """
 
 from collections.abc import Callable
@@ -12,67 +12,67 @@ import jax.numpy as jnp
 from cgan_jax import parallel
 from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
-from cgan_jax.losses.terms import Pass, Term
+from cgan_jax.losses.terms import Batches, Pass, Term, Views
 
 
 def twins(key: jax.Array, images: jax.Array, shift: float) -> jax.Array:
-    """Each image of [N, H, W, C] mirrored with probability 1/2 and moved, its border reflected.
+    """Each image of [N, H, W, C] mirrored with probability 1/2 and moved, with its border reflected.
 
-    It moves by whole pixels, uniformly, by up to the share `shift` of each side.
+    An image moves by whole pixels, uniformly, by up to the share `shift` of each side.
     """
     height, width = images.shape[1:3]
 
-    def places(key):
+    def read_from(key):
         flip_key, row_key, column_key = jax.random.split(key, 3)
         rows = _reflected(jnp.arange(height) + _offset(row_key, height, shift), height)
         columns = _reflected(jnp.arange(width) + _offset(column_key, width, shift), width)
         return rows, jnp.where(jax.random.bernoulli(flip_key), columns[::-1], columns)
 
-    rows, columns = jax.vmap(places)(parallel.sample_keys(key, images.shape[0]))
+    rows, columns = jax.vmap(read_from)(parallel.sample_keys(key, images.shape[0]))
     return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
 
 
 def _offset(key: jax.Array, side: int, shift: float) -> jax.Array:
-    """A number of pixels, at most the share `shift` of the side either way."""
+    """A random number of pixels, at most the share `shift` of the side in either direction."""
     most = int(shift * side)
     return jax.random.randint(key, (), -most, most + 1)
 
 
-def _reflected(places: jax.Array, side: int) -> jax.Array:
-    """Places up to one side beyond the border, mirrored at the pixel that stands there."""
-    return (side - 1) - jnp.abs((side - 1) - jnp.abs(places))
+def _reflected(pixels: jax.Array, side: int) -> jax.Array:
+    """Pixel numbers up to one side beyond the border, mirrored at the border's pixel."""
+    return (side - 1) - jnp.abs((side - 1) - jnp.abs(pixels))
 
 
-def _consistency(name: str) -> Callable[..., Term]:
-    twin = f"{name}/twin"
-
-    def make(shift: float = 0.125) -> Term:
-        if not 0.0 <= shift < 1.0:
-            raise UsageError(f"the shift of a consistency must be at least 0 and less than 1, given {shift}")
-
-        def views(key: jax.Array, batches, generate) -> dict[str, Batch]:
-            return {twin: batches[name]._replace(images=twins(key, batches[name].images, shift))}
-
-        def value(passed: Pass):
-            return jnp.square(passed.outputs[name].logits - passed.outputs[twin].logits), ()
-
-        return Term(value, reads=(name, twin), views=views)
-
-    return make
+def consistency(shift: float = 0.125) -> Term:
+    """(D(x) - D(T(x)))^2, x real and T(x) its twin (CR; Zhang et al. 2020, algorithm 1)."""
+    return _consistency("real", shift)
 
 
-consistency = _consistency("real")
-consistency.__doc__ = "(D(x) - D(T(x)))^2, x real and T(x) its twin (CR; Zhang et al. 2020, algorithm 1)."
-consistency_fake = _consistency("fake")
-consistency_fake.__doc__ = "The same on generated images; both: balanced (bCR; Zhao et al. 2021, algorithm 1)."
+def consistency_fake(shift: float = 0.125) -> Term:
+    """The same on generated images; with `consistency` it is bCR (balanced; Zhao et al. 2021, algorithm 1)."""
+    return _consistency("fake", shift)
 
 
-def _near(sigma: float) -> Callable:
-    """The view "fake/near": what the generator draws from the fakes' latents, moved by N(0, sigma^2), sigma > 0."""
+def _consistency(batch: str, shift: float) -> Term:
+    if not 0.0 <= shift < 1.0:
+        raise UsageError(f"the shift of a consistency must be at least 0 and less than 1, given {shift}")
+    twin = f"{batch}/twin"
+
+    def views(key: jax.Array, batches: Batches, generate: Callable) -> dict[str, Batch]:
+        return {twin: batches[batch]._replace(images=twins(key, batches[batch].images, shift))}
+
+    def value(passed: Pass):
+        return jnp.square(passed.outputs[batch].logits - passed.outputs[twin].logits), ()
+
+    return Term(value, reads=(batch, twin), views=views)
+
+
+def _near(sigma: float) -> Views:
+    """Adds the view "fake/near": images from the fakes' latents plus N(0, sigma^2). Raises UsageError if sigma <= 0."""
     if sigma <= 0:
         raise UsageError(f"the sigma of near latents must be more than 0, given {sigma}")
 
-    def views(key: jax.Array, batches, generate) -> dict[str, Batch]:
+    def views(key: jax.Array, batches: Batches, generate: Callable) -> dict[str, Batch]:
         fake = batches["fake"]
         keys = parallel.sample_keys(key, fake.latents.shape[0])
         noise = jax.vmap(lambda key: jax.random.normal(key, fake.latents.shape[1:]))(keys)
@@ -92,7 +92,7 @@ def latent_consistency(sigma: float = 0.05) -> Term:
 
 
 def latent_diversity(sigma: float = 0.05) -> Term:
-    """-|G(z) - G(z + e)|^2 a number of the image, for the generator (zCR; Zhao et al. 2021, algorithm 2).
+    """-|G(z) - G(z + e)|^2 / (H W C) for the generator (zCR; Zhao et al. 2021, algorithm 2).
 
     The paper writes the squared norm; its weight of 0.5 belongs to the mean over an image's pixels and colours.
     """
@@ -105,25 +105,29 @@ def latent_diversity(sigma: float = 0.05) -> Term:
 
 
 def lecam(decay: float = 0.99, start_kimg: float = 0.0) -> Term:
-    """How far D(x) exceeds what fakes got lately, and D(G(z)) falls short of what real images got, squared.
+    """max(0, D(x) - a_fake)^2 + max(0, a_real - D(G(z)))^2 (LeCam; Tseng et al. 2021).
 
-        max(0, D(x) - a_fake)^2 + max(0, a_real - D(G(z)))^2
-
-    with a_real and a_fake the moving averages of the mean logits up to the update before (Tseng et al. 2021,
-    one-sided as in their code, which averages the logits of this update in first). Up to `start_kimg` the term is 0 and
-    the averages are the last update's means. Raises UsageError for a decay outside [0, 1).
+    a_real and a_fake are moving averages of the mean logits up to the last update. The term is one-sided as in the
+    authors' code, which averages in the logits of this update first. Up to `start_kimg` the term is 0 and the averages
+    are the last update's means. Raises UsageError for a decay outside [0, 1).
     """
     if not 0 <= decay < 1:
         raise UsageError(f"the decay of lecam must be at least 0 and less than 1, given {decay}")
 
     def value(passed: Pass):
-        real, fake = (passed.outputs[name].logits for name in ("real", "fake"))
-        lately = passed.memory
+        real = passed.outputs["real"].logits
+        fake = passed.outputs["fake"].logits
+        averages = passed.memory
         kimg = passed.step.astype(jnp.float32) * (real.shape[0] * parallel.count()) / 1000
         started = (kimg > start_kimg).astype(jnp.float32)
-        excess = jnp.square(jax.nn.relu(real - lately["fake"])) + jnp.square(jax.nn.relu(lately["real"] - fake))
-        now = {"real": jnp.mean(real), "fake": jnp.mean(fake)}
-        return started * excess, {name: now[name] + started * decay * (lately[name] - now[name]) for name in now}
+        excess = jnp.square(jax.nn.relu(real - averages["fake"])) + jnp.square(jax.nn.relu(averages["real"] - fake))
+
+        def moved(average, logits):
+            current = jnp.mean(logits)
+            return current + started * decay * (average - current)
+
+        memory = {"real": moved(averages["real"], real), "fake": moved(averages["fake"], fake)}
+        return started * excess, memory
 
     return Term(value, reads=("real", "fake"), init_memory={"real": jnp.zeros(()), "fake": jnp.zeros(())})
 

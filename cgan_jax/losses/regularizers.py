@@ -1,6 +1,7 @@
-"""Further terms of a player's loss: what keeps it smooth, close to the data, or honest. Same shape as the losses."""
+"""Regularizers: gradient penalties of the discriminator, and distances of generated images from real ones.
 
-from collections.abc import Callable
+Each returns one value per sample.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,10 @@ def _squared_gradient_norms(passed: Pass, images: jax.Array, labels: jax.Array) 
 
 
 def gradient_penalty(target: float = 1.0) -> Term:
-    """(|d D(u) / d u| - target)^2 between a real and a generated image of one label (Gulrajani et al. 2017, eq. 3).
+    """(|d D(u) / d u| - target)^2 (Gulrajani et al. 2017, eq. 3).
 
-    The weight is their lambda. A discriminator that couples samples has no gradient of its own for each (section 4).
+    u is drawn uniformly on the line between a real and a generated image of one label. The weight is their lambda. The
+    discriminator must not couple samples: the penalty is on the gradient of each sample's logit (their section 4).
     Raises UsageError for a negative target, which no norm reaches.
     """
     if target < 0:
@@ -31,32 +33,33 @@ def gradient_penalty(target: float = 1.0) -> Term:
         keys = parallel.sample_keys(passed.key, real.images.shape[0])
         mix = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
         between = mix * real.images + (1 - mix) * fake.images
-        # The root's slope is infinite at 0, which a dead discriminator reaches.
+        # 1e-12: the slope of the root is infinite at 0, and the gradient of a dead discriminator is 0.
         norms = jnp.sqrt(_squared_gradient_norms(passed, between, real.labels) + 1e-12)
         return jnp.square(norms - target), ()
 
     return Term(value, images=("real", "fake"))
 
 
-def _zero_centred(name: str) -> Callable[[], Term]:
-    def make() -> Term:
-        def value(passed: Pass):
-            batch = passed.batches[name]
-            return _squared_gradient_norms(passed, batch.images, batch.labels) / 2, ()
-
-        return Term(value, images=(name,))
-
-    return make
+def r1() -> Term:
+    """|d D(x) / d x|^2 / 2 on real images; the weight is gamma (Mescheder et al. 2018, eq. 9)."""
+    return _zero_centred("real")
 
 
-r1 = _zero_centred("real")
-r1.__doc__ = "|d D(x) / d x|^2 / 2 on real images; the weight is gamma (Mescheder et al. 2018, eq. 9)."
-r2 = _zero_centred("fake")
-r2.__doc__ = "|d D(x) / d x|^2 / 2 on generated images; the weight is gamma (Mescheder et al. 2018, eq. 10)."
+def r2() -> Term:
+    """|d D(x) / d x|^2 / 2 on generated images; the weight is gamma (Mescheder et al. 2018, eq. 10)."""
+    return _zero_centred("fake")
+
+
+def _zero_centred(batch: str) -> Term:
+    def value(passed: Pass):
+        images, labels, _ = passed.batches[batch]
+        return _squared_gradient_norms(passed, images, labels) / 2, ()
+
+    return Term(value, images=(batch,))
 
 
 def l2() -> Term:
-    """Mean squared difference of a generated image and a real one of its class."""
+    """The mean squared difference of a generated image from a real one of its class."""
 
     def value(passed: Pass):
         real, fake = passed.batches["real"].images, passed.batches["fake"].images
@@ -71,15 +74,16 @@ _WINDOW, _SIGMA = 11, 1.5
 def ssim(images: jax.Array, others: jax.Array) -> jax.Array:
     """Structural similarity of pairs of images in [-1, 1]: two float [N, H, W, C] -> [N], 1 for an image with itself.
 
-    Wang, Bovik, Sheikh & Simoncelli (2004), eq. 13 with their K1 = 0.01, K2 = 0.03, and L = 2 for this range; means,
-    variances and covariance under a Gaussian window of 11x11 with deviation 1.5 (eq. 14 to 16), which is cut to the
-    image where that is smaller, wherever it fits wholly (eq. 17). Colours, which they leave open, are averaged.
+    Wang, Bovik, Sheikh & Simoncelli (2004), eq. 13 with their K1 = 0.01, K2 = 0.03, and L = 2 for this range. A
+    Gaussian window of 11x11 with deviation 1.5 weighs the means, variances and covariance (eq. 14 to 16). The result is
+    the mean over all positions at which the window lies inside the image (eq. 17). Our choices: a smaller image cuts
+    the window to its size, and the result is the mean over colours.
     """
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     rows, columns = _windows(images.shape[1]), _windows(images.shape[2])
 
     def local(x):
-        # In full float32, since a variance is a small difference here.
+        # In full float32: the variance is a small difference of large numbers.
         return jnp.einsum("nhwc,ih,jw->nijc", x, rows, columns, precision=jax.lax.Precision.HIGHEST)
 
     mean_x, mean_y = local(images), local(others)
@@ -90,15 +94,16 @@ def ssim(images: jax.Array, others: jax.Array) -> jax.Array:
 
 
 def _windows(side: int) -> np.ndarray:
-    """One row per place of the window along a side: its weights, which sum to 1; float32 [places, side]."""
+    """The weights of the window at each of its positions along a side; a row sums to 1. float32 [positions, side]."""
     size = min(_WINDOW, side)
     weights = np.exp(-np.square((np.arange(size) - (size - 1) / 2) / _SIGMA) / 2)
-    places = side - size + 1
-    return np.stack([np.pad(weights / weights.sum(), (at, places - 1 - at)) for at in range(places)]).astype(np.float32)
+    weights /= weights.sum()
+    last = side - size
+    return np.stack([np.pad(weights, (first, last - first)) for first in range(last + 1)]).astype(np.float32)
 
 
 def structural_dissimilarity() -> Term:
-    """1 - SSIM of a generated image and a real one of its class."""
+    """1 - ssim of a generated image and a real one of its class."""
 
     def value(passed: Pass):
         return 1 - ssim(passed.batches["fake"].images, passed.batches["real"].images), ()

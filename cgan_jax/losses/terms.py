@@ -1,7 +1,7 @@
-"""How losses, regularizers and heads meet the training step, which knows none of them by name.
+"""The contract between the training step and the losses, regularizers and heads, none of which it knows by name.
 
 A head turns a discriminator's features into an `Output`. The step evaluates the discriminator on named batches, puts
-all it knows into a `Pass`, and sums the `Term`s that the recipe lists.
+the results into a `Pass`, and sums the `Term`s that the recipe lists.
 """
 
 import inspect
@@ -18,12 +18,16 @@ from cgan_jax.errors import UsageError
 from cgan_jax.lookup import entry_named
 from cgan_jax.networks.heads import Output
 
+Batches = Mapping[str, Batch]
+"""By name: "real", "fake", and the views that terms add."""
+Views = Callable[[jax.Array, Batches, Callable], dict[str, Batch]]
+"""(key, batches, generate) -> further batches, by name."""
+
 
 class Pass(NamedTuple):
-    """One evaluation of the discriminator: what a term may read."""
+    """What a term may read: one evaluation of the discriminator."""
 
-    batches: Mapping[str, Batch]
-    """By name: "real", "fake", and the views that terms asked for."""
+    batches: Batches
     outputs: Mapping[str, Output]
     """The discriminator's output on each batch."""
     discriminate: Callable[[jax.Array, jax.Array], Output]
@@ -31,17 +35,15 @@ class Pass(NamedTuple):
     generate: Callable[[jax.Array, jax.Array], jax.Array]
     """(latents, labels) -> images, parameters bound."""
     memory: Any
-    """What the term kept at its last evaluation."""
+    """What the term returned as its memory at the last evaluation."""
     key: jax.Array
     step: jax.Array
+    """The number of this player's step: the discriminator makes `d_steps_per_g_step` of them per generator step."""
     annealed: jax.Array | float = 0.0
-    """How far the run's annealing is, 0 to 1."""
+    """How far annealing is, 0 to 1."""
 
 
-Views = Callable[[jax.Array, Mapping[str, Batch], Callable], dict[str, Batch]]
-
-
-def no_views(key: jax.Array, batches: Mapping[str, Batch], generate: Callable) -> dict[str, Batch]:
+def no_views(key: jax.Array, batches: Batches, generate: Callable) -> dict[str, Batch]:
     """The views of a term that needs none."""
     return {}
 
@@ -50,16 +52,15 @@ class Term(NamedTuple):
     """One summand of a player's loss."""
 
     value: Callable[[Pass], tuple[jax.Array, Any]]
-    """Pass -> (one value per sample [N], what to remember)."""
+    """Pass -> (one value per sample [N], the term's memory)."""
     reads: tuple[str, ...] = ()
-    """The batches, or views, on which it reads the discriminator's output."""
+    """The batches or views on which it reads the discriminator's output."""
     images: tuple[str, ...] = ()
-    """The batches of which it reads no more than the images, so that they need not be evaluated."""
+    """The batches or views of which it reads only the images. They alone need no evaluation of the discriminator."""
     views: Views = no_views
-    """(key, batches, generate) -> further batches to evaluate, by name."""
     init_memory: Any = ()
     boundary: float | None = None
-    """The logit above which it takes an image for real; None where a logit alone tells nothing."""
+    """The decision boundary: a larger logit counts as real. None if a logit alone decides nothing."""
 
 
 class Weighted(NamedTuple):
@@ -71,12 +72,12 @@ class Weighted(NamedTuple):
 
 
 def boundary_of(terms: Iterable[Weighted]) -> float | None:
-    """The logit above which the first of them that has one takes an image for real."""
+    """The decision boundary of the first term that has one, else None."""
     return next((listed.term.boundary for listed in terms if listed.term.boundary is not None), None)
 
 
 def on_logits(loss: Callable[..., jax.Array], *reads: str, boundary: float | None = None) -> Term:
-    """The term of a loss that maps the logits of the named batches, in this order, to one value per sample."""
+    """The term of a loss that maps the logits of the batches `reads`, in this order, to one value per sample."""
 
     def value(passed: Pass) -> tuple[jax.Array, Any]:
         return loss(*(passed.outputs[name].logits for name in reads)), ()
@@ -85,12 +86,12 @@ def on_logits(loss: Callable[..., jax.Array], *reads: str, boundary: float | Non
 
 
 def every(term: Term, k: int) -> Term:
-    """The term at every k-th step only, k times as large (lazy regularisation; Karras et al. 2020, section 3.1)."""
+    """The term times k at every k-th step, else 0 (lazy regularisation; Karras et al. 2020, section 3.1)."""
     if k == 1:
         return term
 
     def value(passed: Pass) -> tuple[jax.Array, Any]:
-        # Both branches must say alike of every result that it varies over replicas.
+        # lax.cond needs both branches to agree on which results vary over replicas: all of them.
         def now():
             values, memory = term.value(passed)
             return parallel.varying((k * values, memory))
@@ -107,9 +108,9 @@ def every(term: Term, k: int) -> Term:
 def from_recipe(
     section: Mapping[str, Mapping[str, Number]], table: Mapping[str, Callable[..., Term]]
 ) -> tuple[Weighted, ...]:
-    """{name: {"weight": w, "every": k, **hyperparameters}} -> the terms to sum; those of weight 0 are left out.
+    """{name: {"weight": w, "every": k, **hyperparameters}} -> the terms to sum, without those of weight 0.
 
-    Raises UsageError for a loss that does not exist and for hyperparameters it does not take or lacks.
+    Raises UsageError for an unknown loss, and for hyperparameters that are unknown or missing.
     """
     terms = []
     for name, entry in section.items():
@@ -125,7 +126,7 @@ def from_recipe(
 
 def _check_hyperparameters(name: str, make: Callable[..., Term], given: Mapping[str, float]) -> None:
     takes = inspect.signature(make).parameters
-    needs = {parameter for parameter, its in takes.items() if its.default is its.empty}
+    needs = {name for name, parameter in takes.items() if parameter.default is parameter.empty}
     if not needs <= set(given) <= set(takes):
         raise UsageError(
             f"the loss {name} takes {', '.join(['weight', 'every', *takes])};"
@@ -133,18 +134,16 @@ def _check_hyperparameters(name: str, make: Callable[..., Term], given: Mapping[
         )
 
 
-def with_views(
-    terms: tuple[Weighted, ...], key: jax.Array, batches: Mapping[str, Batch], generate: Callable
-) -> dict[str, Batch]:
-    """The batches, and the views of them that the terms ask for."""
+def with_views(terms: tuple[Weighted, ...], key: jax.Array, batches: Batches, generate: Callable) -> dict[str, Batch]:
+    """The batches, and the views of them that the terms add."""
     seen = dict(batches)
-    for place, listed in enumerate(terms):
-        seen |= listed.term.views(_term_key(key, place, "views"), batches, generate)
+    for number, listed in enumerate(terms):
+        seen |= listed.term.views(_views_key(key, number), batches, generate)
     return seen
 
 
-def batches_read(terms: tuple[Weighted, ...], batches: Mapping[str, Batch]) -> dict[str, Batch]:
-    """Those batches on which at least one term reads the discriminator's output."""
+def batches_read(terms: tuple[Weighted, ...], batches: Batches) -> dict[str, Batch]:
+    """The batches on which at least one term reads the discriminator's output."""
     read = {name for listed in terms for name in listed.term.reads}
     return {name: batch for name, batch in batches.items() if name in read}
 
@@ -152,8 +151,8 @@ def batches_read(terms: tuple[Weighted, ...], batches: Mapping[str, Batch]) -> d
 def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dict[str, Any], dict[str, jax.Array]]:
     """The weighted sum of the terms' means, a scalar; each term's new memory; each term's unweighted mean."""
     total, memory, means = jnp.zeros(()), {}, {}
-    for place, (name, weight, term) in enumerate(terms):
-        key = _term_key(passed.key, place, "value")
+    for number, (name, weight, term) in enumerate(terms):
+        key = _value_key(passed.key, number)
         values, memory[name] = term.value(passed._replace(memory=passed.memory[name], key=key))
         if values.ndim != 1:
             raise ValueError(f"the term {name} gave values of shape {values.shape}, not one per sample")
@@ -162,6 +161,11 @@ def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dic
     return total, memory, means
 
 
-def _term_key(key: jax.Array, place: int, use: str) -> jax.Array:
-    """No two terms, and not a term's views and its value, draw the same numbers."""
-    return jax.random.fold_in(key, 2 * place + ("views", "value").index(use))
+def _views_key(key: jax.Array, number: int) -> jax.Array:
+    """The key for the views of term `number`: even, so that no term's value has it."""
+    return jax.random.fold_in(key, 2 * number)
+
+
+def _value_key(key: jax.Array, number: int) -> jax.Array:
+    """The key for the value of term `number`: odd, so that no term's views have it."""
+    return jax.random.fold_in(key, 2 * number + 1)

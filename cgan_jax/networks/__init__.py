@@ -1,4 +1,4 @@
-"""Generators and discriminators, and the layers and convolutions that they are made of.
+"""Generators and discriminators, and the layers, heads and convolutions that they consist of.
 
 May import optimizers, files and all below them; not data.
 """

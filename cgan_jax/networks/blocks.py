@@ -1,6 +1,6 @@
-"""The residual blocks of SNGAN and BigGAN, how wide each is (Miyato et al. 2018, figures 9 and 10), and self-attention.
+"""The residual blocks of SNGAN and BigGAN, their widths (Miyato et al. 2018, figures 9 and 10), and self-attention.
 
-A 1x1 convolution commutes with repeating pixels and with their mean: shortcuts have it where the image is small.
+A 1x1 convolution commutes with upsampling and with averaging, so shortcuts apply it to the smaller image.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from cgan_jax.errors import UsageError
 from cgan_jax.networks.layers import Conv, PooledConv, UpsampledConv, halve, halve_to_largest, orthogonal, upsample
 
 MOMENTUM, EPSILON = 0.9, 1e-4
-"""Of the batch normalisation in generators of such blocks."""
+"""Of the batch normalisation in generators that have these blocks."""
 
 
 def _doublings(image_size: int) -> int:
-    """From 4 to image_size pixels. Raises UsageError for a size that is not 32, 64, 128, ..."""
+    """The number of doublings from 4 to image_size pixels. Raises UsageError unless image_size is 32, 64, 128, ..."""
     doublings = (image_size // 4).bit_length() - 1
     if doublings < 3 or image_size != 4 << doublings:
         raise UsageError(f"residual networks draw images of 32 times a power of two pixels, given {image_size}")
@@ -25,13 +25,16 @@ def _doublings(image_size: int) -> int:
 
 
 def generator_widths(image_size: int, width: int) -> list[int]:
-    """Channels at 4, 8, ..., image_size pixels: 4 x width each for 32, else twice as many with every halving, to 16."""
+    """Channels at 4, 8, ..., image_size pixels: 4 x width each for images of 32 pixels.
+
+    For larger images `width` at image_size, and twice as many with each halving, up to 16 x width.
+    """
     sides = _doublings(image_size) + 1
     return [4 * width] * sides if image_size == 32 else [width * min(16, 2**i) for i in reversed(range(sides))]
 
 
 def discriminator_blocks(image_size: int, width: int) -> list[tuple[int, bool]]:
-    """(channels, whether it halves) of each block: 2 x width each and two halvings for 32, else doubling down to 4."""
+    """(channels, whether it halves) per block: 2 x width and two halvings for 32 pixels, else doubling down to 4."""
     if image_size == 32:
         return [(2 * width, True), (2 * width, True), (2 * width, False), (2 * width, False)]
     sides = _doublings(image_size) + 1
@@ -39,14 +42,14 @@ def discriminator_blocks(image_size: int, width: int) -> list[tuple[int, bool]]:
 
 
 class GeneratorBlock(nn.Module):
-    """Doubles the sides: [N, H, W, I] -> [N, 2H, 2W, features].
+    """A residual block that doubles the sides: [N, H, W, I] -> [N, 2H, 2W, features].
 
-    Normalised, ReLU, upsampled, 3x3, normalised, ReLU, 3x3; plus the input, upsampled, through a 1x1 convolution.
+    Norm, ReLU, upsampling, 3x3 convolution, norm, ReLU, 3x3 convolution. The shortcut is a 1x1 convolution, upsampled.
     """
 
     features: int
     norm: Callable[[], nn.Module]
-    """Makes what normalises: (x, condition, train) -> x."""
+    """Makes a normalisation layer: (x, condition, train) -> x."""
     spectral_epsilon: float = 0.0
 
     @nn.compact
@@ -59,9 +62,9 @@ class GeneratorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """ReLU, 3x3, ReLU, 3x3, plus the input; both halved if it `halves`: [N, H, W, I] -> [N, H', W', features].
+    """ReLU, 3x3, ReLU, 3x3, plus a shortcut; both halved if it `halves`: [N, H, W, I] -> [N, H', W', features].
 
-    The shortcut has a 1x1 convolution where it halves or the channels differ. The `first` block, which sees images,
+    The shortcut has a 1x1 convolution if the block halves or the channels differ. The `first` block reads images and
     begins without a ReLU.
     """
 
@@ -74,7 +77,8 @@ class DiscriminatorBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         options = {"kernel_init": orthogonal, "spectral_epsilon": self.spectral_epsilon}
         y = Conv(self.features, 3, **options)(x if self.first else nn.relu(x))
-        y = (PooledConv if self.halves else Conv)(self.features, 3, **options)(nn.relu(y))
+        second = PooledConv if self.halves else Conv
+        y = second(self.features, 3, **options)(nn.relu(y))
         if self.halves:
             x = halve(x)
         if self.halves or x.shape[-1] != self.features:
@@ -83,11 +87,11 @@ class DiscriminatorBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every place plus a gated sum over all places, by their likeness: [N, 2H, 2W, C] -> the same shape.
+    """The input plus a gated attention over all pixels: [N, 2H, 2W, C] -> the same shape.
 
-    Zhang et al. (2019), eq. 1 to 3, as BigGAN has it: 1x1 convolutions without bias of spectral norm 1, to C/8 features
-    for queries and keys and C/2 for values; keys and values are the largest of each block of 2x2, which leaves a
-    quarter of the places to sum over; the gate starts at 0. Likenesses are float32 and not scaled.
+    Zhang et al. (2019), eq. 1 to 3, in BigGAN's form. 1x1 convolutions without bias, of spectral norm 1, give C/8
+    features for queries and keys, and C/2 for values. Keys and values are max-pooled by 2x2, so that attention sums
+    over a quarter of the pixels. The gate starts at 0. The attention logits are float32 and not scaled.
     """
 
     spectral_epsilon: float
@@ -103,7 +107,8 @@ class SelfAttention(nn.Module):
         queries = projected(x, channels // 8).reshape(n, height * width, -1)
         keys = halve_to_largest(projected(x, channels // 8)).reshape(n, height * width // 4, -1)
         values = halve_to_largest(projected(x, channels // 2)).reshape(n, height * width // 4, -1)
-        likenesses = jnp.einsum("nqc,nkc->nqk", queries, keys, preferred_element_type=jnp.float32)
-        seen = jnp.einsum("nqk,nkc->nqc", jax.nn.softmax(likenesses).astype(x.dtype), values)
+        logits = jnp.einsum("nqc,nkc->nqk", queries, keys, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(logits).astype(x.dtype)
+        attended = jnp.einsum("nqk,nkc->nqc", weights, values)
         gate = self.param("gate", nn.initializers.zeros, ())
-        return x + gate.astype(x.dtype) * projected(seen.reshape(n, height, width, -1), channels)
+        return x + gate.astype(x.dtype) * projected(attended.reshape(n, height, width, -1), channels)

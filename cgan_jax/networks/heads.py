@@ -1,6 +1,6 @@
-"""What ends a discriminator: features float [N, F] and labels int32 [N] -> Output.
+"""Heads, the last layers of a discriminator: features float [N, F] and labels int32 [N] -> Output.
 
-Heads compute in float32, whatever the features are. With `spectral_epsilon` their weights are of spectral norm 1.
+Heads compute in float32 for every dtype of features. With `spectral_epsilon`, their weights have spectral norm 1.
 """
 
 from typing import Any, NamedTuple
@@ -14,23 +14,25 @@ from cgan_jax.networks.layers import Dense, Embed, glorot_uniform
 
 
 class Output(NamedTuple):
-    """What a discriminator says of N images."""
+    """A discriminator's output for N images."""
 
     logits: jax.Array
     """float32 [N], unbounded, larger is more real."""
     extras: dict[str, jax.Array]
-    """What else the head computes, read only by the term that belongs to it."""
+    """The head's other results, by name; only its terms read them."""
 
 
 class Unconditional(nn.Module):
-    """One dense unit; the labels are not read (a discriminator may have seen them earlier, as a label map)."""
+    """One dense unit. It ignores the labels, which the discriminator may have read earlier, as a label map."""
 
     kernel_init: nn.initializers.Initializer = glorot_uniform
     spectral_epsilon: float = 0.0
 
     @nn.compact
     def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
-        return Output(Dense(1, **_options(self))(features.astype(jnp.float32))[:, 0], {})
+        features = features.astype(jnp.float32)
+        logits = Dense(1, **_options(self))(features)[:, 0]
+        return Output(logits, {})
 
 
 class Projection(nn.Module):
@@ -44,11 +46,12 @@ class Projection(nn.Module):
     def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
         features = features.astype(jnp.float32)
         embedding = Embed(self.num_classes, features.shape[-1], **_options(self))(labels)
-        return Output(Dense(1, **_options(self))(features)[:, 0] + jnp.sum(embedding * features, axis=-1), {})
+        logits = Dense(1, **_options(self))(features)[:, 0]
+        return Output(logits + jnp.sum(embedding * features, axis=-1), {})
 
 
 class AuxiliaryClassifier(nn.Module):
-    """A dense unit that reads no labels, and beside it a logit for each class (Odena, Olah & Shlens 2017, section 3).
+    """A dense unit, and a logit for each class (Odena, Olah & Shlens 2017, section 3). It ignores the labels.
 
     extras: "class_logits" [N, num_classes], for the terms class_real and class_fake.
     """
@@ -61,14 +64,15 @@ class AuxiliaryClassifier(nn.Module):
     def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
         features = features.astype(jnp.float32)
         logits = Dense(1, **_options(self))(features)[:, 0]
-        return Output(logits, {"class_logits": Dense(self.num_classes, **_options(self))(features)})
+        class_logits = Dense(self.num_classes, **_options(self))(features)
+        return Output(logits, {"class_logits": class_logits})
 
 
 class ClassProxies(nn.Module):
-    """A dense unit that reads no labels, and directions of images and of classes (Kang et al. 2021, section 3).
+    """A dense unit that ignores the labels, and unit vectors of images and classes (Kang et al. 2021, section 3).
 
-    extras, of unit length: "embeddings" [N, embedding_dim] of the images and "proxies" [N, embedding_dim] of their
-    classes, for the terms data_to_data_real and data_to_data_fake.
+    extras: "embeddings" [N, embedding_dim] of the images and "proxies" [N, embedding_dim] of their classes, for the
+    terms data_to_data_real and data_to_data_fake.
     """
 
     num_classes: int
@@ -89,9 +93,9 @@ OF_CLASSES = {"projection": Projection, "auxiliary_classifier": AuxiliaryClassif
 
 
 def make(name: str, num_classes: int, **options: Any) -> nn.Module:
-    """The head of that name, or where there are no classes the unconditional one. Raises UsageError for another."""
-    of_classes = entry_named(OF_CLASSES, name, "head")
-    return of_classes(num_classes, **options) if num_classes else Unconditional(**options)
+    """The head of that name, or Unconditional if num_classes is 0. Raises UsageError for an unknown name."""
+    head = entry_named(OF_CLASSES, name, "head")
+    return head(num_classes, **options) if num_classes else Unconditional(**options)
 
 
 def _options(head: nn.Module) -> dict[str, Any]:
@@ -99,5 +103,6 @@ def _options(head: nn.Module) -> dict[str, Any]:
 
 
 def _unit(vectors: jax.Array) -> jax.Array:
-    """Each of [N, F] at length 1; the slope of the root is infinite at 0."""
+    """Vectors [N, F] scaled to length 1."""
+    # 1e-12: the slope of the root is infinite at 0.
     return vectors * jax.lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + 1e-12)

@@ -1,4 +1,4 @@
-"""What two or more architectures share. Activations are [N, H, W, C] or [N, F]; labels int32 [N]."""
+"""The layers that two or more architectures share. Activations are [N, H, W, C] or [N, F]; labels int32 [N]."""
 
 import flax.linen as nn
 import jax
@@ -12,28 +12,27 @@ from cgan_jax.networks.spectral_norm import SpectralNorm
 
 glorot_uniform = nn.initializers.glorot_uniform()
 orthogonal = nn.initializers.orthogonal()
-"""Of a kernel's [-1, features] form the columns, or where there are more columns than rows the rows, are orthonormal
-(Saxe et al. 2014)."""
+"""The columns of a kernel's [-1, features] form are orthonormal, or its rows if it is wide (Saxe et al. 2014)."""
 
 _AFFINE = ("scale", "bias")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def activation_dtype(name: str) -> jnp.dtype:
-    """The type that a network computes in, "float32" or "bfloat16"; its parameters are float32 all the same.
+    """The dtype of a network's activations, "float32" or "bfloat16"; its parameters are always float32.
 
-    A layer computes in the type of what it is given. Raises UsageError for another name.
+    A layer computes in the dtype of its input. Raises UsageError for another name.
     """
     return jnp.dtype(entry_named(_DTYPES, name, "dtype"))
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-    """max(x, x/5), the slope of the DCGAN family (Radford et al. 2016, section 3)."""
+    """max(x, x/5), with the slope of DCGAN (Radford et al. 2016, section 3)."""
     return nn.leaky_relu(x, 0.2)
 
 
 def _weights(layer: nn.Module, name: str, shape: tuple[int, ...]) -> jax.Array:
-    """A layer's parameter, drawn by its kernel_init; over its spectral norm where spectral_epsilon is not 0."""
+    """A layer's parameter, drawn by its kernel_init; divided by its spectral norm if spectral_epsilon is not 0."""
     weights = layer.param(name, layer.kernel_init, shape)
     return SpectralNorm(layer.spectral_epsilon)(weights) if layer.spectral_epsilon else weights
 
@@ -63,8 +62,8 @@ class Conv(nn.Module):
 class UpsampledConv(Conv):
     """A convolution of `upsample(x)`: [N, H, W, I] -> [N, 2H, 2W, features].
 
-    Computed as one transposed convolution: where a pixel stands twice in a row, the taps that meet it are added first.
-    For a 3x3 kernel that takes 16 multiplications a pixel of x where there were 36.
+    It is one transposed convolution whose kernel adds the taps that multiply one pixel. For a 3x3 kernel it takes 16
+    multiplications per pixel of x instead of 36.
     """
 
     def _convolved(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -74,8 +73,8 @@ class UpsampledConv(Conv):
 class PooledConv(Conv):
     """`halve` of a convolution: [N, H, W, I] -> [N, H/2, W/2, features].
 
-    Computed as one convolution of stride 2 with the mean of the four kernels that it adds up, of 16 taps where 3x3
-    kernels at four places had 36.
+    It is one convolution of stride 2 whose kernel is the mean of the four shifted kernels: for 3x3, 16 taps instead of
+    36.
     """
 
     def _convolved(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -83,9 +82,9 @@ class PooledConv(Conv):
 
 
 def _doubled(kernel: jax.Array) -> jax.Array:
-    """The sum of a kernel at the four places of a 2x2 block: [k, k, I, O] -> [k+1, k+1, I, O]."""
-    places = [((y, 1 - y), (x, 1 - x), (0, 0), (0, 0)) for y in (0, 1) for x in (0, 1)]
-    return sum(jnp.pad(kernel, place) for place in places)
+    """The sum of a kernel shifted to the four pixels of a 2x2 block: [k, k, I, O] -> [k+1, k+1, I, O]."""
+    paddings = [((y, 1 - y), (x, 1 - x), (0, 0), (0, 0)) for y in (0, 1) for x in (0, 1)]
+    return sum(jnp.pad(kernel, padding) for padding in paddings)
 
 
 class Dense(nn.Module):
@@ -135,9 +134,10 @@ class ConvTranspose(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Zeroes each feature with probability `rate` when training (Srivastava et al. 2014, section 4).
+    """Sets each feature to 0 with probability `rate` in training (Srivastava et al. 2014, section 4).
 
-    The mask of a sample depends on its place in the global batch alone, so one device and eight drop the same features.
+    A sample's mask depends only on its index in the global batch, so one device and eight drop the same features.
+    Raises UsageError for a rate outside [0, 1).
     """
 
     rate: float
@@ -154,15 +154,15 @@ class Dropout(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Each feature to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015, algorithm 1).
+    """Normalises each feature to mean 0 and variance 1, scales and shifts it (Ioffe & Szegedy 2015, algorithm 1).
 
-    When training, by the statistics of the global batch: one device and eight compute the same. The running statistics
-    (collection "batch_stats"), which replace them when not training, move exactly when that collection is mutable:
+    Training uses the statistics of the global batch, so one device and eight compute the same. Otherwise the layer uses
+    the running statistics (collection "batch_stats"). They change exactly when training with that collection mutable:
 
         running = momentum * running + (1 - momentum) * batch's
 
-    with the batch's variance divided by its size, as in Keras and Flax; PyTorch divides by one less, and its momentum
-    is our 1 - momentum. Statistics are float32 whatever the activations are.
+    The batch's variance is the mean squared deviation, as in Keras and Flax. PyTorch divides by the size less one, and
+    its momentum is our 1 - momentum. Statistics are float32 for every dtype of activations.
     """
 
     momentum: float = 0.99
@@ -175,7 +175,7 @@ class BatchNorm(nn.Module):
         return self._normalized(x, _as_last(scale, x), _as_last(bias, x), train)
 
     def _normalized(self, x: jax.Array, scale: jax.Array, bias: jax.Array, train: bool) -> jax.Array:
-        """`scale` and `bias` have the shape of x, or 1 where they are alike."""
+        """x normalised; `scale` and `bias` broadcast to its shape and have as many axes."""
         features, wide = x.shape[-1:], x.astype(jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_variance = self.variable("batch_stats", "variance", jnp.ones, features)
@@ -183,19 +183,22 @@ class BatchNorm(nn.Module):
         if train:
             every_sample = tuple(range(x.ndim - 1))
             mean = parallel.mean(jnp.mean(wide, every_sample))
-            # Not E[x^2] - mean^2, which saves an exchange and is no variance at all where the mean is large.
+            # E[x^2] - mean^2 would save an all-reduce, but rounding makes it useless if the mean is large.
             variance = parallel.mean(jnp.mean(jnp.square(wide - _as_last(mean, x)), every_sample))
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-                running_mean.value = _towards(running_mean.value, mean, self.momentum)
-                running_variance.value = _towards(running_variance.value, variance, self.momentum)
+                running_mean.value = self._moved(running_mean.value, mean)
+                running_variance.value = self._moved(running_variance.value, variance)
         factor = scale * _as_last(jax.lax.rsqrt(variance + self.epsilon), x)
         return ((wide - _as_last(mean, x)) * factor + bias).astype(x.dtype)
 
+    def _moved(self, running: jax.Array, current: jax.Array) -> jax.Array:
+        return self.momentum * running + (1 - self.momentum) * current
+
 
 class ClassBatchNorm(BatchNorm):
-    """BatchNorm whose scale and bias belong to the class: x [N, H, W, C], labels int32 [N] -> [N, H, W, C].
+    """BatchNorm with a scale and a bias per class: x [N, H, W, C], labels int32 [N] -> [N, H, W, C].
 
-    The scale is 1 + the class's (Dumoulin et al. 2017, eq. 5, centred as by Miyato & Koyama 2018, who start from 1).
+    The scale is 1 + the class's embedding (Dumoulin et al. 2017, eq. 5; Miyato & Koyama 2018 also start from 1).
     """
 
     num_classes: int = 1
@@ -207,10 +210,10 @@ class ClassBatchNorm(BatchNorm):
 
 
 class ConditionalBatchNorm(BatchNorm):
-    """BatchNorm whose scale and bias come of a vector: x [N, H, W, C], vectors [N, F] -> [N, H, W, C].
+    """BatchNorm with a scale and a bias from a vector: x [N, H, W, C], vectors [N, F] -> [N, H, W, C].
 
-    The scale is 1 + a linear map of the vector and the bias another, without a bias of their own, both of spectral norm
-    1 (Brock, Donahue & Simonyan 2019, appendix B.1).
+    The scale is 1 + a linear map of the vector; the bias is another linear map. Both maps have spectral norm 1 and no
+    bias (Brock, Donahue & Simonyan 2019, appendix B.1).
     """
 
     spectral_epsilon: float = 0.0
@@ -225,31 +228,27 @@ class ConditionalBatchNorm(BatchNorm):
 
 
 def _of_sample(vectors: jax.Array, x: jax.Array) -> jax.Array:
-    """[N, C] with as many axes as x [N, ..., C], to meet its first and last; float32."""
+    """[N, C] reshaped to broadcast along the first and last axes of x [N, ..., C]; float32."""
     return vectors.reshape(x.shape[:1] + (1,) * (x.ndim - 2) + x.shape[-1:]).astype(jnp.float32)
 
 
 def _as_last(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """[F] with as many axes as x, to meet its last."""
+    """[F] reshaped to broadcast along the last axis of x."""
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _towards(running: jax.Array, now: jax.Array, momentum: float) -> jax.Array:
-    return momentum * running + (1 - momentum) * now
-
-
 def upsample(x: jax.Array) -> jax.Array:
-    """Each pixel twice in both directions (nearest neighbour): [N, H, W, C] -> [N, 2H, 2W, C]."""
+    """Repeats each pixel twice along both sides (nearest neighbour): [N, H, W, C] -> [N, 2H, 2W, C]."""
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """The mean of every block of 2x2 pixels: [N, 2H, 2W, C] -> [N, H, W, C]."""
+    """The mean of each block of 2x2 pixels: [N, 2H, 2W, C] -> [N, H, W, C]."""
     return jnp.mean(_blocks(x), axis=(2, 4))
 
 
 def halve_to_largest(x: jax.Array) -> jax.Array:
-    """The largest of every block of 2x2 pixels: [N, 2H, 2W, C] -> [N, H, W, C]."""
+    """The maximum of each block of 2x2 pixels: [N, 2H, 2W, C] -> [N, H, W, C]."""
     return jnp.max(_blocks(x), axis=(2, 4))
 
 
@@ -259,9 +258,9 @@ def _blocks(x: jax.Array) -> jax.Array:
 
 
 class LabelMap(nn.Module):
-    """Adds labels as one more feature map: x [N, S, S, C], labels int32 [N] -> [N, S, S, C + 1].
+    """Adds the labels as one more feature map: x [N, S, S, C], labels int32 [N] -> [N, S, S, C + 1].
 
-    Through an embedding and a dense layer: the conditioning of Mirza & Osindero (2014) in its convolutional form.
+    The map is an embedding and a dense layer: the conditioning of Mirza & Osindero (2014) in convolutional form.
     """
 
     num_classes: int

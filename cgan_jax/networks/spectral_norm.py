@@ -1,4 +1,4 @@
-"""Weights divided by their largest singular value, so that a layer changes no difference by more than a factor of 1."""
+"""Spectral normalisation: weights divided by their largest singular value, so that a dense layer is 1-Lipschitz."""
 
 import flax.linen as nn
 import jax
@@ -6,26 +6,27 @@ import jax.numpy as jnp
 
 
 class SpectralNorm(nn.Module):
-    """A kernel [..., F] over an estimate of the largest singular value of its [-1, F] form, of the same shape.
+    """A kernel [..., F] divided by an estimate of the largest singular value of its [-1, F] form; of the same shape.
 
-    Miyato et al. (2018), algorithm 1: with M the matrix, u a unit vector that is kept (collection "spectral"),
+    One power iteration (Miyato et al. 2018, algorithm 1), with M the matrix and u a stored unit vector (collection
+    "spectral"):
 
-        v = M u / |M u|,  u = M' v / |M' v|,  sigma = v' M u,
+        v = M u / |M u|,  u = M' v / |M' v|,  sigma = v' M u
 
-    where gradients pass through M alone. The estimate and its vectors are float32, whatever the layer computes in. u
-    moves exactly when its collection is mutable; else it stays and sigma is |M u|, so that what is only asked for its
-    output is a function of the kernel and of u. All replicas have one kernel, and so one u.
+    Gradients pass through M alone. sigma and the vectors are float32 for every dtype of the layer. u changes exactly
+    when its collection is mutable. Otherwise sigma is |M u|, a function of the kernel and u. All replicas have one
+    kernel, and so one u.
     """
 
     epsilon: float
-    """The least length that a vector is divided by, and the least sigma."""
+    """The smallest length by which a vector is divided, and the smallest sigma."""
 
     @nn.compact
     def __call__(self, kernel: jax.Array) -> jax.Array:
         matrix = kernel.reshape(-1, kernel.shape[-1])
         frozen = jax.lax.stop_gradient(matrix)
         stored = self.variable("spectral", "u", lambda: self._first(frozen))
-        # An average of unit vectors, which is what an averaged network has, is shorter than 1.
+        # An averaged network has an average of unit vectors, which is shorter than 1.
         u = self._unit(stored.value)
         v = self._unit(_product(frozen, u))
         if self.is_mutable_collection("spectral") and not self.is_initializing():
@@ -35,8 +36,10 @@ class SpectralNorm(nn.Module):
         return kernel / jnp.maximum(sigma, self.epsilon)
 
     def _first(self, matrix: jax.Array) -> jax.Array:
-        """A random direction after one turn, which puts it where the matrix does not vanish: one wider than high, which
-        sends most directions to almost 0, would seem to have a far smaller norm."""
+        """A random vector after one power iteration, so that it is not in the null space of a wide matrix.
+
+        A wide matrix maps most vectors almost to 0, so that its norm would seem far smaller.
+        """
         u = jax.random.normal(self.make_rng("params"), matrix.shape[1:])
         return self._unit(_product(matrix.T, _product(matrix, u)))
 
@@ -45,5 +48,5 @@ class SpectralNorm(nn.Module):
 
 
 def _product(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """In full float32, which accelerators leave where they may."""
+    """A product in full float32; accelerators use less by default."""
     return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)

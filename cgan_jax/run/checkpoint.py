@@ -1,6 +1,6 @@
-"""Checkpoints of a run: `checkpoints/<step>/state` and, on its own, the averaged generator in `ema`; orbax writes them.
+"""Checkpoints of a run. orbax writes `checkpoints/<step>/state` and, apart, the averaged generator in `ema`.
 
-A step counts once its manifest (integrity.py) is there: written after the step, before any older step goes.
+After the files of a step, the first process writes its manifest (integrity.py). Only then may older steps be deleted.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ _ITEMS = ("state", "ema")
 
 
 class DamagedCheckpoint(UsageError):
-    """A checkpoint that is not, or cannot be, what was saved."""
+    """The files of a checkpoint are not what was saved, or cannot be read."""
 
 
 class Checkpoints:
-    """The checkpoints of one workdir; saving is asynchronous, `close` waits for it."""
+    """The checkpoints of one workdir. Saving is asynchronous; `close` waits for it."""
 
     def __init__(self, workdir: Path, max_to_keep: int | None = None, read_only: bool = False):
-        """With `read_only` nothing is written, and a folder that is not there has no checkpoints.
+        """With `read_only` nothing is written, and a missing folder counts as empty.
 
-        Without `max_to_keep` all are kept.
+        `max_to_keep` is the number of newest checkpoints to keep; None keeps all.
         """
         self._workdir, self._max_to_keep = storage.resolved(workdir), max_to_keep
         self._folder = self._workdir / FOLDER
@@ -45,7 +45,7 @@ class Checkpoints:
         self._damage: dict[int, str] = {}
         self._manager = None
         self.good_until: int | None = None
-        """The newest checkpoint up to this step is kept besides: later ones may be part of a trouble not yet seen."""
+        """The newest checkpoint up to this step is kept too: a guard may find that later ones are bad."""
         _silence_orbax()
         if not read_only or self._folder.is_dir():
             options = ocp.CheckpointManagerOptions(
@@ -56,19 +56,18 @@ class Checkpoints:
             storage.finish_discarding(self._folder)
 
     def steps(self) -> list[int]:
-        """The generator updates at which there is a checkpoint with all its items, ascending."""
+        """The steps of the checkpoints that have all their items, ascending."""
         return [step for step in self._committed() if not self._lacking(step)]
 
     def save(self, state: TrainState) -> None:
-        """Saves the state and, as its own item, the averaged generator; returns once they are copied to the host.
+        """Saves the state and, as a separate item, the averaged generator. Returns once both are copied to the host.
 
-        Raises UsageError where this one, or the one before, cannot be written.
+        Does nothing if the step is saved already. Raises UsageError if this save, or the one before, cannot be written.
         """
         self.wait()
         step = int(state.step)
         if step in self.steps():
             return
-        # The average is saved once, in its own item.
         ema, rest = split(state)
         args = ocp.args.Composite(state=ocp.args.StandardSave(rest), ema=ocp.args.StandardSave(ema))
         with self._writing(step):
@@ -78,28 +77,31 @@ class Checkpoints:
         self._saving.start()
 
     def rate(self, step: int, cost: float, cost_of: str) -> None:
-        """Notes what the checkpoint at `step` costs, by the name of what was measured; the best is kept besides."""
+        """Writes the cost of the checkpoint at `step` to its manifest; the checkpoint of least cost is kept too.
+
+        `cost_of` is the name of the metric.
+        """
         self.wait()
         if is_first():
-            # Without a manifest it was taken as it is, after a kill between it and its manifest.
+            # A kill between a checkpoint and its manifest leaves a checkpoint without one.
             manifest = integrity.read(self._workdir, step) or self._measured(step)
             integrity.write(self._workdir, step, manifest._replace(cost=float(cost), cost_of=cost_of))
         self._discard_older()
 
     def restore(self, step: int, shapes: TrainState, sharding: Sharding) -> TrainState:
-        """The whole state at `step`, laid out as `sharding`; `shapes` as from `jax.eval_shape(create, ...)`.
+        """The whole state at `step`, placed by `sharding`. `shapes` comes from `jax.eval_shape(create, ...)`.
 
-        Raises DamagedCheckpoint where its files are not what was saved, UsageError where they hold something else.
+        Raises DamagedCheckpoint if the files are not what was saved, UsageError if they hold another kind of state.
         """
         ema, rest = split(_laid_out(shapes, sharding))
         restored = self._read(step, state=rest, ema=ema)
         return join(restored["ema"], restored["state"])
 
     def restore_newest(self, shapes: TrainState, sharding: Sharding) -> TrainState | None:
-        """As `restore`, the newest checkpoint that can be; None where there is none at all.
+        """The state of the newest checkpoint that is not damaged, or None if there is no checkpoint.
 
-        Of several processes the first says which, since the others may see late what it sets aside. Says which it
-        skipped and why, and sets them aside. Raises UsageError where all would have to be skipped.
+        Reports the damaged checkpoints that are newer, and sets them aside. Raises UsageError if all are damaged. The
+        first process chooses the step for all, because the others may see late what it sets aside.
         """
         skipped: dict[int, DamagedCheckpoint] = {}
         steps = self._committed()
@@ -116,17 +118,18 @@ class Checkpoints:
             return state
         if skipped:
             reasons = "; ".join(str(error) for error in skipped.values())
-            raise UsageError(f"no checkpoint can be restored: {reasons}; move {self._folder} away to begin anew")
+            raise UsageError(f"no checkpoint can be restored: {reasons}; move {self._folder} away to start again")
         return None
 
     def restore_average(self, step: int, shapes: Tree, sharding: Sharding) -> Tree:
-        """The variables of the averaged generator alone; `shapes` as from `jax.eval_shape(init_generator, ...)`."""
+        """The variables of the averaged generator alone. `shapes` comes from `jax.eval_shape(init_generator, ...)`."""
         return self._read(step, ema=_laid_out(shapes, sharding))["ema"]
 
     def set_aside(self, steps: list[int]) -> None:
-        """Moves steps and their manifests to `set_aside/`: orbax saves nothing at or below a step that it sees.
+        """Moves steps and their manifests to `set_aside/`.
 
-        All processes call this, and the steps are those of the first one.
+        orbax refuses to save at or below the newest step that it sees. All processes must call this; the first one's
+        `steps` count.
         """
         if is_first() and steps:
             storage.make_folder(self._workdir / ASIDE)
@@ -142,14 +145,17 @@ class Checkpoints:
         self._manager.reload()
 
     def best(self) -> int | None:
-        """The step of least cost by the newest kind of cost, None where no checkpoint has any."""
+        """The step of least cost by the newest step's metric, or None if no checkpoint has a cost."""
         manifests = [(integrity.read(self._workdir, step), step) for step in self.steps()]
         costs = [(step, each.cost, each.cost_of) for each, step in manifests if each and each.cost is not None]
         alike = {step: cost for step, cost, cost_of in costs if cost_of == costs[-1][2]}
         return min(alike, key=alike.__getitem__, default=None)
 
     def chosen(self, step: int | str | None) -> int:
-        """`step`, "best", or the latest that is whole. Raises UsageError, listing what there is, for want of it."""
+        """The step of a checkpoint: a number, "best", or for None the newest that is whole.
+
+        Raises UsageError, listing the available steps, if there is none.
+        """
         steps = self.steps()
         if not steps:
             raise UsageError(f"{self._folder} holds no checkpoint yet")
@@ -164,9 +170,9 @@ class Checkpoints:
         return self._newest_whole(steps) if step is None else step
 
     def wait(self) -> None:
-        """Returns once everything saved so far is on disk, and what it makes superfluous is gone.
+        """Waits until the last save is on disk, then deletes the checkpoints that are no longer needed.
 
-        Raises UsageError where it could not be written.
+        Raises UsageError if the save could not be written.
         """
         saving, self._saving = self._saving, None
         if saving is not None:
@@ -177,28 +183,29 @@ class Checkpoints:
             self._discard_older()
 
     def check(self) -> None:
-        """As `wait` where the last save is over; returns at once where it is not."""
+        """Calls `wait` if the last save has ended; returns at once if it has not."""
         if self._saving is not None and not self._saving.is_alive():
             self.wait()
 
     def close(self) -> None:
-        """Waits for what is being saved and lets go of the folder."""
+        """Waits for the last save and closes the folder."""
         if self._manager is not None:
             try:
                 self.wait()
             finally:
-                with contextlib.suppress(Exception):  # orbax repeats what the wait has told
+                with contextlib.suppress(Exception):  # orbax raises again what `wait` has raised
                     self._manager.close()
 
     def _committed(self) -> list[int]:
-        """The steps that orbax sees, whole or not, ascending."""
+        """The steps that orbax has committed, whole or not, ascending."""
         return sorted(self._manager.all_steps()) if self._manager is not None else []
 
     def _lacking(self, step: int) -> list[str]:
+        """The items that a step does not have."""
         return [item for item in _ITEMS if not (self._folder / str(step) / item).is_dir()]
 
     def _seal(self, step: int) -> None:
-        """In a thread of its own: writes the manifest of a step once its files are there."""
+        """Writes the manifest of a step once its files are on disk. Runs in a thread."""
         self._manager.wait_until_finished()
         if is_first():
             integrity.write(self._workdir, step, self._measured(step))
@@ -207,7 +214,7 @@ class Checkpoints:
         return integrity.Manifest(integrity.measure(self._folder / str(step)))
 
     def _discard_older(self) -> None:
-        """Deletes what is older than the newest `max_to_keep` that have manifests, but for the best and the good."""
+        """Deletes the steps before the newest `max_to_keep` with a manifest, except the best and the last good one."""
         if self._max_to_keep is None:
             return
         steps, best = self._committed(), self.best()
@@ -224,11 +231,11 @@ class Checkpoints:
             self._manager.reload()
 
     def _damage_of(self, step: int) -> str:
-        """How a step differs from what was saved, as far as that can be known without orbax; found out once."""
+        """What is wrong with the files of a step, "" if nothing. Each step is read once."""
         if step not in self._damage:
             manifest, folder = integrity.read(self._workdir, step), self._folder / str(step)
-            told = integrity.damage(folder, manifest) if manifest else ""
-            self._damage[step] = told or "".join(f"{item} is missing" for item in self._lacking(step)[:1])
+            damage = integrity.damage(folder, manifest) if manifest else ""
+            self._damage[step] = damage or "".join(f"{item} is missing" for item in self._lacking(step)[:1])
         return self._damage[step]
 
     def _newest_whole(self, steps: list[int]) -> int:
@@ -240,39 +247,39 @@ class Checkpoints:
         raise UsageError(f"every checkpoint in {self._folder} is damaged: {', '.join(map(str, steps))}")
 
     def _read(self, step: int, **items: Any) -> dict[str, Any]:
-        """The items of a step, after its files have been compared with its manifest."""
-        where = self._folder / str(step)
+        """The items of a step, after a comparison of its files with its manifest."""
+        folder = self._folder / str(step)
         if damage := self._damage_of(step):
-            raise DamagedCheckpoint(f"{where} is damaged: {damage}")
+            raise DamagedCheckpoint(f"{folder} is damaged: {damage}")
         sealed = integrity.read(self._workdir, step) is not None
         try:
             args = {name: ocp.args.StandardRestore(target) for name, target in items.items()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-        except Exception as error:  # orbax and tensorstore have no list of what they raise
-            told = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
+        except Exception as error:  # orbax and tensorstore do not document what they raise
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
             if sealed:
-                raise UsageError(f"{where} is whole, and not what this version can read: {told}") from error
-            raise DamagedCheckpoint(f"{where} cannot be read, and it has no manifest: {told}") from error
+                raise UsageError(f"{folder} is whole, but this version cannot read it: {reason}") from error
+            raise DamagedCheckpoint(f"{folder} cannot be read, and it has no manifest: {reason}") from error
         if not sealed:
-            say(f"warning: {where} has no manifest to compare it with; it is taken as it is")
+            say(f"warning: {folder} has no manifest to compare it with; it is restored unchecked")
         return restored
 
     @contextlib.contextmanager
     def _writing(self, step: int) -> Iterator[None]:
-        """What goes wrong inside is told as a checkpoint that could not be written."""
+        """Turns errors of writing into a UsageError that names the checkpoint."""
         try:
             yield
-        except (OSError, ValueError) as error:  # tensorstore tells of a full disk by a ValueError
+        except (OSError, ValueError) as error:  # tensorstore raises ValueError on a full disk
             reason = " ".join(str(error).split())[:300]
             kept = ", ".join(str(kept) for kept in self.steps() if kept != step) or "none"
             raise UsageError(
                 f"the checkpoint at step {step} could not be written to {self._folder} ({reason});"
-                f" older ones are as they were: {kept}"
+                f" older checkpoints are unchanged: {kept}"
             ) from error
 
 
 class _Thread(threading.Thread):
-    """Runs `work` and keeps what it raises."""
+    """A thread that runs `work` and keeps the exception in `error`."""
 
     def __init__(self, step: int, work: Callable[[], None]):
         super().__init__(name=f"seal-{step}")
@@ -286,33 +293,34 @@ class _Thread(threading.Thread):
 
 
 def exist(workdir: Path) -> bool:
-    """Whether a run has saved anything, or had something set aside."""
+    """Whether a run has any checkpoint, one that was set aside included."""
     return any((workdir / folder).is_dir() and any((workdir / folder).iterdir()) for folder in (FOLDER, ASIDE))
 
 
 def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:
-    """(the variables of the averaged generator, the state without them)."""
+    """Returns (the variables of the averaged generator, the state without them)."""
     return state.average, state.replace(ema_params={}, ema_stats={})
 
 
 def join(average: dict[str, Tree], rest: TrainState) -> TrainState:
-    """The inverse of `split`."""
+    """Returns the whole state: the inverse of `split`."""
     return rest.replace(ema_params=average["params"], ema_stats={k: v for k, v in average.items() if k != "params"})
 
 
 def _laid_out(shapes: Any, sharding: Sharding) -> Any:
+    """`shapes` with a sharding, from which orbax restores."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
 @functools.cache
 def _silence_orbax() -> None:
-    """Keeps its remarks about its own workings, and copies of errors that are raised anyway, off the terminal."""
+    """Keeps orbax's log lines, and its copies of errors that are raised anyway, off the terminal."""
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-    told = sys.unraisablehook
+    previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        # After an error tensorstore reports the rest of its reads to a loop that orbax has left behind.
+        # After an error, tensorstore reports its other reads to an event loop that orbax has closed.
         if str(unraisable.exc_value) != "Event loop is closed":
-            told(unraisable)
+            previous(unraisable)
 
     sys.unraisablehook = hook

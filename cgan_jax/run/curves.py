@@ -1,4 +1,4 @@
-"""Curves of a run's scalars as pictures, drawn beside training."""
+"""Curves of a run's scalars as pictures. A thread draws them during training."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +14,13 @@ _PANELS = {
     "losses": ("train/d_loss", "train/g_loss"),
     "discriminator accuracy": ("train/d_accuracy_real", "train/d_accuracy_fake"),
 }
+# Okabe & Ito (2008), "Color Universal Design", without yellow, which is faint on white.
+_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+_STROKES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Losses of both networks and the discriminator's accuracies over kimg, from the lines of metrics.jsonl."""
+    """Draws both losses and the discriminator's accuracies over kimg. `history` holds the lines of metrics.jsonl."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -36,18 +39,11 @@ def save_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     write_whole(path, content.getvalue())
 
 
-# Okabe & Ito (2008), "Color Universal Design", without their yellow, which is faint on white.
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-
-
-_STROKES = ("-", (0, (4, 1.5)), (0, (1, 1)))
-
-
 def save_overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], scalars: Sequence[str], path: Path) -> None:
-    """A panel per scalar with a curve per run over kimg; each is numbered at its end, and the legend says who it is.
+    """Draws a panel per scalar with a curve per run over kimg. A number at its end links each curve to the legend.
 
-    `runs` holds each run's lines of metrics.jsonl, of evaluations.jsonl or both; a line without a scalar is no point of
-    its curve.
+    `runs` holds the lines of metrics.jsonl, of evaluations.jsonl, or both, by the name of the run. A line without the
+    scalar adds no point.
     """
     from matplotlib.figure import Figure
 
@@ -81,7 +77,7 @@ def save_overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], scal
 
 
 def _limit(axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:
-    """A run that runs away leaves through the top: the other curves keep their height."""
+    """Cuts a diverging curve off at the top, so that the other curves stay readable."""
     values = [value for curve in curves for _, value in curve]
     top = 2 * float(np.median([max(value for _, value in curve) for curve in curves if curve] or [0.0]))
     if values and max(values) > 2 * top > 0:
@@ -90,14 +86,14 @@ def _limit(axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:
 
 
 def _number_ends(axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:
-    """Writes each curve's number at the right edge, at its end's height or as near as the other numbers allow."""
+    """Writes the number of each curve at the right edge, as near to the curve's end as the other numbers allow."""
     low, high = axes.get_ylim()
     ends = {i: np.clip((curve[-1][1] - low) / (high - low), 0, 1) for i, curve in enumerate(curves) if curve}
     order = sorted(ends, key=ends.get)
     gap = min(0.065, 1 / max(1, len(order) - 1))
     heights = np.array([ends[i] for i in order])
     steps = gap * np.arange(len(order))
-    # Pushed up from below, and where that leaves the panel down from above.
+    # Push the numbers up until none overlap, then down those that left the panel.
     heights = np.maximum.accumulate(heights - steps) + steps
     heights = np.minimum(heights, 1 - steps[::-1])
     for i, height in zip(order, heights, strict=True):
@@ -115,27 +111,28 @@ def _number_ends(axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:
 
 
 class Painter:
-    """Saves pictures on a thread of its own, one after the other; what comes while it is busy is left out.
+    """Saves pictures in a thread, one after the other. It skips a picture that comes while it is busy.
 
-    A picture that cannot be written ends nothing: a line by `say` tells.
+    If a picture cannot be written, `say` prints a warning and training goes on.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self._pool = say, ThreadPoolExecutor(1, thread_name_prefix="painter")
         self._last: Future | None = None
 
-    def paint(self, draw: Callable[..., None], *arguments: Any, surely: bool = False) -> None:
-        """Begins `draw(*arguments)`; where it is busy nothing, or if it must `surely` then after that."""
-        if surely or self._last is None or self._last.done():
+    def paint(self, draw: Callable[..., None], *arguments: Any, wait: bool = False) -> None:
+        """Starts `draw(*arguments)` in the thread. A busy painter skips it, or with `wait` first ends its picture."""
+        if wait or self._last is None or self._last.done():
             self._settle()
             self._last = self._pool.submit(draw, *arguments)
 
     def close(self) -> None:
-        """Waits for what has begun."""
+        """Waits for the picture that is being drawn."""
         self._settle()
         self._pool.shutdown()
 
     def _settle(self) -> None:
+        """Waits for the last picture, and warns if it could not be written."""
         last, self._last = self._last, None
         try:
             if last is not None:

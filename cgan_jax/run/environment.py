@@ -1,4 +1,4 @@
-"""What a run was made with: written beside it, so that its numbers can be repeated."""
+"""The environment of a run: the versions, devices and command that its numbers depend on."""
 
 import importlib.metadata
 import platform
@@ -15,7 +15,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def describe(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """The versions, the devices and the command line of this process; `argv` is sys.argv where left out."""
+    """The versions, the devices and the command line of this process. `argv` is sys.argv by default."""
     argv = sys.argv if argv is None else argv
     devices = jax.devices()
     return {

@@ -1,8 +1,8 @@
 """Manifests: `integrity/<step>.json` holds the sha256 of every file of `checkpoints/<step>`.
 
-orbax keeps no sum of what it writes: it restores a flipped bit without a word. A step whose files are what its manifest
-says holds the numbers that were saved. In a bucket too every file is read back for that, once beside the training after
-it was saved and once before it is restored.
+orbax keeps no checksum: it restores a flipped bit without an error. A step whose files match its manifest holds the
+numbers that were saved. Every file is read back twice, also from a bucket: in a thread after a save, and before a
+restore.
 """
 
 import contextlib
@@ -18,35 +18,35 @@ FOLDER = "integrity"
 
 
 class Manifest(NamedTuple):
-    """What is known of a step once it has been written."""
+    """The checksums of a step and, once it is evaluated, its cost."""
 
     files: dict[str, str]
-    """The sha256 of every file, by its path within the step's folder."""
+    """The sha256 of every file, by its path in the step's folder."""
     cost: float | None = None
-    """What the best checkpoint has least of, where that was measured."""
+    """A score, lower is better; None if the step was not evaluated."""
     cost_of: str = ""
-    """What was measured: costs of one name can be compared."""
+    """The name of the metric. Only costs of one metric can be compared."""
 
 
 def path_of(workdir: Path, step: int) -> Path:
-    """Where the manifest of a step is."""
+    """The path of the manifest of a step."""
     return workdir / FOLDER / f"{step}.json"
 
 
 def measure(folder: Path) -> dict[str, str]:
-    """The sha256 of every file below `folder`, by its path within."""
+    """The sha256 of every file below `folder`, by its path in it."""
     return {name: _sha256(folder / name) for name in storage.files_below(folder)}
 
 
 def write(workdir: Path, step: int, manifest: Manifest) -> None:
-    """A reader finds the old manifest or the new one, never a part."""
+    """Writes a manifest. A reader finds the old one or the new one, never a part."""
     path = path_of(workdir, step)
     storage.make_folder(path.parent)
     storage.write_whole(path, json.dumps(manifest._asdict(), indent=1) + "\n")
 
 
 def read(workdir: Path, step: int) -> Manifest | None:
-    """None where a step has no manifest, or none that can be read, which vouches for nothing either."""
+    """The manifest of a step, or None if it is missing or cannot be read."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         manifest = Manifest(**json.loads(storage.read_text(path_of(workdir, step))))
         is_cost = manifest.cost is None or isinstance(manifest.cost, int | float)
@@ -57,7 +57,7 @@ def read(workdir: Path, step: int) -> Manifest | None:
 
 
 def damage(folder: Path, manifest: Manifest) -> str:
-    """How the files of a step differ from its manifest, "" where they do not."""
+    """How the files of a step differ from its manifest, "" if they do not."""
     for name, sha256 in manifest.files.items():
         try:
             found = _sha256(folder / name)
@@ -71,7 +71,7 @@ def damage(folder: Path, manifest: Manifest) -> str:
 
 
 def prune(workdir: Path, steps: Collection[int]) -> None:
-    """Deletes the manifests of all but these steps, and what a kill left of one that was being written."""
+    """Deletes the manifests of all steps but these, and partial ones that a kill left."""
     for path in (workdir / FOLDER).glob("*"):
         if path.suffix == ".partial" or (path.stem.isdecimal() and int(path.stem) not in steps):
             path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Several processes as one run: how they find each other, agree, and leave all writing but checkpoints to the first.
+"""Several processes of one run: they find each other and agree on numbers. All write checkpoints, the first the rest.
 
-Every process runs the same command. Under a single one, everything here is free and asks nobody.
+Every process runs the same command. With a single process, nothing here communicates.
 """
 
 import contextlib
@@ -22,25 +22,26 @@ from cgan_jax.files import storage
 from cgan_jax.parallel import AXIS
 
 _MEETINGS = itertools.count()
-_PATIENCE = 300  # seconds, after which jax ends a process whose peers have not come
-_SIGN, _DELAY = ".shared", 30  # seconds that a network drive may take to show what another host has written
+_PATIENCE = 300  # seconds; then jax ends a process whose peers have not come
+_SIGN = ".shared"
+_DELAY = 30  # seconds that a network drive may take to show a file of another host
 
 
 @contextlib.contextmanager
 def joined(address: str | None, count: int | None, number: int | None) -> Iterator[None]:
-    """The processes of a run, from when they have found each other until all have finished. Before any use of devices.
+    """A context in which the processes of a run are connected. Enter it before any use of devices.
 
-    They are `count` processes that meet at `address`, this one being `number` from 0; or, where nothing is given, those
-    that Slurm, a TPU slice, Open MPI or Kubernetes tells jax of, and without any of these this one alone. Raises
-    UsageError for a place that is none.
+    `count` processes meet at `address`, and this one is `number`, from 0. If all three are None, jax asks Slurm, the
+    TPU slice, Open MPI or Kubernetes. Without these this process runs alone. Raises UsageError if the numbers cannot
+    be, or if the other processes cannot be found.
     """
-    # jax's own service would swallow every SIGTERM from here on, also before `StopRequest` listens.
+    # jax's preemption service would swallow every SIGTERM from here on, also before `StopRequest` listens.
     jax.config.update("jax_enable_preemption_service", False)
     asked = {"coordinator_address": address, "num_processes": count, "process_id": number}
     if any(value is not None for value in asked.values()):
         _join(**checked(asked))
-    elif waited_for := surroundings(os.environ):
-        _join_surroundings(waited_for)
+    elif peers := detected_peers(os.environ):
+        _join_detected(peers)
     if jax.process_count() == 1:
         yield
         return
@@ -50,8 +51,8 @@ def joined(address: str | None, count: int | None, number: int | None) -> Iterat
     try:
         yield
     except (GuardError, Interrupted) as error:
-        # Where others know nothing of it, jax would wait minutes for them, then and at Python's own end; so the console
-        # script has none.
+        # If the other processes do not know of the end, shutdown would wait minutes for them. So would interpreter
+        # shutdown, so the console script ends with os._exit.
         if getattr(error, "together", True):
             jax.distributed.shutdown()
         raise
@@ -59,7 +60,7 @@ def joined(address: str | None, count: int | None, number: int | None) -> Iterat
 
 
 def checked(asked: Mapping[str, str | int | None]) -> dict[str, str | int]:
-    """An explicit place among the processes. Raises UsageError where something of it is missing or cannot be."""
+    """The arguments of `_join` from the flags. Raises UsageError if a flag is missing or out of range."""
     if asked == {"coordinator_address": None, "num_processes": 1, "process_id": None}:
         return {"coordinator_address": "", "num_processes": 1, "process_id": 0}
     missing = [f"--{name}" for name, value in asked.items() if value is None]
@@ -77,9 +78,9 @@ def checked(asked: Mapping[str, str | int | None]) -> dict[str, str | int]:
     return dict(asked)
 
 
-def surroundings(environment: Mapping[str, str]) -> str:
-    """Whom jax, asked to look around, would wait for, in words; "" where there is no reason to ask it."""
-    # A single task may have all GPUs of its node, of which jax would take one.
+def detected_peers(environment: Mapping[str, str]) -> str:
+    """The processes that jax would detect and wait for, in words; "" if there is only this one."""
+    # Do not ask jax about a single Slurm task: it would use one of the task's GPUs.
     if {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= environment.keys():
         tasks = int(environment.get("SLURM_NTASKS", 1))
         return f"the {tasks} tasks of Slurm job {environment['SLURM_JOB_ID']}" if tasks > 1 else ""
@@ -98,36 +99,36 @@ def _join(coordinator_address: str, num_processes: int, process_id: int) -> None
         jax.distributed.initialize(coordinator_address, num_processes, process_id, initialization_timeout=_PATIENCE)
 
 
-def _join_surroundings(waited_for: str) -> None:
-    _say(f"waiting for {waited_for}")
+def _join_detected(peers: str) -> None:
+    _say(f"waiting for {peers}")
     try:
         jax.distributed.initialize(initialization_timeout=_PATIENCE)
     except ValueError as error:
-        # jax's word for not being one of several after all.
+        # jax raises this if it detects no other processes.
         if "should be defined" not in str(error) and "must be defined" not in str(error):
             raise
     except RuntimeError as error:
         raise UsageError(
-            f"cannot find {waited_for}: {error}; give --coordinator_address, --num_processes and --process_id,"
+            f"cannot find {peers}: {error}; give --coordinator_address, --num_processes and --process_id,"
             " or --num_processes=1 for this process alone"
         ) from error
 
 
 def _say(text: str) -> None:
-    """A line that tells what a process is waiting for or has found: on stderr, where every process may write."""
+    """Prints a line to stderr, where every process may write. A line about waiting gets the time limit."""
     if "waits" in text or "waiting" in text:
         text += f" ({_PATIENCE // 60} minutes at most)"
     print(text, file=sys.stderr, flush=True)
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes logs and pictures."""
+    """Whether this process writes logs and pictures."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """What a process finds wrong in here ends all of them, where the others would wait for it in vain."""
+    """If one process raises UsageError inside, all raise UsageError, so that none waits for the one that ended."""
     problem = None
     try:
         yield
@@ -136,26 +137,27 @@ def together() -> Iterator[None]:
     meet()
     failed = _gathered(problem is not None)
     if failed.any() and len(failed) > 1:
-        jax.distributed.shutdown()  # while everybody is here
+        jax.distributed.shutdown()  # while all processes are still running
     if problem is not None:
         raise problem
     if failed.any():
-        raise UsageError(f"process {int(np.argmax(failed))} cannot go on; its own line says why")
+        raise UsageError(f"process {int(np.argmax(failed))} cannot go on; its error message says why")
 
 
 def meet() -> None:
-    """Waits for all processes as long as it takes (an hour), which the first collective of processors does not: between
-    these the connection is given up where one of them comes 30 s after the other.
+    """Waits up to an hour for all processes.
+
+    The first collective between CPUs does not wait: it fails if a process comes 30 s after another.
     """
     if jax.process_count() > 1:
         from orbax.checkpoint import multihost
 
-        everybody = set(range(jax.process_count()))
-        multihost.sync_global_processes(f"meeting {next(_MEETINGS)}", timeout=3600, processes=everybody)
+        everyone = set(range(jax.process_count()))
+        multihost.sync_global_processes(f"meeting {next(_MEETINGS)}", timeout=3600, processes=everyone)
 
 
 def check_shared(folder: Path) -> None:
-    """Raises UsageError where this process does not see in `folder` what the first one has just put there."""
+    """Raises UsageError if this process does not see a file that the first process has just written to `folder`."""
     if jax.process_count() == 1:
         return
     sign, seen = folder / _SIGN, True
@@ -181,7 +183,7 @@ def _reads(sign: Path, number: float) -> bool:
 
 
 def of_first(number: float | None) -> float | None:
-    """The number that the first process gives, on all of them."""
+    """The first process's `number`, in all processes. All must call it."""
     if jax.process_count() == 1:
         return number
     from jax.experimental import multihost_utils
@@ -201,18 +203,21 @@ def _gathered(flag: bool) -> np.ndarray:
 
 
 class AnyProcess:
-    """Whether any process says so, known to all of them at the same call: one later, so that nobody waits."""
+    """Tells all processes, at the same call, whether any of them has said True.
+
+    The answer is that of the call before, so that no process waits.
+    """
 
     def __init__(self, mesh: Mesh):
         self._mesh, self._asked = mesh, None
         self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
-        # All devices are connected now, while everybody is here: each process compiles the first step in its own time.
+        # Connect all devices now, while all processes are here: they take different times to compile the first step.
         meet()
         self(False)
         jax.block_until_ready(self._asked)
 
     def __call__(self, says: bool) -> bool:
-        """To be called by every process after each call; alone, a process is answered at once."""
+        """Every process must call this equally often. A single process gets its answer at once."""
         if jax.process_count() == 1:
             return says
         share = NamedSharding(self._mesh, PartitionSpec(AXIS))

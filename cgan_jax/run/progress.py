@@ -1,4 +1,4 @@
-"""Progress of a long command: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a long command: a bar on a terminal, lines in a pipe or file."""
 
 import contextlib
 import math
@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 
 def duration(seconds: float) -> str:
-    """75.3 -> "1m15s"."""
+    """Seconds in words: 75.3 -> "1m15s"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
 
 
 def say(text: str) -> None:
-    """A line for whoever still reads: a pipe that was closed, a terminal that has gone must not end a run of days."""
+    """Prints a line. A closed pipe or terminal silences the output; it must not end a run of days."""
     try:
         print(text, flush=True)
     except OSError:
@@ -26,13 +26,13 @@ def say(text: str) -> None:
 
 
 def counting(total: int, what: str) -> tqdm:
-    """A bar over `total` images, shown on a terminal once it has taken a few seconds."""
+    """A bar over `total` images, shown after 2 s if stderr is a terminal."""
     shown = sys.stderr.isatty()
     return tqdm(total=total, desc=what, unit=" images", delay=2, disable=not shown, leave=False, dynamic_ncols=True)
 
 
 def counted(batches: Iterable[Sized], total: int, what: str) -> Iterator[Sized]:
-    """The batches of `total` images, counted by a bar."""
+    """Yields the batches and counts their images, `total` in all, on a bar."""
     with counting(total, what) as bar:
         for batch in batches:
             yield batch
@@ -40,10 +40,10 @@ def counted(batches: Iterable[Sized], total: int, what: str) -> Iterator[Sized]:
 
 
 class TrainingProgress:
-    """Shows how far a run is, how fast it goes, what its losses are, and how long it will take."""
+    """Shows the progress, speed, losses and remaining time of a run."""
 
     def __init__(self, done_kimg: float, total_kimg: float, images_per_epoch: int, shown: bool = True):
-        """Without `shown` there is no bar: another process has it."""
+        """`shown` is False in all processes but the first, which shows the bar."""
         self._total_kimg = total_kimg
         self._images_per_epoch = images_per_epoch
         layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} kimg{postfix}"
@@ -57,7 +57,7 @@ class TrainingProgress:
             self._bar.update(min(kimg, self._total_kimg) - self._bar.n)
 
     def report(self, step: int, kimg: float, scalars: Mapping[str, float], limit: float = math.inf) -> None:
-        """Shows the scalars of the last interval, and how long it will take: no more than `limit` seconds."""
+        """Shows the scalars of the last interval and the remaining time, at most `limit` seconds."""
         numbers = (
             f"step {step}  epoch {1000 * kimg / self._images_per_epoch:.2f}"
             f"  d_loss {scalars['train/d_loss']:.3f}  g_loss {scalars['train/g_loss']:.3f}"
@@ -71,7 +71,7 @@ class TrainingProgress:
             self._bar.set_postfix_str(numbers)
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Prints a line, above the bar if there is one."""
         if self._bar is None:
             say(text)
         else:
@@ -84,10 +84,10 @@ class TrainingProgress:
 
 
 class Clock:
-    """Training time, maintenance time, and the means of the scalars since the last lap."""
+    """Measures training time and maintenance time, and averages the scalars since the last lap."""
 
     def __init__(self, history: Sequence[Mapping[str, float]], kimg: float):
-        """Goes on from the last line of a run's metrics."""
+        """Continues from the last line of metrics.jsonl in `history`."""
         self.seconds = history[-1]["seconds"] if history else 0.0
         self._maintenance = history[-1]["time/maintenance_seconds"] if history else 0.0
         self._sums: dict[str, float] = {}
@@ -96,15 +96,15 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Seconds of training so far, those since the last lap too."""
+        """Seconds of training so far, including those since the last lap."""
         return self.seconds + time.perf_counter() - self._since
 
     def start(self, kimg: float) -> None:
-        """Time and images count from here: after the first call, most of which is compilation."""
+        """Counts time and images from now: after the first call, most of which is compilation."""
         self._since, self._kimg = time.perf_counter(), kimg
 
     def add(self, numbers: Mapping[str, float]) -> None:
-        """The scalars of a call."""
+        """Adds the scalars of a call."""
         self._calls += 1
         for name, value in numbers.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -115,7 +115,7 @@ class Clock:
         return self._calls > 0
 
     def lap(self, kimg: float) -> dict[str, float]:
-        """The means since the last lap, the speed of training, and the time spent on maintenance so far."""
+        """Returns the means since the last lap, images/s, and the maintenance time so far; starts the next lap."""
         now = time.perf_counter()
         elapsed = now - self._since
         self.seconds += elapsed
@@ -128,7 +128,7 @@ class Clock:
 
     @contextlib.contextmanager
     def maintenance(self) -> Iterator[None]:
-        """What is done inside is not training."""
+        """Counts the time inside as maintenance, not as training."""
         began = time.perf_counter()
         yield
         pause = time.perf_counter() - began

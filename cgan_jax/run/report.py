@@ -1,7 +1,7 @@
-"""What there is to tell of one run or several, as one HTML page that asks nothing of any network.
+"""The report of one run or several: one HTML page that needs no network.
 
-`collect` reads the files of a run and nothing else, so that a run which still trains, or which crashed, has its report
-too. `page` puts what was collected into report_page.html, whose script draws it.
+`collect` reads only the files of a run, so it also works while the run trains or after a crash. `page` puts the
+collected data into report_page.html, whose script draws them.
 """
 
 import base64
@@ -20,34 +20,35 @@ from PIL import Image
 from cgan_jax import __version__
 from cgan_jax import recipe as recipes
 from cgan_jax.files import storage
-from cgan_jax.run import guards, workdir
+from cgan_jax.run import recovery, workdir
 
-_POINTS = 500  # of a curve: more than a screen's pixels can show
-_PICTURES = 40  # of a run
-_PICTURE_BYTES = 3_000_000  # of all runs together
+_POINTS = 500  # per curve; a screen cannot show more
+_PICTURES = 40  # per run
+_PICTURE_BYTES = 3_000_000  # all runs together
 _PLACE = "@REPORT@"
 _KIMG = re.compile(r"kimg_([0-9.]+)\.png")
 
 
 def page(workdirs: Sequence[Path]) -> str:
-    """The report of the runs in `workdirs`. Raises UsageError where one holds no run."""
+    """The HTML report of the runs in `workdirs`. Raises UsageError if one holds no run."""
     share = _PICTURE_BYTES // len(workdirs)
     report = {
         "version": __version__,
         "written": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
         "runs": [collect(path, name, share) for path, name in zip(workdirs, _names(workdirs), strict=True)],
     }
-    # "<" begins tags: as an escape it is the same JSON and ends no script.
+    # JSON inside <script> must not contain "</script>", so escape every "<".
     text = json.dumps(report, allow_nan=False).replace("<", "\\u003c")
     return resources.files("cgan_jax.run").joinpath("report_page.html").read_text().replace(_PLACE, text)
 
 
 def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
-    """All that the page shows of one run, as JSON without NaN. Raises UsageError where `path` holds no run."""
+    """The data of one run for the page, as JSON without NaN. Raises UsageError if `path` holds no run."""
     info = workdir.read_info(path)
     history, evaluations = workdir.read_metrics(path), workdir.read_metrics(path, workdir.EVALUATIONS)
     last = (history or [{"step": 0, "kimg": 0.0, "seconds": 0.0}])[-1]
     total_kimg = info.recipe["train"]["total_kimg"]
+    protocol = (evaluations or [{}])[-1].get("protocol", {})
     return {
         "name": name,
         "status": _status(path, last, info.recipe["train"]),
@@ -62,10 +63,10 @@ def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
             **curves(history, "time/"),
             **curves(comparable(evaluations), "eval/"),
         },
-        "protocol": _leaves((evaluations or [{}])[-1].get("protocol", {})),
+        "protocol": {key: _leaf(value) for key, value in protocol.items()},
         "recipe": {key: _leaf(value) for key, value in recipes.flattened(info.recipe)},
         "environment": workdir.read_environments(path)[-1:],
-        "rollbacks": guards.rollbacks(path),
+        "rollbacks": recovery.rollbacks(path),
         "real": _encoded(path / "samples" / "real.png"),
         "pictures": pictures(path / "samples", picture_bytes),
     }
@@ -74,8 +75,8 @@ def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:
 def curves(lines: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list[list[float]]]:
     """{scalar: [[kimg, value], ...]} of the scalars whose names begin with `prefix`, at most 500 points each.
 
-    Where there are more, each point is the mean of its neighbours; of several at one place the last counts; numbers
-    that are not finite are left out.
+    A longer curve is averaged over groups of neighbours. The last of several values at one kimg counts. Values that
+    are not finite are dropped.
     """
     found: dict[str, dict[float, float]] = {}
     for line in lines:
@@ -86,7 +87,10 @@ def curves(lines: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list[li
 
 
 def comparable(evaluations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those made with the last one's feature network, or with none: numbers of two networks are no curve."""
+    """The evaluations made with the last one's feature network, or with none.
+
+    Numbers of two networks cannot be compared in one curve.
+    """
     networks = [line.get("protocol", {}).get("weights_sha256") for line in evaluations]
     last = [network for network in networks if network][-1:]
     return [line for line, its in zip(evaluations, networks, strict=True) if its is None or [its] == last]
@@ -100,8 +104,10 @@ def _thinned(points: list[list[float]]) -> list[list[float]]:
 
 
 def pictures(folder: Path, most_bytes: int) -> list[dict[str, Any]]:
-    """[{kimg, src}] of the grids drawn during training: evenly chosen, the first and last among them, fewer where they
-    would be more than `most_bytes` together."""
+    """[{kimg, src}] of the grids drawn during training, evenly spaced, with the first and the last.
+
+    Returns fewer if they have more than `most_bytes` together.
+    """
     found = sorted((float(match[1]), path) for path in folder.glob("*.png") if (match := _KIMG.fullmatch(path.name)))
     number = min(len(found), _PICTURES)
     while number:
@@ -114,7 +120,7 @@ def pictures(folder: Path, most_bytes: int) -> list[dict[str, Any]]:
 
 
 def _encoded(path: Path) -> str:
-    """A picture as a data URL, "" where there is none that can be read (a killed run's, or one being written)."""
+    """A picture as a data URL, or "" if it cannot be read (after a kill, or while it is being written)."""
     buffer = io.BytesIO()
     try:
         with storage.opened(path) as file, Image.open(file) as picture:
@@ -135,12 +141,8 @@ def _leaf(value: Any) -> Any:
     return value if isinstance(value, str | bool | int | float) else json.dumps(value)
 
 
-def _leaves(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _leaf(value) for key, value in section.items()}
-
-
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths by which they differ."""
+    """The shortest ends of the paths that tell them apart."""
     parts = [storage.resolved(path).parts for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]

@@ -1,6 +1,6 @@
-"""Requests to stop: a first SIGINT, SIGTERM or SIGHUP is granted at the end of a call, a second SIGINT obeyed at once.
+"""Requests to stop: SIGINT, SIGTERM or SIGHUP stops the run at the end of a call, a second SIGINT at once.
 
-SIGHUP is a terminal that has gone, by which nohup's programs are not to be moved.
+SIGHUP comes when the terminal closes. A program under nohup ignores it.
 """
 
 import contextlib
@@ -24,11 +24,12 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class StopRequest:
     """A context in which `requested` tells whether the process was asked to stop.
 
-    Python runs signal handlers in the main thread between two instructions, so not while a program compiles. What has
-    to end the process meanwhile is done by a thread that the system tells of each signal.
+    Python runs signal handlers in the main thread between two instructions, so never while XLA compiles. A thread that
+    learns of each signal through a pipe (signal.set_wakeup_fd) can end the process meanwhile.
     """
 
     _insists = True
+    """Whether the thread may end the process."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -56,10 +57,10 @@ class StopRequest:
 
     @contextlib.contextmanager
     def at_once(self, farewell: str) -> Iterator[None]:
-        """A request, even one made before, ends what is done inside by Interrupted(farewell): nothing there is lost.
+        """A request, even an earlier one, raises Interrupted(farewell) inside. Use it for work that may be dropped.
 
-        Where the main thread does not come back to Python within seconds, the process is ended for it. Of several
-        processes each that is asked ends by itself: whoever stops a run asks all of them.
+        If the main thread does not return to Python within 3 s, the watching thread ends the process with exit code 75.
+        Each of several processes ends by itself: a launcher signals all of them.
         """
         if self.requested:
             raise Interrupted(farewell, together=False)
@@ -75,7 +76,7 @@ class StopRequest:
         self.requested = True
         if self._farewell is not None:
             raise Interrupted(self._farewell, together=False)
-        # A print that a signal has interrupted cannot be begun again; whoever read it may have been stopped too.
+        # A print inside an interrupted print raises RuntimeError. Ctrl-C may have stopped the reader of a pipe too.
         with contextlib.suppress(RuntimeError, OSError, ValueError):
             print(
                 f"\n{signal.Signals(number).name}: finishing this call and saving;"
@@ -85,7 +86,7 @@ class StopRequest:
             )
 
     def _watch(self) -> None:
-        """Ends the process where the main thread, busy outside of Python, does not do what `_handle` would."""
+        """Ends the process if the main thread is busy outside of Python and cannot run `_handle`."""
         asked, deadline = False, None
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -106,7 +107,7 @@ class StopRequest:
 
 
 class RelayedRequests(StopRequest):
-    """A context in which every request to stop goes on to the process that is being waited for."""
+    """A context that passes every request to stop on to the process started by `run`."""
 
     _insists = False
 
@@ -118,9 +119,9 @@ class RelayedRequests(StopRequest):
     def run(self, command: Sequence[str]) -> int:
         """Runs a command to its end and returns its exit code; -9 is "killed by signal 9".
 
-        It has a process group of its own, which the terminal's Ctrl-C does not reach: a request that came twice, from
-        the terminal and from here, would be the second one, which is obeyed at once. The first arrives as SIGTERM,
-        which also ends a process that is only starting; it may ignore SIGINT, as one started in the background does.
+        The command has a separate process group, which the terminal's Ctrl-C does not reach. Otherwise one Ctrl-C
+        would arrive twice, and a second SIGINT ends a run at once. The first request arrives as SIGTERM, which also
+        ends a process that is still starting. A process started in the background may ignore SIGINT.
         """
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
         try:

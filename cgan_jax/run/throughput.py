@@ -1,4 +1,4 @@
-"""How fast a program runs and how fast it could: seconds, arithmetic, the machine's own ceiling, memory."""
+"""Speed of a program and of the machine: seconds, FLOP of the layers, the ceiling of a matrix product, memory."""
 
 import collections
 import functools
@@ -23,13 +23,15 @@ from cgan_jax.parallel import AXIS, distribute, replicated
 from cgan_jax.train_state import create
 from cgan_jax.train_step import train_steps
 
-_LONG_ENOUGH = 0.01  # seconds: beside it the cost of starting a program is nothing
+_LONG_ENOUGH = 0.01  # seconds; the start of a program is negligible against it
 _SMALLEST, _LARGEST = 512, 16384
 _PRODUCTS = 5
+_MOST_STEPS_PER_CALL = 32
+_FLOP_PER_CALL = 1e14  # per device: about a second, which a request to stop must wait
 
 
 class Spread(NamedTuple):
-    """The median of many measurements, and the quartiles between which half of them lie."""
+    """The median and the quartiles of many measurements."""
 
     median: float
     low: float
@@ -42,7 +44,10 @@ class Spread(NamedTuple):
 
 
 def seconds_of(call: Callable[[Any, Any], tuple[Any, Any]], state: Any, data: Any, times: int) -> tuple[Any, Spread]:
-    """Seconds of one of `times` calls (state, data) -> (state, results), each waited for; and the state after them."""
+    """Returns the state after `times` calls (state, data) -> (state, results), and the seconds of one call.
+
+    Waits for each call.
+    """
     measured = []
     for _ in range(times):
         began = time.perf_counter()
@@ -52,18 +57,18 @@ def seconds_of(call: Callable[[Any, Any], tuple[Any, Any]], state: Any, data: An
 
 
 def layer_flop(function: Callable, *arguments: Any) -> int:
-    """Floating-point operations of the matrix products and convolutions in a call, over all devices; pmap and jit too.
+    """Floating-point operations of the matrix products and convolutions of a call, over all devices.
 
-    What the layers and their gradients ask for, however they are lowered: a multiplication and an addition are 2; the
-    zeros between the pixels of a transposed convolution do not count, those beyond the border do; derivatives that
-    nothing reads do not, nor does anything elementwise. A scan counts all its turns, a while loop one; of two branches
-    the dearer counts, so that a term of every k-th step is counted at each.
+    Counts the layers and their gradients, independent of the lowering. A multiplication and an addition are 2. The
+    padding of a convolution counts; the zeros between the pixels of a transposed one do not. Unused derivatives and
+    elementwise operations do not count. A scan counts all iterations, a while loop one. Of two branches the dearer
+    counts, so a term of every k-th step is counted at each step.
     """
     return layer_flop_by_dtype(function, *arguments).total()
 
 
 def layer_flop_by_dtype(function: Callable, *arguments: Any) -> collections.Counter[str]:
-    """`layer_flop` apart by the type of the numbers that are multiplied, such as "bfloat16"."""
+    """`layer_flop` by the dtype of the multiplied numbers, such as "bfloat16"."""
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     read, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return _flop(read)
@@ -87,7 +92,7 @@ def _flop_of(equation: JaxprEqn) -> collections.Counter[str]:
         return collections.Counter({dtype: 2 * equation.outvars[0].aval.size * products // zeros})
     inner = [_flop(jaxpr) for jaxpr in jaxprs_in_params(params)]
     if name == "cond":
-        # Lowerings per platform end with the default, which is lax's and adds nothing to the arithmetic.
+        # Branches per platform end with the default, which is plain lax and adds no arithmetic.
         return inner[-1] if params.get("branches_platforms") else max(inner, key=collections.Counter.total)
     times = params["mesh"].size if name == "shard_map" else params["length"] if name == "scan" else 1
     total = sum(inner, collections.Counter())
@@ -97,9 +102,8 @@ def _flop_of(equation: JaxprEqn) -> collections.Counter[str]:
 def ceiling(mesh: Mesh, dtype: str) -> float:
     """FLOP/s of a large matrix product in `dtype` on all devices of the mesh at once, the best of several.
 
-    Takes well under a second. The product has the precision that layers have, which on accelerators is not always the
-    full one: what is reached is compared with what could be. Of several processes each measures its own devices, since
-    they need not settle on one size.
+    Takes well under a second. The product has the default precision, as the layers have, which on accelerators may be
+    below that of `dtype`. Each process measures only its devices, because processes may choose different sizes.
     """
     size = _SMALLEST
     while True:
@@ -110,24 +114,23 @@ def ceiling(mesh: Mesh, dtype: str) -> float:
 
 
 def calls_per_sec_at_ceiling(call: Callable, state: Any, data: Any, mesh: Mesh) -> float:
-    """How often a call (state, data) could be made in a second if its layers ran as fast as the `ceiling` of the type
-    that most of their arithmetic is in."""
+    """Calls (state, data) per second if all layers ran at the `ceiling` of the dtype of most of their arithmetic."""
     flop = layer_flop_by_dtype(call, state, data)
     return ceiling(mesh, most_of(flop)) / flop.total()
 
 
 def most_of(flop: collections.Counter[str]) -> str:
-    """The type that most of the arithmetic is in."""
+    """The dtype of most of the arithmetic."""
     ((dtype, _),) = flop.most_common(1)
     return dtype
 
 
 def _product_seconds(mesh: Mesh, size: int, dtype: str) -> list[float]:
-    """Seconds of each of several products [size, size] x [size, size], one on each device."""
+    """Seconds of several products [size, size] x [size, size], each on all devices at once."""
     rows = NamedSharding(mesh, PartitionSpec(AXIS))
 
     def wave(height: int) -> jax.Array:
-        # Numbers of all sizes: accelerators clock higher on constant ones.
+        # Not a constant: accelerators clock higher on constant inputs.
         return jnp.cos(jnp.arange(height * size, dtype=jnp.float32)).reshape(height, size).astype(dtype)
 
     left = jax.jit(lambda: wave(mesh.size * size), out_shardings=rows)()
@@ -143,7 +146,7 @@ def _product_seconds(mesh: Mesh, size: int, dtype: str) -> list[float]:
 
 
 def peak_bytes() -> tuple[int, str]:
-    """The most memory in use at once so far, and whose: the "device"'s where it keeps count, else the "process"'s."""
+    """Returns (peak bytes in use so far, "device"), or (..., "process") if the device does not count its memory."""
     counts = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in counts:
         return counts["peak_bytes_in_use"], "device"
@@ -151,22 +154,16 @@ def peak_bytes() -> tuple[int, str]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
 
 
-_MOST_STEPS_PER_CALL = 32
-
-
-_FLOP_PER_CALL = 1e14  # of a device: about a second, for which whoever asks to stop has to wait
-
-
 def platform_of(mesh: Mesh) -> str:
-    """ "cpu", "gpu" or "tpu": what the devices of a mesh are, attached or not."""
+    """The platform of a mesh, "cpu", "gpu" or "tpu". Its devices need not be attached."""
     return mesh.devices.flat[0].platform
 
 
 def steps_per_call(recipe: Mapping[str, Any], algorithm: Algorithm, spec: ImageSpec, mesh: Mesh) -> int:
-    """Generator steps in one dispatch: `train.steps_per_call`, or where that is 0 what suits the devices of the mesh.
+    """Generator steps in one dispatch: `train.steps_per_call`, or if that is 0 a number that suits the devices.
 
-    On a CPU a convolution inside a loop is slower than outside of one; elsewhere many steps hide the host's work, as
-    many as take about a second.
+    1 on a CPU, because a convolution is slower inside a loop there. On accelerators many steps hide the host's work:
+    at most 32, and about a second's worth.
     """
     if recipe["train"]["steps_per_call"] or platform_of(mesh) == "cpu":
         return recipe["train"]["steps_per_call"] or 1

@@ -1,4 +1,4 @@
-"""Variations of a recipe: fields that take other values, and the runs that follow, each with a name of its own."""
+"""Variations of a recipe: fields that take other values, and the named recipes of a sweep that follow."""
 
 import copy
 import difflib
@@ -17,25 +17,25 @@ _TRUTH = {"true": True, "false": False}
 
 
 class Variation(NamedTuple):
-    """Fields of a recipe that move together, and what they are set to in turn."""
+    """Fields of a recipe that change together, and the values that they take."""
 
     fields: tuple[str, ...]
     settings: tuple[dict[str, Any], ...]
-    """Each a value for every field."""
+    """{field: value} with all fields, one for each step of the variation."""
 
 
-class Run(NamedTuple):
+class NamedRecipe(NamedTuple):
     """One recipe of a sweep."""
 
     name: str
-    """Also that of its folder."""
+    """The name of the run's folder too."""
     recipe: dict[str, Any]
 
 
 def parse(text: str, recipe: Mapping[str, Any]) -> Variation:
-    """ "section.field=a,b,c" or "section.field+section.field=a,b,c" -> values of the types that `recipe` has there.
+    """The variation in "section.field=a,b,c" or "section.field+section.field=a,b,c", with the types of `recipe`.
 
-    Raises UsageError for a field that is not in the recipe, a value of another type, an empty or repeated one.
+    Raises UsageError if a field is not in the recipe, or if a value is empty, repeated or of another type.
     """
     left, _, right = text.partition("=")
     fields, values = tuple(left.split("+")), right.split(",")
@@ -54,11 +54,11 @@ def parse(text: str, recipe: Mapping[str, Any]) -> Variation:
     return Variation(fields, tuple(settings))
 
 
-def expand(recipe: Mapping[str, Any], variations: Sequence[Variation], grid: bool) -> list[Run]:
-    """The recipe itself and one change of it at a time, or with `grid` the product of all settings.
+def expand(recipe: Mapping[str, Any], variations: Sequence[Variation], grid: bool) -> list[NamedRecipe]:
+    """The recipe and one change at a time, or with `grid` the product of all settings.
 
-    Settings that the recipe has already are not listed beside it. Raises UsageError for a field that the product would
-    set twice and for names that are equal or too long.
+    Equal recipes are listed once. Raises UsageError if the product would set a field twice, or if names are equal or
+    too long.
     """
     if grid:
         fields = [field for variation in variations for field in variation.fields]
@@ -67,13 +67,13 @@ def expand(recipe: Mapping[str, Any], variations: Sequence[Variation], grid: boo
         chosen = list(itertools.product(*(variation.settings for variation in variations)))
     else:
         chosen = [(), *((setting,) for variation in variations for setting in variation.settings)]
-    runs: list[Run] = []
+    named: list[NamedRecipe] = []
     for settings in chosen:
         changed = _changed(recipe, settings)
-        if all(changed != run.recipe for run in runs):
-            runs.append(Run(_name(settings), changed))
-    _check_names([run.name for run in runs])
-    return runs
+        if all(changed != other.recipe for other in named):
+            named.append(NamedRecipe(_name(settings), changed))
+    _check_names([each.name for each in named])
+    return named
 
 
 def _unknown(field: str, leaves: Mapping[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _changed(recipe: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -
 
 
 def _name(settings: Sequence[Mapping[str, Any]]) -> str:
-    """[{"a.b": 3}, {"c.d": 0.1, "e.d": 0.1}] -> "a.b=3__c.d+e.d=0.1"."""
+    """The name of some settings: [{"a.b": 3}, {"c.d": 0.1, "e.d": 0.1}] -> "a.b=3__c.d+e.d=0.1"."""
     parts = ["+".join(setting) + f"={next(iter(setting.values()))}" for setting in settings]
     return _UNSAFE.sub("_", "__".join(parts)) or BASELINE
 

@@ -1,4 +1,4 @@
-"""The files of a run besides its checkpoints: config.json, its logs, and the lock against a second process."""
+"""The files of a run except checkpoints: config.json, the logs, and the lock against a second process."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, LOCK = (
 
 
 class RunInfo(NamedTuple):
-    """What config.json says of a run: all that is needed to rebuild its networks without its dataset."""
+    """The content of config.json, which is enough to rebuild the networks without the dataset."""
 
     recipe: dict[str, Any]
     channels: int
@@ -30,12 +30,12 @@ class RunInfo(NamedTuple):
 
     @property
     def classes(self) -> list[str]:
-        """What can be asked for: the classes, or the only one, "image", of a run without."""
+        """The classes that a person can choose: the class names, or ["image"] for an unconditional run."""
         return self.class_names if self.recipe["dataset"]["conditional"] else ["image"]
 
 
 def read_info(workdir: Path) -> RunInfo:
-    """Raises UsageError where `workdir` holds no run."""
+    """The content of config.json. Raises UsageError if `workdir` holds no run or the file cannot be read."""
     path = workdir / CONFIG
     try:
         info = RunInfo(**json.loads(storage.read_text(path)))
@@ -49,12 +49,12 @@ def read_info(workdir: Path) -> RunInfo:
 
 
 def check_same_dataset(started: RunInfo, given: RunInfo, workdir: Path) -> None:
-    """Raises UsageError where the data of a run in `workdir` are not what it was started with."""
+    """Raises UsageError if the dataset differs from the one that the run in `workdir` started with."""
     for name in ("channels", "num_images", "class_names"):
         before, after = getattr(started, name), getattr(given, name)
         if before != after:
             raise UsageError(
-                f"the dataset has changed since the run in {workdir} was started: its {name} were {before}, now {after}"
+                f"the dataset has changed since the run in {workdir} started: its {name} were {before}, now {after}"
             )
 
 
@@ -65,9 +65,9 @@ def write_info(workdir: Path, info: RunInfo) -> None:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Creates `workdir` where needed and holds its lock, which is free again however the process ends.
+    """Creates `workdir` if needed and holds its lock. The lock is freed even if the process is killed.
 
-    Raises UsageError where the folder cannot be written or another process holds the lock.
+    Raises UsageError if the folder cannot be written or another process holds the lock.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -84,12 +84,12 @@ def is_locked(workdir: Path) -> bool:
 
 
 def append_metrics(workdir: Path, line: Mapping[str, float], log: str = METRICS) -> None:
-    """Adds one line to metrics.jsonl or evaluations.jsonl: {step, kimg, seconds, scalars}."""
+    """Appends a line to a log: metrics.jsonl by default. `line` holds step, kimg, seconds and scalars."""
     storage.append_line(workdir / log, json.dumps(line))
 
 
 def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
-    """The whole lines of a log; a torn last line, which a kill leaves, is no line."""
+    """The lines of a log. Skips a torn last line, which a kill leaves."""
     lines = []
     for text in storage.read_log(workdir / log).splitlines():
         with contextlib.suppress(ValueError):
@@ -98,23 +98,23 @@ def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
 
 
 def read_metrics_until(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
-    """As `read_metrics`, the lines up to a step."""
+    """The lines of a log up to a step."""
     return [line for line in read_metrics(workdir, log) if line["step"] <= step]
 
 
 def append_environment(workdir: Path, environment: Mapping[str, Any]) -> None:
-    """Adds what this start of the run is made with to environments.jsonl, unless that is what the last one said."""
+    """Appends the environment of this start to environments.jsonl, unless it equals the last line."""
     if read_metrics(workdir, ENVIRONMENTS)[-1:] != [environment]:
         append_metrics(workdir, environment, ENVIRONMENTS)
 
 
 def read_environments(workdir: Path) -> list[dict[str, Any]]:
-    """What the starts of a run were made with, oldest first; none for a run that did not say."""
+    """The environments of the starts of a run, oldest first; empty if the run recorded none."""
     return read_metrics(workdir, ENVIRONMENTS)
 
 
 def forget_metrics_after(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
-    """Drops the lines that a resumed run is about to write again, and returns the others."""
+    """Drops the lines after `step`, which a resumed run writes again, and returns the others."""
     kept = read_metrics_until(workdir, step, log)
     storage.rewrite_log(workdir / log, "".join(json.dumps(line) + "\n" for line in kept))
     return kept

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cgan_jax import __version__
-from cgan_jax.build import images_per_step
+from cgan_jax.build import kimg_after
 from cgan_jax.run import workdir
 from cgan_jax.sampling.formats import Plan
 from cgan_jax.sampling.image_writers import folder_names
@@ -45,7 +45,7 @@ def origin(run: Path, info: workdir.RunInfo, step: int, batch_stats: str) -> dic
         "architecture": info.recipe["architecture"],
         "trained_on": f"{section['name']} {section['split']}".strip(),
         "step": step,
-        "kimg": round(step * images_per_step(info.recipe) / 1000, 6),
+        "kimg": kimg_after(info.recipe, step),
         "batch_stats": batch_stats,
         "image_shape": [section["image_size"], section["image_size"], info.channels],
         "metrics": metrics_at(run, step),

@@ -1,82 +1,195 @@
-"""The HTTP side of `cgan serve`: a JSON interface and, around a Gradio page, what keeps strangers and floods out.
+"""The HTTP side of `cgan serve`: a page, a JSON interface, and what keeps strangers and floods out.
 
     GET  /api              what is served: classes, image size, limits, this list
     POST /api/images       {"classes": ["cat", 5], "count": 16, "seed": 0, "truncation": 0} -> PNGs in JSON
-    GET  /api/grid.png     the same fields in the query (classes=cat,dog) -> one labelled picture
+    GET  /api/images       the same fields in the query (classes=cat,dog) -> PNGs in JSON
+    GET  /api/grid.png     likewise -> one labelled picture
     GET  /api/images.zip   likewise -> an archive, CLASS/000000.png
+    GET  /api/morph.png    from_class, from_seed, to_class, to_seed, share (0 to 1) -> one image between two
     GET  /report           the training story, where a run is served
 
-Wrong input is answered with status 400 and {"error": "one line"}, a full queue with 503.
+A POST has the content type application/json. Wrong input is answered with status 400 and {"error": "one line"}, a full
+queue with 503 and Retry-After.
 """
 
+import asyncio
 import base64
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
-from starlette.concurrency import run_in_threadpool
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from cgan_jax.errors import UsageError
-from cgan_jax.serving.studio import Busy, Drawing, Studio
+from cgan_jax.serving import page, story
+from cgan_jax.serving.studio import MOST_IMAGES, Answer, Busy, Drawing, Queue, Studio, grid_png, image_png, images_zip
 
 MOST_BYTES = 64 * 1024  # of a request's body
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-_CLOSED = re.compile(r"(/gradio_api)?/(upload|proxy|file/|file=(?!/))")
-"""Paths of Gradio that take files from a browser or fetch from elsewhere (`file=` of an address in place of a path):
-nothing here needs them."""
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+)
+HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""What every answer says, unless it says something else under the same name."""
 
 
-def application(studio: Studio, story: Callable[[], str] | None = None) -> FastAPI:
-    """The JSON interface of a studio; `story` writes the page of /report anew whenever that is asked for."""
-    app = FastAPI(title="cgan_jax", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.exception_handler(UsageError)
-    def wrong(_: Request, error: UsageError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 400)
-
-    @app.exception_handler(Busy)
-    def busy(_: Request, error: Busy) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 503, {"Retry-After": "1"})
-
-    @app.get("/api")
-    def about() -> dict[str, Any]:
-        limits = {"count": studio.MOST_IMAGES, "bytes": MOST_BYTES}
-        return {**studio.about, "class_names": studio.class_names, "limits": limits, "interface": __doc__}
-
-    @app.post("/api/images")
-    async def images(request: Request) -> JSONResponse:
-        given = _json_object(await request.body())
-        drawing = await run_in_threadpool(lambda: studio.draw(studio.request(given)))
-        return JSONResponse({"images": _described(studio, drawing)})
-
-    @app.get("/api/grid.png")
-    def grid(request: Request) -> Response:
-        drawing = studio.draw(studio.request(_of_query(request.query_params)))
-        return Response(studio.grid_png(studio, drawing), media_type="image/png")
-
-    @app.get("/api/images.zip")
-    def archive(request: Request) -> Response:
-        drawing = studio.draw(studio.request(_of_query(request.query_params)))
-        name = {"Content-Disposition": 'attachment; filename="images.zip"'}
-        return Response(studio.images_zip(studio, drawing), media_type="application/zip", headers=name)
-
-    if story is not None:
-
-        @app.get("/report")
-        def report() -> HTMLResponse:
-            return HTMLResponse(story())
-
+def application(
+    studio: Studio, queue: Queue, files: Mapping[str, page.File], report: story.Story | None = None
+) -> Callable:
+    """The ASGI application of a studio, unguarded: its page's `files` by path, the JSON interface, the report."""
+    desk = Desk(studio, queue, report)
+    routes = [
+        Route("/api", desk.about),
+        Route("/api/images", desk.images, methods=["GET", "POST"]),
+        Route("/api/grid.png", desk.grid),
+        Route("/api/images.zip", desk.archive),
+        Route("/api/morph.png", desk.morph),
+        *(Route(path, _sending(file)) for path, file in files.items()),
+        *([Route("/report", desk.report)] if report is not None else []),
+    ]
+    answers = {
+        TooLarge: lambda _, error: _refused(413, str(error)),
+        UsageError: lambda _, error: _refused(400, str(error)),
+        Busy: lambda _, error: _refused(503, str(error), {"Retry-After": "2"}),
+        ClientDisconnect: lambda *_: Response(status_code=400),  # to a client that is no longer there
+        HTTPException: _not_here,
+        Exception: lambda *_: _refused(500, "something is broken here; the server's own output says what"),
+    }
+    app = Starlette(routes=routes, exception_handlers=answers)
+    app.router.redirect_slashes = False  # a redirect would repeat the Host header
     return app
 
 
-def _described(studio: Studio, drawing: Drawing) -> list[dict[str, Any]]:
-    return [
-        {"class": studio.class_names[label], "label": label, "png": base64.b64encode(studio.image_png(image)).decode()}
+class Desk:
+    """What answers each request. All work that takes time is done by the queue."""
+
+    def __init__(self, studio: Studio, queue: Queue, report: story.Story | None):
+        self._studio, self._queue, self._report = studio, queue, report
+
+    async def about(self, _: Request) -> Response:
+        """What is served."""
+        limits = {"count": MOST_IMAGES, "bytes": MOST_BYTES}
+        told = {**self._studio.about, "class_names": self._studio.class_names, "limits": limits, "interface": __doc__}
+        return JSONResponse(told)
+
+    async def images(self, request: Request) -> Response:
+        """PNGs in JSON."""
+        given = _json_object(await _body(request)) if request.method == "POST" else _of_query(request)
+        content = await self._drawn(request, given, _described)
+        return Response(content, media_type="application/json")
+
+    async def grid(self, request: Request) -> Response:
+        """One labelled picture."""
+        return Response(await self._drawn(request, _of_query(request), grid_png), media_type="image/png")
+
+    async def archive(self, request: Request) -> Response:
+        """One file an image."""
+        content = await self._drawn(request, _of_query(request), images_zip)
+        name = {"Content-Disposition": 'attachment; filename="images.zip"'}
+        return Response(content, media_type="application/zip", headers=name)
+
+    async def morph(self, request: Request) -> Response:
+        """One image between two."""
+        way = self._studio.way(*_way_of(_of_query(request)))
+        png = await self._turn(request, lambda: image_png(self._studio.between(way)))
+        return Response(png, media_type="image/png")
+
+    async def report(self, request: Request) -> Response:
+        """The training story."""
+        try:
+            found = await self._turn(request, self._report.page)
+        except OSError:
+            return _refused(503, "the run's files cannot be read", {"Retry-After": "10"})
+        headers = {"Content-Security-Policy": found.policy}
+        return Response(found.content, media_type="text/html", headers=headers)
+
+    async def _drawn(self, request: Request, given: Mapping[str, Any], encode: Callable[..., bytes]) -> bytes:
+        asked = self._studio.request(given)
+        return await self._turn(request, lambda: encode(self._studio, self._studio.draw(asked)))
+
+    async def _turn(self, request: Request, work: Callable[[], Answer]) -> Answer:
+        """What comes of `work`. Raises ClientDisconnect, and gives up the place in the queue, where the client goes."""
+        working, leaving = asyncio.create_task(self._queue.run(work)), asyncio.create_task(_has_gone(request))
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise ClientDisconnect
+        finally:
+            working.cancel()
+            leaving.cancel()
+
+
+def _described(studio: Studio, drawing: Drawing) -> bytes:
+    images = [
+        {
+            "class": studio.class_names[label],
+            "label": label,
+            "png": base64.b64encode(image_png(image)).decode(),
+        }
         for image, label in zip(drawing.images, drawing.labels.tolist(), strict=True)
     ]
+    return json.dumps({"images": images}, ensure_ascii=False).encode()
+
+
+async def _has_gone(request: Request) -> None:
+    """Returns when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _sending(file: page.File) -> Callable:
+    async def send(_: Request) -> Response:
+        return Response(file.content, media_type=file.kind, headers={"Cache-Control": "no-cache"})
+
+    return send
+
+
+def _refused(status: int, why: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": why}, status, dict(headers or {}))
+
+
+def _not_here(_: Request, error: HTTPException) -> Response:
+    words = {404: "there is nothing at this address; GET /api says what there is", 405: "this address is not asked so"}
+    return _refused(error.status_code, words.get(error.status_code, "refused"), error.headers)
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body. Raises TooLarge, also where its length was not told beforehand."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise TooLarge
+    return body
+
+
+class TooLarge(UsageError):
+    """A body of too many bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a request's body may have {MOST_BYTES} bytes")
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -89,83 +202,98 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return given
 
 
-def _of_query(query: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a request from text: numbers where a number is meant."""
+def _of_query(request: Request) -> dict[str, Any]:
+    """The fields of a request from its query: numbers where a number is meant."""
+    kinds = {"count": int, "seed": int, "from_seed": int, "to_seed": int, "truncation": float, "share": float}
 
-    def number(name: str, kind: type) -> Any:
+    def read(name: str, text: str) -> Any:
         try:
-            return kind(query[name])
+            return kinds[name](text) if name in kinds else text
         except (ValueError, OverflowError):
-            return query[name]  # whoever checks it says what it should have been
+            return text  # what checks it says what it should have been
 
-    kinds = {"count": int, "seed": int, "truncation": float}
-    return {name: number(name, kinds[name]) if name in kinds else text for name, text in query.items()}
+    return {name: read(name, text) for name, text in request.query_params.items()}
 
 
-class Gate:
-    """Around an ASGI application: own hosts alone, small bodies, closed doors.
+def _way_of(given: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], dict[str, Any]], Any]:
+    """Two ends and the share between them, as a studio takes them."""
+    names = ("from_class", "from_seed", "to_class", "to_seed", "share")
+    unknown = set(given) - set(names)
+    if unknown:
+        raise UsageError(f"unknown field {sorted(unknown)[0][:60]!r}; there are: {', '.join(names)}")
+    start, end = (
+        {name: given[f"{end}_{name}"] for name in ("class", "seed") if f"{end}_{name}" in given}
+        for end in ("from", "to")
+    )
+    return (start, end), given.get("share", 0.5)
+
+
+class Guard:
+    """Around an ASGI application: own hosts alone, own pages alone, small bodies, careful headers.
 
     The Host header is checked because a page of another site can point its own name at this machine (DNS rebinding) and
     would then read what is served here as if it were its own.
     """
 
-    def __init__(self, app: Callable, hosts: tuple[str, ...] = ()):
+    def __init__(self, app: Callable, hosts: Sequence[str] = ()):
+        """`hosts` are names of this server; those of this machine are known."""
         self._app, self._hosts = app, {host.lower() for host in (*_LOCAL, *hosts)}
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(scope["path"], headers)
-        if refusal is None and scope["type"] == "http":
-            body = await _body(receive)
-            if body is None:
-                refusal = (413, f"a request's body may have {MOST_BYTES} bytes")
-            else:
-                receive = _replayed(body, receive)
-        if refusal is not None:
-            status, why = refusal
-            await JSONResponse({"error": why}, status)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        begun = False
 
-    def _refusal(self, path: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        host = headers.get("host", "")
+        async def careful(message: dict) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                told = {name.lower() for name, _ in message["headers"]}
+                more = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *((name, value) for name, value in more if name not in told)]
+            await send(message)
+
+        refusal = self.refusal(scope)
+        if refusal is not None:
+            await _refused(*refusal)(scope, receive, careful)
+            return
+        try:
+            await self._app(scope, receive, careful)
+        except asyncio.CancelledError:  # the server ends, and has waited
+            if not begun:
+                await _refused(503, "the server is ending", {"Connection": "close"})(scope, receive, careful)
+
+    def refusal(self, scope: dict) -> tuple[int, str] | None:
+        """The status and the reason for which a request is not even looked at, None for one that is."""
+        headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        host = ",".join(headers.get("host", [])).lower()
         name = host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
-        if name.lower() not in self._hosts:
-            return 421, f"this server does not answer for {host[:100]!r}; --allowed_hosts names those it does"
-        if _CLOSED.match(path):
-            return 403, "closed"
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
+        if name not in self._hosts:
+            return 421, "this server does not answer for that host; --allowed_hosts names those it does"
+        own = _without_default_port(f"{scope['scheme']}://{host}")
+        if any(_without_default_port(origin) != own for origin in headers.get("origin", [])):
+            return 403, "pages of other sites are not answered"
+        sites = headers.get("sec-fetch-site", [])
+        if any(site not in ("same-origin", "none") for site in sites) and not _is_visit(scope, headers):
+            return 403, "pages of other sites are not answered"
+        length = headers.get("content-length", ["0"])[0]
+        if not length.isdecimal() or len(length) > 12 or int(length) > MOST_BYTES:
             return 413, f"a request's body may have {MOST_BYTES} bytes"
+        kind = headers.get("content-type", [""])[0].partition(";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != "application/json":
+            return 415, "a request's body is JSON: send Content-Type: application/json"
         return None
 
 
-async def _body(receive: Callable) -> bytes | None:
-    """The whole body, None where it is more than is allowed: its length need not be told beforehand."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return body
-        body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
-            return None
-        if not message.get("more_body"):
-            return body
+def _without_default_port(origin: str) -> str:
+    return origin.removesuffix(":80" if origin.startswith("http:") else ":443")
 
 
-def _replayed(body: bytes, receive: Callable) -> Callable:
-    """A `receive` that gives a body that has been read already, then what comes after it."""
-    given = False
-
-    async def again() -> dict[str, Any]:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
+def _is_visit(scope: dict, headers: Mapping[str, list[str]]) -> bool:
+    """Whether a person has followed a link to a page, which shows it to that person and to no other site."""
+    return (
+        scope["method"] == "GET"
+        and not scope["path"].startswith("/api")
+        and headers.get("sec-fetch-mode") == ["navigate"]
+        and headers.get("sec-fetch-dest") == ["document"]
+    )

@@ -1,16 +1,15 @@
 """A model that answers requests: what a web page and a JSON interface ask for, checked, queued and drawn.
 
 Nothing here knows of HTTP. A request is a mapping of JSON values from anybody; what is wrong with it is said in one
-line, and at most `_WAITING` requests wait for the device at a time.
+line. A queue lets one request at a time have the device.
 """
 
-import base64
-import contextlib
+import asyncio
 import io
-import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,12 +20,16 @@ from cgan_jax.sampling.request import parse_labels, spread
 
 MOST_IMAGES = 256
 _BATCH = 16  # images: what a page asks for at first, so that its program serves most requests
-_WAITING = 32  # of the 40 threads that a web server answers with
+MOST_WAITING = 400
+PATIENCE = 20.0  # seconds
+_SECOND_LOOK = 0.2  # seconds
 _COLUMNS, _UNCONDITIONAL_COLUMNS = 16, 8
+
+Answer = TypeVar("Answer")
 
 
 class Busy(Exception):
-    """More requests wait than there is room for."""
+    """More requests wait than there is room or time for."""
 
 
 class Request(NamedTuple):
@@ -46,6 +49,15 @@ class Drawing(NamedTuple):
     labels: np.ndarray
 
 
+class Way(NamedTuple):
+    """A place between two images, each given by its label and seed."""
+
+    start: tuple[int, int]
+    end: tuple[int, int]
+    share: float
+    """0 at the start, 1 at the end."""
+
+
 class Model(Protocol):
     """What draws: a run's generator or an exported one."""
 
@@ -60,14 +72,13 @@ class Model(Protocol):
 
 
 class Studio:
-    """A model and its queue."""
+    """A model, and what may be asked of it. It draws for one caller at a time: see Queue."""
 
     def __init__(self, model: Model, about: Mapping[str, Any]):
-        """`about` is told to whoever asks what is served. What compiles is compiled here, by a first drawing."""
+        """`about` is told to all who ask what is served. What compiles is compiled here, by a first drawing."""
         self.conditional, self.about = model.conditional, dict(about)
         self.class_names = list(model.class_names) if model.conditional else ["image"]
         self._model = model
-        self._device, self._room = threading.Lock(), threading.BoundedSemaphore(_WAITING)
         self.draw(self.request({}))
         self.morph(({}, {}), 0.5)
 
@@ -84,21 +95,27 @@ class Studio:
         return Request(labels, indices, _whole(given, "seed", 0, 0, 2**32 - 1), float(truncation))
 
     def draw(self, request: Request) -> Drawing:
-        """Raises Busy where too many wait already."""
-        with self._turn():
-            batches = [self._batch(request, start) for start in range(0, len(request.labels), _BATCH)]
+        """The images of a request."""
+        batches = [self._batch(request, start) for start in range(0, len(request.labels), _BATCH)]
         return Drawing(np.concatenate(batches), request.labels)
 
     def morph(self, ends: tuple[Mapping[str, Any], Mapping[str, Any]], share: Any) -> np.ndarray:
-        """The image `share` of the way from one {class, seed} to another. Raises UsageError for a wrong one, Busy."""
+        """The image uint8 [H, W, C] `share` of the way from one {class, seed} to another. Raises UsageError."""
+        return self.between(self.way(ends, share))
+
+    def way(self, ends: tuple[Mapping[str, Any], Mapping[str, Any]], share: Any) -> Way:
+        """What a morph was asked for, checked. Raises UsageError for a wrong class, seed or share."""
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise UsageError(f"share must be a number from 0 to 1, given {_short(share)}")
         start, end = (
             (self._classes([one.get("class", self.class_names[0])])[0], _whole(one, "seed", 0, 0, 2**32 - 1))
             for one in ends
         )
-        with self._turn():
-            return np.asarray(self._model.between(start, end, float(share)))
+        return Way(start, end, float(share))
+
+    def between(self, way: Way) -> np.ndarray:
+        """The image uint8 [H, W, C] at a place of a way."""
+        return np.asarray(self._model.between(*way))
 
     def _batch(self, request: Request, start: int) -> np.ndarray:
         """Images `start` to `start` + 16: batches of one size alone, so that one program serves all requests."""
@@ -106,16 +123,6 @@ class Studio:
         fill = (0, _BATCH - len(labels))
         images = self._model.images(request.seed, np.pad(labels, fill), np.pad(indices, fill), request.truncation)
         return np.asarray(images)[: len(labels)]
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._room.acquire(blocking=False):
-            raise Busy(f"{_WAITING} requests are waiting already; try again in a moment")
-        try:
-            with self._device:
-                yield
-        finally:
-            self._room.release()
 
     def _classes(self, given: Any) -> list[int]:
         """Class ids of "all", "cat,3", or a list of names and numbers."""
@@ -138,6 +145,56 @@ class Studio:
         if isinstance(one, str) and "," not in one:
             return one
         raise UsageError(f"a class is given by its name or number, given {_short(one)}")
+
+
+class Queue:
+    """One thread that works, and those who wait for it in asyncio, where waiting takes no thread."""
+
+    def __init__(self, most_waiting: int = MOST_WAITING, patience: float = PATIENCE):
+        """`patience` is the seconds that a request waits for its turn."""
+        self._most, self._patience = most_waiting, patience
+        self._pool, self._turn = ThreadPoolExecutor(1, thread_name_prefix="studio"), asyncio.Lock()
+        self._waiting = 0
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the thread has something in hand."""
+        return self._turn.locked()
+
+    async def run(self, work: Callable[[], Answer]) -> Answer:
+        """The answer of `work`, which the thread does when its turn comes, in the order of arrival.
+
+        Raises Busy where there is no room or the turn does not come in time. One that is cancelled leaves its place.
+        """
+        if self._waiting >= self._most:
+            await asyncio.sleep(_SECOND_LOOK)  # meanwhile it is noticed that some have gone
+        if self._waiting >= self._most:
+            raise Busy(f"{self._waiting} requests are waiting already; try again in a moment")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Busy(f"no turn came within {self._patience:g} seconds; try again in a moment") from None
+        finally:
+            self._waiting -= 1
+        try:
+            done = asyncio.wrap_future(self._pool.submit(work))
+        except BaseException:
+            self._turn.release()
+            raise
+        done.add_done_callback(self._release)
+        # A caller that stops waiting does not stop the thread: the next turn begins when this work has ended.
+        return await asyncio.shield(done)
+
+    def _release(self, done: asyncio.Future) -> None:
+        self._turn.release()
+        if not done.cancelled():
+            done.exception()  # has been looked at: asyncio need not tell of it
+
+    def close(self) -> None:
+        """Takes no more work, and waits for none."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _whole(given: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
@@ -186,8 +243,3 @@ def _png(picture) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def data_url(png: bytes) -> str:
-    """A PNG as the source of an <img>."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()

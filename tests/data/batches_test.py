@@ -37,21 +37,21 @@ def test_the_shuffle_is_a_bijection_for_every_key(n):
 def test_different_keys_give_different_orders():
     found = orders(KEYS[:50], 1797)
     assert len({order.tobytes() for order in found}) == 50
-    # Two independent orders agree in one place on average.
+    # Two independent orders agree at one position on average.
     agreements = [np.sum(found[i] == found[i + 1]) for i in range(49)]
     assert np.mean(agreements) < 1 + 5 / np.sqrt(49)
 
 
 @pytest.mark.parametrize("n", [7, 100])
 def test_every_image_is_equally_likely_at_every_place(n):
-    """Chi-square of where 4,096 keys send a place; the p-values of all places are judged together (Fisher)."""
+    """Chi-square of where 4,096 keys send a position; Fisher's method combines the p-values of all positions."""
     found = orders(KEYS, n)
     p_values = [scipy.stats.chisquare(np.bincount(found[:, i], minlength=n)).pvalue for i in range(0, n, 7)]
     assert scipy.stats.combine_pvalues(p_values).pvalue > 0.001
 
 
 def test_neighbours_are_sent_to_unrelated_places():
-    """Chi-square of the pair of places that two neighbours come to, in tenths of the whole."""
+    """Chi-square of the pair of positions to which two neighbours go, in tenths of the range."""
     found = orders(KEYS, 1000) // 100
     table = np.histogram2d(found[:, 500], found[:, 501], bins=10)[0]
     assert scipy.stats.chi2_contingency(table).pvalue > 0.001
@@ -71,7 +71,7 @@ def test_consecutive_epochs_come_in_different_orders():
 
 
 def test_epochs_stay_whole_where_sample_numbers_pass_two_to_the_31():
-    """From the last epoch of 100 that begins below 2^31, in batches of 50."""
+    """Batches of 50 from the last epoch of 100 images that begins below 2^31."""
     first = 2**31 // 100 * 2
     rows = jax.jit(jax.vmap(lambda i: batches.rows(KEY, i, 50, 100)))(jnp.arange(first, first + 6, dtype=jnp.int32))
     for epoch in np.asarray(rows).reshape(3, 100):
@@ -102,7 +102,7 @@ def test_numbers_become_the_nearest_grey_level_and_do_not_wrap():
 
 
 def marked(n):
-    """Image i is a row of two pixels, i and 255, so that a mirrored one is known."""
+    """Image i is a row of two pixels, i and 255, which shows whether it is mirrored."""
     images = np.full((n, 1, 2, 1), 255, np.uint8)
     images[:, 0, 0, 0] = np.arange(n)
     return batches.Data(jnp.asarray(images), jnp.arange(n, dtype=jnp.int32) * 3)
@@ -120,7 +120,7 @@ def drawn(way, flip, n=100, batch_size=64, count=8):
     return np.round(images[:, :, 0, :, 0] * 127.5 + 127.5).astype(int), labels
 
 
-def test_a_drawn_image_has_its_own_label_and_without_flips_its_own_pixels():
+def test_a_drawn_image_has_its_label_and_without_flips_its_pixels():
     pixels, labels = drawn(("alone", 1), flip=False)
     np.testing.assert_array_equal(pixels[:, :, 0] * 3, labels)
     np.testing.assert_array_equal(pixels[:, :, 1], 255)
@@ -155,7 +155,7 @@ def test_drawn_labels_are_as_frequent_as_in_the_dataset():
     assert scipy.stats.chisquare(counts, np.array([0.7, 0.2, 0.1]) * len(KEYS)).pvalue > 0.001
 
 
-def test_a_drawn_label_hangs_on_its_samples_key_alone():
+def test_a_drawn_label_depends_on_its_samples_key_alone():
     drawn_labels = np.asarray(batches.draw_labels(marked(100), KEYS[:6]))
     assert len(set(drawn_labels.tolist())) > 1
     np.testing.assert_array_equal(batches.draw_labels(marked(100), KEYS[3:5]), drawn_labels[3:5])
@@ -178,7 +178,7 @@ def test_a_dataset_on_the_host_is_uint8_images_and_int32_labels():
     ],
 )
 def test_arrays_that_are_no_labelled_images_are_refused(images, labels):
-    with pytest.raises(ValueError, match="want uint8"):
+    with pytest.raises(ValueError, match="need uint8"):
         batches.on_host(images, labels)
 
 

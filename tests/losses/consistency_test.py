@@ -1,4 +1,4 @@
-"""Terms that compare a discriminator with itself, against NumPy and against what they promise of their views."""
+"""Consistency regularizers against NumPy, and their views against what they promise."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ TABLE = consistency.DISCRIMINATOR | consistency.GENERATOR
 
 
 def candidates(image: np.ndarray, most: tuple[int, int]) -> dict[tuple[bool, int, int], np.ndarray]:
-    """All that a twin may be, by (mirrored, rows, columns), through np.pad."""
+    """All possible twins, by (mirrored, rows, columns), through np.pad."""
     rows, columns = most
     padded = np.pad(image, [(rows, rows), (columns, columns), (0, 0)], mode="reflect")
     height, width = image.shape[:2]
@@ -34,7 +34,7 @@ def candidates(image: np.ndarray, most: tuple[int, int]) -> dict[tuple[bool, int
 
 
 def moves(images, twins, most):
-    """How each twin came from its image."""
+    """The (mirrored, rows, columns) that made each twin from its image."""
     found = []
     for image, twin in zip(images, twins, strict=True):
         (move,) = [move for move, candidate in candidates(image, most).items() if np.array_equal(candidate, twin)]

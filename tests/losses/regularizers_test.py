@@ -87,7 +87,7 @@ def test_the_gradient_penalty_of_a_dead_discriminator_has_a_finite_slope():
     def penalty(t):
         return jnp.sum(value(regularizers.gradient_penalty(), lambda x, y: Output(t * linear(x, y).logits, {})))
 
-    # Its norm is t |slope|, which has no derivative at 0; what matters is that no NaN enters the weights.
+    # Its norm is t |slope|, which has no derivative at 0; no NaN must enter the weights.
     assert jax.grad(penalty)(0.0) == 0.0
     norms = np.sqrt(squared_norms(SLOPES * np.ones_like(REAL) * expand(LABELS)))
     np.testing.assert_allclose(jax.grad(penalty)(0.5), np.sum(2 * (0.5 * norms - 1) * norms), rtol=1e-5)
@@ -186,7 +186,7 @@ def test_ssim_is_its_definition_with_a_window_no_larger_than_the_image(shape):
     x, y = photographs(shape)
     expected = [ssim_by_hand(a, b) for a, b in zip(x, y, strict=True)]
     assert np.ptp(expected) > 0.01 and np.max(np.abs(expected)) < 0.95
-    # Variances of 0.01 as differences of float32 means of squares, beside a constant of 0.0036.
+    # Variances of 0.01 are differences of float32 means of squares; the constant added to them is 0.0036.
     np.testing.assert_allclose(jax.jit(regularizers.ssim)(x, y), expected, rtol=1e-5, atol=1e-5)
 
 

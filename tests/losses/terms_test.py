@@ -1,4 +1,4 @@
-"""Terms: what a recipe lists, lazily evaluated terms, and the objective they add up to."""
+"""Terms: those that a recipe lists, lazy evaluation, and their weighted sum."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def scaled(factor: float = 1.0, offset: float = 0.0):
 
 
 def counting():
-    """A term that counts its evaluations and keeps the mean it saw last."""
+    """A term that counts its evaluations and keeps the last mean."""
 
     def value(passed):
         logits = passed.outputs["fake"].logits

@@ -1,4 +1,4 @@
-"""The convolutions against lax's own, which XLA runs slowly but rightly."""
+"""The convolutions against lax's, which are slow but correct."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ from jax import export, lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from cgan_jax.networks import convolution
+from cgan_jax.networks import convolution, convolution_cpu
 
 TOLERANCE = 1e-5  # of the tensor's largest entry, in float32
 
@@ -41,7 +41,7 @@ def assert_near(ours, theirs, tolerance=TOLERANCE):
 
 
 def gradients(operation, **options):
-    """(x, kernel) -> gradients of a loss whose cotangents differ from place to place."""
+    """(x, kernel) -> gradients of a loss whose cotangents differ from position to position."""
 
     def loss(x, kernel):
         return jnp.sum(jnp.sin(operation(x, kernel, **options).astype(jnp.float32)))
@@ -57,9 +57,9 @@ def quick_jit(function):
 
 
 @pytest.fixture(autouse=True)
-def _small_is_lowered_too(monkeypatch):
-    """The shapes of these tests are small, and what a CPU does with large ones is to be tested."""
-    monkeypatch.setattr(convolution, "_SMALL", 0)
+def _lower_small_shapes_too(monkeypatch):
+    """Small shapes use the CPU's lowerings of large ones, so that the tests cover them."""
+    monkeypatch.setattr(convolution_cpu, "_SMALL", 0)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -80,7 +80,7 @@ def _small_is_lowered_too(monkeypatch):
     ],
 )
 def test_values_and_gradients_match_lax(monkeypatch, name, kernel, stride, wasteful, padding, size, channels):
-    monkeypatch.setattr(convolution, "_WASTEFUL", wasteful)  # columns apart, or together
+    monkeypatch.setattr(convolution_cpu, "_WASTEFUL", wasteful)  # columns apart, or together
     x, kernel = draw(2, *size, channels[0]), draw(*kernel, *channels)
 
     def both(x, kernel):
@@ -98,7 +98,7 @@ def test_values_and_gradients_match_lax(monkeypatch, name, kernel, stride, waste
     [(1, 3, "SAME", (5, 3)), (2, 3, "VALID", (3, 5)), (2, 4, "SAME", (5, 6)), (3, 2, "SAME", (5, 5))],
 )
 def test_second_derivatives_match_lax(monkeypatch, name, stride, kernel, padding, channels):
-    monkeypatch.setattr(convolution, "_WASTEFUL", 0)
+    monkeypatch.setattr(convolution_cpu, "_WASTEFUL", 0)
     x, kernel = draw(2, 6, 5, channels[0]), draw(kernel, kernel, *channels)
 
     def both(x, kernel):
@@ -136,13 +136,13 @@ def test_vmap(name, axes):
 @pytest.mark.parametrize(("size", "channels", "stride"), [((6, 6), (5, 6), 2), ((8, 8), (6, 3), 1)])
 def test_shard_map_gradients_match_one_device(monkeypatch, name, size, channels, stride):
     assert jax.device_count() == 8
-    monkeypatch.setattr(convolution, "_SLICE", 64)
-    monkeypatch.setattr(convolution, "_WASTEFUL", 0)
+    monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
+    monkeypatch.setattr(convolution_cpu, "_WASTEFUL", 0)
     x, kernel = draw(16, *size, channels[0]), draw(4, 4, *channels)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
     def per_device(x, kernel):
-        # A replicated kernel's gradient is summed over the devices by jax itself, also through our derivatives.
+        # JAX sums a replicated kernel's gradient over the devices, also through our derivatives.
         return gradients(ours, stride=stride)(x, kernel)
 
     def with_varying_kernel(x, kernel):
@@ -265,7 +265,7 @@ def test_wrong_use_says_what_was_given(x, kernel, options, message):
 
 
 def test_a_large_batch_in_slices_matches_lax(monkeypatch):
-    monkeypatch.setattr(convolution, "_SLICE", 64)
+    monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
     x, kernel = draw(12, 6, 6, 5), draw(4, 4, 5, 3)
     for ours, theirs in PAIRS.values():
         assert_near(*(quick_jit(gradients(f, stride=1))(x, kernel) for f in (ours, theirs)))
@@ -274,9 +274,9 @@ def test_a_large_batch_in_slices_matches_lax(monkeypatch):
 
 @pytest.mark.parametrize("batch", [7, 12])
 @pytest.mark.parametrize("name", PAIRS)
-def test_channels_too_many_to_stack_taps_beside_match_lax(monkeypatch, name, batch):
-    monkeypatch.setattr(convolution, "_NARROW", convolution._THIN)
-    monkeypatch.setattr(convolution, "_SLICE", 64)
+def test_channels_too_many_to_stack_taps_match_lax(monkeypatch, name, batch):
+    monkeypatch.setattr(convolution_cpu, "_NARROW", convolution_cpu._THIN)
+    monkeypatch.setattr(convolution_cpu, "_SLICE", 64)
     x, kernel = draw(batch, 6, 7, 5), draw(3, 4, 5, 6)
     assert_near(*(quick_jit(gradients(f, stride=2))(x, kernel) for f in PAIRS[name]))
 

@@ -36,7 +36,7 @@ def test_the_projection_head_adds_the_inner_product_with_the_labels_embedding():
 
 
 def test_a_spectral_head_divides_its_weights_by_their_norms():
-    """Of a dense unit the length of its weights; of embeddings the largest singular value, once u has settled."""
+    """For a dense unit the length of its weights; for embeddings the largest singular value, after convergence of u."""
     head = heads.Projection(4, spectral_epsilon=1e-6)
     variables = head.init(jax.random.key(0), FEATURES, LABELS)
     turn = jax.jit(lambda variables: head.apply(variables, FEATURES, LABELS, mutable=["spectral"])[1])

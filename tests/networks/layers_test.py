@@ -1,4 +1,4 @@
-"""Shared layers against NumPy loops; dropout against what its masks must be."""
+"""Shared layers against NumPy loops; dropout against the properties of its masks."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
 
 def random_params(layer, *inputs):
-    """Parameters of the shapes that the layer makes, with a bias that is not 0."""
+    """Random parameters of the layer's shapes, with a bias that is not 0."""
     shapes, rng = jax.eval_shape(layer.init, jax.random.key(0), *inputs)["params"], np.random.default_rng(1)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 4, shapes)
 
@@ -81,7 +81,7 @@ def test_orthogonal_kernels_keep_lengths(shape):
 
 
 def test_a_spectral_layers_linear_map_has_norm_1():
-    """Once the estimate has settled; the images of unit vectors are the map."""
+    """After the estimate has converged. The images of unit vectors give the linear map."""
     layer, x = layers.Dense(6, spectral_epsilon=1e-6), np.eye(4, dtype=np.float32)
     variables = layer.init(jax.random.key(0), x)
     turn = jax.jit(lambda variables: layer.apply(variables, x, mutable=["spectral"]))
@@ -157,7 +157,7 @@ def test_a_label_map_is_an_embedding_and_a_dense_layer_as_one_feature_map():
     np.testing.assert_allclose(y[..., 2:], by_hand.label_map(labels, params, 3), rtol=1e-5, atol=1e-6)
 
 
-def test_a_label_map_hangs_on_the_label_alone():
+def test_a_label_map_depends_on_the_label_alone():
     layer, x, labels = layers.LabelMap(10, 4), np.zeros((3, 3, 3, 0), np.float32), np.array([7, 7, 2], np.int32)
     variables = layer.init(jax.random.key(0), x, labels)
     maps = np.asarray(layer.apply(variables, x, labels))
@@ -269,12 +269,12 @@ def test_batch_norm_has_the_values_gradients_and_statistics_of_the_global_batch(
             return jnp.mean(weights * y**2), (y, moved["batch_stats"])
 
         (in_params, in_x), (y, stats) = jax.grad(loss, argnums=(0, 1), has_aux=True)(parallel.varying(params), x)
-        # An input's gradient is that of the sum of the replicas' losses; their mean is what the step descends.
+        # An input's gradient is that of the sum of the replicas' losses; their mean is what the step minimises.
         return *parallel.mean((in_params, stats)), in_x / parallel.count(), y
 
     expected = on_replicas(("alone", 1), run, variables["params"], x, weights)
     actual = on_replicas(way, run, variables["params"], x, weights)
-    # Parameters and statistics are alike on all replicas; inputs and outputs are the parts of the whole.
+    # Parameters and statistics are equal on all replicas; inputs and outputs are shares of the batch.
     whole = [*jax.tree.map(lambda a: a[:1], actual[:2]), *(a.reshape(1, *x.shape) for a in actual[2:])]
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(expected), strict=True):
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
@@ -283,7 +283,7 @@ def test_batch_norm_has_the_values_gradients_and_statistics_of_the_global_batch(
 
 
 def conditional_norm(kind, condition):
-    """A layer, the condition it takes, and variables of which none is what it starts with."""
+    """A layer, the condition it takes, and variables that all differ from their initial values."""
     rng = np.random.default_rng(7)
     layer = layers.ClassBatchNorm(num_classes=5, epsilon=1e-4, momentum=0.9)
     if kind == "vector":

@@ -1,4 +1,4 @@
-"""Spectral norm against PyTorch's own module, a singular value decomposition, and what must move it."""
+"""Spectral norm against PyTorch's module and a singular value decomposition, and when its vector changes."""
 
 import functools
 
@@ -29,7 +29,7 @@ def unit(vector):
 
 @jax.jit
 def turn(variables, kernel=KERNEL):
-    """One evaluation in which the vector may move."""
+    """One evaluation in which the vector may change."""
     return LAYER.apply(variables, kernel, mutable=["spectral"])
 
 
@@ -80,7 +80,7 @@ def test_a_vector_that_an_average_has_shortened_does_as_well():
 
 
 def test_a_wide_matrix_is_not_taken_for_a_small_one_at_first():
-    """Of orthonormal rows every singular value is 1, though most directions are sent to almost 0."""
+    """All singular values of orthonormal rows are 1, though most vectors go almost to 0."""
     kernel = jax.jit(layers.orthogonal, static_argnums=1)(jax.random.key(1), (4, 4096))
     np.testing.assert_allclose(LAYER.apply(first(kernel), kernel), kernel, rtol=1e-4)
 
@@ -126,7 +126,7 @@ def test_the_vector_is_float32_and_so_is_what_a_layer_of_bfloat16_divides():
 
 
 class Discriminator(nn.Module):
-    """The least one whose kernels are of spectral norm 1."""
+    """The smallest one whose kernels have spectral norm 1."""
 
     couples_samples = False
 

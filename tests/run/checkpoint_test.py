@@ -1,4 +1,4 @@
-"""Checkpoints give back every bit, on any number of devices, and say what there is."""
+"""Checkpoints restore every bit, on any number of devices, and list their steps."""
 
 import contextlib
 import resource
@@ -22,7 +22,7 @@ SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 @pytest.fixture
 def state(recipe):
     state = train_state.create(build(recipe, SPEC), SPEC, jax.random.key(7))
-    # The average differs from the generator, as it does after a while.
+    # The average differs from the generator, as it does after some updates.
     return state.replace(step=state.step + 5, ema_params=jax.tree.map(lambda x: x / 2, state.ema_params))
 
 
@@ -51,7 +51,7 @@ def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(tmp_path, s
     assert all(leaf.sharding.num_devices == after for leaf in jax.tree.leaves(restored))
 
 
-def test_the_averaged_generator_is_an_item_of_its_own(tmp_path, state):
+def test_the_averaged_generator_is_a_separate_item(tmp_path, state):
     saved(tmp_path, state).close()
     shapes = jax.eval_shape(lambda: state.average)
     average = Checkpoints(tmp_path).restore_average(5, shapes, replicated(make_mesh(jax.devices()[:1])))
@@ -66,7 +66,7 @@ def test_only_the_newest_are_kept(tmp_path, state):
     assert checkpoints.steps() == [2, 3]
 
 
-def test_what_a_guard_would_go_back_to_is_kept_besides(tmp_path, state):
+def test_the_checkpoint_that_a_guard_would_go_back_to_is_kept_too(tmp_path, state):
     checkpoints = Checkpoints(tmp_path, max_to_keep=2)
     for step, good_until in ((1, None), (2, 2), (3, 2), (4, 3), (5, 3), (6, 3), (7, 6)):
         checkpoints.good_until = good_until
@@ -83,7 +83,7 @@ def test_saving_a_step_twice_is_no_error(tmp_path, state):
     assert checkpoints.steps() == [5]
 
 
-def test_the_latest_is_chosen_unless_another_is_asked_for(tmp_path, state):
+def test_the_latest_is_chosen_unless_a_step_is_given(tmp_path, state):
     checkpoints = saved(tmp_path, state)
     checkpoints.save(state.replace(step=state.step + 4))
     checkpoints.wait()
@@ -92,14 +92,14 @@ def test_the_latest_is_chosen_unless_another_is_asked_for(tmp_path, state):
         checkpoints.chosen(6)
 
 
-def test_a_folder_without_checkpoints_is_said_to_be_one(tmp_path):
+def test_a_folder_without_checkpoints_is_reported(tmp_path):
     with pytest.raises(UsageError, match="holds no checkpoint yet"):
         Checkpoints(tmp_path).chosen(None)
 
 
 @pytest.fixture
 def small_files():
-    """Inside, no file may grow beyond a few kilobytes: writing fails as on a full disk."""
+    """No file may grow beyond a few kilobytes inside: writing fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     @contextlib.contextmanager
@@ -113,11 +113,11 @@ def small_files():
     return limited
 
 
-def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_older_ones_are_as_they_were(
+def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_older_ones_are_unchanged(
     tmp_path, state, small_files, capfd
 ):
     checkpoints = saved(tmp_path, state)
-    with small_files(), pytest.raises(UsageError, match=r"step 6 could not be written to .*; older ones .*: 5$"):
+    with small_files(), pytest.raises(UsageError, match=r"step 6 could not be written to .*; older checkpoints .*: 5$"):
         checkpoints.save(state.replace(step=state.step + 1))
         checkpoints.wait()
     checkpoints.close()
@@ -132,7 +132,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_older_ones_are_
 
 @pytest.fixture
 def tiny_disk(tmp_path):
-    """A file system of 1 MiB, where this machine lets one be mounted."""
+    """A file system of 1 MiB. Skips the test if this machine does not let it be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
@@ -142,7 +142,7 @@ def tiny_disk(tmp_path):
 
 
 @pytest.mark.slow  # a run, and a file system
-def test_a_run_on_a_full_disk_ends_with_a_line_and_goes_on_where_there_is_room(bare, tiny_disk, recipe, capfd):
+def test_a_run_on_a_full_disk_ends_with_a_line_and_resumes_when_there_is_room(bare, tiny_disk, recipe, capfd):
     recipe["train"]["total_kimg"] = 0.192
     run, config = tiny_disk / "run", write_recipe(tiny_disk, recipe)
     command = ("train", f"--config={config}", f"--workdir={run}", "--nocache")
@@ -160,7 +160,7 @@ def test_a_run_on_a_full_disk_ends_with_a_line_and_goes_on_where_there_is_room(b
 
 
 @pytest.mark.slow  # a run, and a file system
-def test_a_folder_that_becomes_read_only_ends_a_command_with_a_line(bare, tiny_disk, recipe, capfd):
+def test_a_folder_that_becomes_read_only_ends_a_command_with_one_line(bare, tiny_disk, recipe, capfd):
     config = write_recipe(tiny_disk, recipe)
     command = ("train", f"--config={config}", f"--workdir={tiny_disk / 'run'}", "--nocache")
     assert cgan(*command) == 0

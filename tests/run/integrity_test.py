@@ -1,4 +1,4 @@
-"""Whatever happens to a file of a checkpoint: never wrong numbers, never a lost older step, never a traceback."""
+"""Damage to a file of a checkpoint never gives wrong numbers, a lost older step, or a traceback."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ ONE = replicated(make_mesh(jax.devices()[:1]))
 
 
 def states():
-    """The states of the steps 5 and 9; every number of the one differs from that of the other."""
+    """The states of steps 5 and 9; every number differs between them."""
     first = train_state.create(build(small_recipe(), SPEC), SPEC, jax.random.key(7))
     moved = jax.tree.map(lambda x: x + 1, (first.g_params, first.d_params, first.ema_params))
     second = first.replace(g_params=moved[0], d_params=moved[1], ema_params=moved[2])
@@ -46,7 +46,7 @@ def saved(tmp_path_factory):
 
 
 def restored(workdir):
-    """(the newest state that can be had, the steps that are left)."""
+    """Returns (the newest state that can be restored, the steps that are left)."""
     checkpoints = Checkpoints(workdir, max_to_keep=2)
     try:
         return checkpoints.restore_newest(SHAPES, ONE), checkpoints.steps()
@@ -77,7 +77,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_to_any_file_is_found_and_an_older_step_taken(saved, tmp_path, damage, capsys):
+def test_damage_to_any_file_is_found_and_an_older_step_is_restored(saved, tmp_path, damage, capsys):
     folder = saved / "checkpoints" / "9"
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     for number, name in enumerate(names):
@@ -98,9 +98,9 @@ def test_damage_to_any_file_is_found_and_an_older_step_taken(saved, tmp_path, da
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_run_goes_on_saving_past_a_step_that_was_set_aside(saved, tmp_path, damage):
+def test_a_run_saves_again_at_a_step_that_was_set_aside(saved, tmp_path, damage):
     workdir = shutil.copytree(saved, tmp_path / "run")
-    for _ in range(2):  # the second time there is something in set_aside/ already
+    for _ in range(2):  # The second time, set_aside/ holds the step already.
         DAMAGES[damage](next(path for path in (workdir / "checkpoints" / "9" / "state" / "d").iterdir()))
         checkpoints = Checkpoints(workdir, max_to_keep=2)
         assert int(checkpoints.restore_newest(SHAPES, ONE).step) == 5
@@ -111,7 +111,7 @@ def test_a_run_goes_on_saving_past_a_step_that_was_set_aside(saved, tmp_path, da
     assert (workdir / "set_aside" / "9.again").is_dir()
 
 
-def test_without_its_manifest_a_step_is_taken_with_a_warning(saved, tmp_path, capsys):
+def test_a_step_without_a_manifest_is_restored_with_a_warning(saved, tmp_path, capsys):
     workdir = shutil.copytree(saved, tmp_path / "run")
     for text in (None, "", '{"files"', "{}", '{"files": {}, "cost": 1}', "[1]"):
         path = workdir / "integrity" / "9.json"
@@ -124,7 +124,7 @@ def test_without_its_manifest_a_step_is_taken_with_a_warning(saved, tmp_path, ca
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "deleted"])
-def test_without_a_manifest_what_orbax_cannot_read_is_passed_over(saved, tmp_path, damage, capfd):
+def test_a_step_without_a_manifest_is_skipped_if_orbax_cannot_read_it(saved, tmp_path, damage, capfd):
     workdir = shutil.copytree(saved, tmp_path / "run")
     (workdir / "integrity" / "9.json").unlink()
     for path in (workdir / "checkpoints" / "9" / "ema").rglob("*"):
@@ -136,7 +136,7 @@ def test_without_a_manifest_what_orbax_cannot_read_is_passed_over(saved, tmp_pat
     assert "checkpoints/9 cannot be read, and it has no manifest" in out and "Traceback" not in out + error
 
 
-def test_empty_and_partial_folders_are_passed_over(saved, tmp_path):
+def test_empty_and_partial_folders_are_skipped(saved, tmp_path):
     workdir = shutil.copytree(saved, tmp_path / "run")
     (workdir / "checkpoints" / "16").mkdir()
     shutil.rmtree(workdir / "checkpoints" / "9" / "ema")
@@ -145,31 +145,31 @@ def test_empty_and_partial_folders_are_passed_over(saved, tmp_path):
     assert sorted(path.name for path in (workdir / "set_aside").iterdir()) == ["16", "9", "9.json"]
 
 
-def test_where_nothing_is_whole_nothing_is_begun_anew_and_nothing_moved(saved, tmp_path):
+def test_if_all_steps_are_damaged_no_run_starts_and_nothing_moves(saved, tmp_path):
     workdir = shutil.copytree(saved, tmp_path / "run")
     for step in (5, 9):
         flip_a_bit(workdir / "checkpoints" / str(step) / "_CHECKPOINT_METADATA")
-    with pytest.raises(UsageError, match=r"no checkpoint can be restored: .*/9 is damaged.*/5 is damaged.*begin anew"):
+    with pytest.raises(UsageError, match=r"no checkpoint can be restored: .*/9 is damaged.*/5 is damaged.*start again"):
         restored(workdir)
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["5", "9"]
     assert not (workdir / "set_aside").exists()
 
 
-def test_a_whole_checkpoint_of_other_networks_is_not_taken_for_a_damaged_one(saved, tmp_path, capfd):
-    """What another version wrote is the user's: it is not moved away and not passed over."""
+def test_a_whole_checkpoint_of_other_networks_is_not_called_damaged(saved, tmp_path, capfd):
+    """A checkpoint of another version is neither moved nor skipped."""
     workdir = shutil.copytree(saved, tmp_path / "run")
     recipe = small_recipe()
     recipe["generator"]["width"] = 5
     shapes = jax.eval_shape(lambda: train_state.create(build(recipe, SPEC), SPEC, jax.random.key(0)))
     checkpoints = Checkpoints(workdir, max_to_keep=2)
-    with pytest.raises(UsageError, match="checkpoints/9 is whole, and not what this version can read"):
+    with pytest.raises(UsageError, match="checkpoints/9 is whole, but this version cannot read it"):
         checkpoints.restore_newest(shapes, ONE)
     assert checkpoints.steps() == [5, 9]
     checkpoints.close()
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_an_older_step_goes_only_after_the_newers_manifest_is_there(tmp_path, monkeypatch):
+def test_an_older_step_is_deleted_only_after_the_manifest_of_the_newer_is_written(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, max_to_keep=2)
     for step in (1, 2):
         checkpoints.save(STATES[5].replace(step=np.int32(step)))
@@ -177,16 +177,16 @@ def test_an_older_step_goes_only_after_the_newers_manifest_is_there(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(integrity, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         checkpoints.save(STATES[5].replace(step=np.int32(3)))
-        with pytest.raises(UsageError, match=r"step 3 could not be written .*No space left .*as they were: 1, 2$"):
+        with pytest.raises(UsageError, match=r"step 3 could not be written .*No space left .*unchanged: 1, 2$"):
             checkpoints.wait()
     assert checkpoints.steps() == [1, 2, 3]
     checkpoints.save(STATES[5].replace(step=np.int32(4)))
     checkpoints.close()
-    # 3 has no manifest: it does not count as one of the two that are kept.
+    # Step 3 has no manifest, so it is not one of the two that are kept.
     assert Checkpoints(tmp_path, read_only=True).steps() == [2, 3, 4]
 
 
-def test_stale_manifests_go_with_their_steps(tmp_path):
+def test_manifests_are_deleted_with_their_steps(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_to_keep=2)
     for step in (1, 2, 3, 4):
         checkpoints.save(STATES[5].replace(step=np.int32(step)))
@@ -196,14 +196,14 @@ def test_stale_manifests_go_with_their_steps(tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "4"]
 
 
-def test_what_a_kill_left_of_a_step_that_was_being_deleted_goes(saved, tmp_path):
+def test_a_deletion_that_a_kill_cut_short_is_finished(saved, tmp_path):
     workdir = shutil.copytree(saved, tmp_path / "run")
     shutil.copytree(workdir / "checkpoints" / "5", workdir / "checkpoints" / "3.discarded")
     assert restored(workdir)[1] == [5, 9]
     assert not (workdir / "checkpoints" / "3.discarded").exists()
 
 
-def test_the_best_stays_and_is_known_after_a_restart(tmp_path):
+def test_the_best_checkpoint_is_kept_and_known_after_a_restart(tmp_path):
     costs = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5, 5: 4.0}
     for step, cost in costs.items():
         checkpoints = Checkpoints(tmp_path, max_to_keep=2)
@@ -214,7 +214,7 @@ def test_the_best_stays_and_is_known_after_a_restart(tmp_path):
     assert Checkpoints(tmp_path, read_only=True).steps() == [2, 4, 5]
 
 
-def test_costs_of_two_kinds_are_not_compared(tmp_path):
+def test_costs_of_two_metrics_are_not_compared(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_to_keep=2)
     costs = {
         1: (-7.0, "inception_score1k"),

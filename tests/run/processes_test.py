@@ -1,4 +1,4 @@
-"""Several processes as one run: what they are told, how they find each other, and that they agree."""
+"""Several processes of one run: their flags, how they find each other, and that they agree."""
 
 import os
 import signal
@@ -32,12 +32,12 @@ NOWHERE = {"coordinator_address": None, "num_processes": None, "process_id": Non
         ({"coordinator_address": "a:80", "num_processes": 0, "process_id": 0}, "below --num_processes=0"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused(given, says):
+def test_flags_that_cannot_be_are_refused(given, says):
     with pytest.raises(UsageError, match=says.replace("(", r"\(")):
         processes.checked({**NOWHERE, **given})
 
 
-def test_a_wrong_place_ends_the_command_before_anything_is_written(recipe, tmp_path, capsys):
+def test_wrong_flags_end_the_command_before_anything_is_written(recipe, tmp_path, capsys):
     config = write_recipe(tmp_path, recipe)
     assert cgan("train", f"--config={config}", f"--workdir={tmp_path / 'run'}", "--num_processes=2") == 2
     error = capsys.readouterr().err
@@ -45,7 +45,7 @@ def test_a_wrong_place_ends_the_command_before_anything_is_written(recipe, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_another_scheme_is_not_taken_for_a_folder(recipe, tmp_path, capsys, monkeypatch):
+def test_a_url_of_another_scheme_is_not_a_folder(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = write_recipe(tmp_path, recipe)
     assert cgan("train", f"--config={config}", "--workdir=s3://bucket/run") == 2
@@ -53,7 +53,7 @@ def test_another_scheme_is_not_taken_for_a_folder(recipe, tmp_path, capsys, monk
     assert not (tmp_path / "s3:").exists()
 
 
-def test_flags_are_what_jax_is_given(monkeypatch, capsys):
+def test_flags_reach_jax(monkeypatch, capsys):
     given = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *place, **_: given.append(place))
     with processes.joined("host:29500", 4, 3):
@@ -82,7 +82,7 @@ def test_sigterm_before_training_is_not_swallowed():
     try:
         for process in pair:
             assert any(line == "joined\n" for line in process.stderr)
-        for process in reversed(pair):  # the others hear at once when the first has gone
+        for process in reversed(pair):  # When the first has gone, the others hear of it at once.
             process.terminate()
             process.wait(timeout=20)
         assert [process.returncode for process in pair] == [-signal.SIGTERM] * 2
@@ -91,7 +91,7 @@ def test_sigterm_before_training_is_not_swallowed():
             process.kill()
 
 
-def test_a_single_process_waits_for_nobody(monkeypatch):
+def test_a_single_process_does_not_wait(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("waits"))
     with processes.joined(None, 1, None):
         pass
@@ -108,7 +108,7 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0", 
         ({}, ""),
         ({**SLURM, "SLURM_NTASKS": "8"}, "the 8 tasks of Slurm job 7"),
         ({**SLURM, "SLURM_NTASKS": "1"}, ""),
-        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}, ""),  # in sbatch itself, outside of srun
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}, ""),  # in sbatch, outside of srun
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "the 4 processes of Open MPI"),
         ({"OMPI_COMM_WORLD_SIZE": "1"}, ""),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "the pods of this Kubernetes job"),
@@ -116,27 +116,27 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0", 
         ({"JAX_PLATFORMS": "cpu"}, ""),
     ],
 )
-def test_whom_the_surroundings_tell_of(environment, whom, monkeypatch):
+def test_peers_are_detected_from_the_environment(environment, whom, monkeypatch):
     there = {"kubernetes": "KUBERNETES_SERVICE_HOST" in environment, "libtpu": "TPU_WORKER_HOSTNAMES" in environment}
     monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: there[name] or None)
-    assert processes.surroundings(environment) == whom
+    assert processes.detected_peers(environment) == whom
 
 
-def test_surroundings_that_tell_of_nobody_after_all_leave_a_process_alone(monkeypatch):
+def test_a_process_runs_alone_if_jax_detects_no_peers(monkeypatch):
     def initialize(**_):
         raise ValueError("coordinator_address should be defined.")
 
-    monkeypatch.setattr(processes, "surroundings", lambda _: "the hosts of this TPU slice")
+    monkeypatch.setattr(processes, "detected_peers", lambda _: "the hosts of this TPU slice")
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with processes.joined(None, None, None):
         assert jax.process_count() == 1 and processes.is_first()
 
 
-def test_surroundings_that_cannot_be_asked_are_one_line(monkeypatch):
+def test_peers_that_cannot_be_found_are_one_line(monkeypatch):
     def initialize(**_):
         raise RuntimeError("may not list pods")
 
-    monkeypatch.setattr(processes, "surroundings", lambda _: "the pods of this Kubernetes job")
+    monkeypatch.setattr(processes, "detected_peers", lambda _: "the pods of this Kubernetes job")
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with (
         pytest.raises(UsageError, match="cannot find the pods of this Kubernetes job: may not list pods; give --coord"),
@@ -146,7 +146,7 @@ def test_surroundings_that_cannot_be_asked_are_one_line(monkeypatch):
 
 
 def test_jax_reads_the_places_of_two_nodes_from_slurm(monkeypatch):
-    """As srun sets them on the second node of two with two tasks each."""
+    """The variables are those that srun sets on the second node of two, with two tasks each."""
     variables = {"SLURM_JOB_ID": "4096", "SLURM_STEP_NODELIST": "gpu[017-018],big3", "SLURM_NTASKS": "4"}
     for name, value in {**variables, "SLURM_PROCID": "2", "SLURM_LOCALID": "0"}.items():
         monkeypatch.setenv(name, value)
@@ -154,7 +154,7 @@ def test_jax_reads_the_places_of_two_nodes_from_slurm(monkeypatch):
     assert found == ("gpu017:61440", 4, 2, [0])
 
 
-def test_alone_everything_is_answered_at_once():
+def test_a_single_process_gets_every_answer_at_once():
     any_process = processes.AnyProcess(make_mesh())
     assert [any_process(False), any_process(True), any_process(False)] == [False, True, False]
     assert processes.of_first(None) is None and processes.of_first(0.25) == 0.25
@@ -185,7 +185,7 @@ except UsageError as error:
 
 
 def test_two_processes_find_each_other_by_slurms_variables_and_agree():
-    job = os.getpid()  # of which jax makes the port
+    job = os.getpid()  # jax derives the port from it
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "SLURM_JOB_ID": str(job), "SLURM_NTASKS": "2"}
     environment |= {"SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_STEP_NUM_NODES": "1"}
     pair = [
@@ -202,8 +202,8 @@ def test_two_processes_find_each_other_by_slurms_variables_and_agree():
     for number, (_, error) in enumerate(outputs):
         assert f"waiting for the 2 tasks of Slurm job {job} (5 minutes at most)" in error, error
         assert f"process {number} has 2 of 4 devices" in error
-        # The second call's request is known to both at the third.
+        # Both learn of the second call's request at the third call.
         assert f"agreed 2 {number} [False, False, True, False] 0.1 None {number == 0}" in error, error
     assert "for the first alone" in outputs[0][0] and "for the first alone" not in outputs[1][0]
     assert "ended: no data here" in outputs[1][1]
-    assert "ended: process 1 cannot go on; its own line says why" in outputs[0][1]
+    assert "ended: process 1 cannot go on; its error message says why" in outputs[0][1]

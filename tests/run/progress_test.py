@@ -1,4 +1,4 @@
-"""Progress: lines where nobody watches, a bar on a terminal."""
+"""Progress: lines in a pipe or file, a bar on a terminal."""
 
 import errno
 import io
@@ -37,19 +37,19 @@ def test_a_line_says_how_far_how_fast_and_how_long(capsys):
     assert capsys.readouterr().out == expected
 
 
-def test_nothing_is_left_after_the_end(capsys):
+def test_no_time_is_left_after_the_end(capsys):
     progress.TrainingProgress(0.0, 30.0, 2000).report(500, 30.01, SCALARS)
     assert capsys.readouterr().out.endswith("  0s left\n")
 
 
-def test_no_more_is_left_than_the_limit_allows(capsys):
+def test_the_time_left_is_at_most_the_limit(capsys):
     shown = progress.TrainingProgress(0.0, 30.0, 2000)
     for limit, left in ((20.0, "20s"), (80.0, "50s"), (-3.0, "0s")):
         shown.report(80, 5.0, SCALARS, limit)
         assert capsys.readouterr().out.endswith(f"  {left} left\n")
 
 
-def test_the_clock_counts_the_time_since_its_last_lap_too(monkeypatch):
+def test_the_clock_includes_the_time_since_the_last_lap(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     clock = progress.Clock([{"seconds": 60.0, "time/maintenance_seconds": 5.0}], 1.0)
@@ -63,7 +63,7 @@ def test_the_clock_counts_the_time_since_its_last_lap_too(monkeypatch):
     assert clock.total == clock.seconds == 68.0
 
 
-def test_lines_of_their_own_are_printed_and_advancing_is_silent(capsys):
+def test_lines_are_printed_and_advancing_is_silent(capsys):
     shown = progress.TrainingProgress(0.0, 30.0, 2000)
     shown.advance(1, 2.0)
     shown.say("resuming")
@@ -89,7 +89,7 @@ class Gone(io.StringIO):
 
 @pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "gone"), OSError(errno.EIO, "gone")], ids=str)
 @pytest.mark.parametrize("stderr", [Terminal, io.StringIO], ids=["bar", "no bar"])
-def test_a_reader_that_has_gone_ends_nothing(error, stderr, monkeypatch):
+def test_a_closed_output_does_not_end_a_run(error, stderr, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stderr())
     shown = progress.TrainingProgress(0.0, 30.0, 2000)
     for _ in range(2):

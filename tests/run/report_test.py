@@ -1,4 +1,4 @@
-"""The report: what it collects of whole, torn and hostile runs, and what a browser makes of it."""
+"""The report: what it collects from whole, torn and hostile runs, and how a browser shows it."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cgan_jax.errors import UsageError
-from cgan_jax.run import guards, report, workdir
+from cgan_jax.run import recovery, report, workdir
 from tests.browser import opened
 from tests.command_line import cgan
 from tests.conftest import small_recipe
@@ -17,7 +17,7 @@ HOSTILE = '</script><script>document.title="taken"</script><b>cat'
 
 
 def write_run(path, kimgs=(1.0, 2.0, 3.0), class_names=("cat", "dog"), **scalars):
-    """A run as training leaves it, with `scalars` in its evaluations."""
+    """Writes a run as training leaves it, with `scalars` in the evaluations."""
     (path / "samples").mkdir(parents=True)
     recipe = small_recipe()
     recipe["train"]["total_kimg"] = 4.0
@@ -40,7 +40,7 @@ def data_of(html: str) -> dict:
 def test_a_report_holds_the_curves_pictures_recipe_and_state_of_each_run(tmp_path):
     one, two = write_run(tmp_path / "one" / "run", cfd1k_train=2.0), write_run(tmp_path / "two" / "run", (1.0, 4.0))
     workdir.append_environment(one, {"command": "cgan train", "jax": "1.2"})
-    guards.remember_rollback(one, step=7, kimg=2.5, to=3, why="train/d_loss is nan")
+    recovery.remember_rollback(one, step=7, kimg=2.5, to=3, why="train/d_loss is nan")
     first, second = data_of(report.page([one, two]))["runs"]
     assert (first["name"], second["name"]) == ("one/run", "two/run")
     assert (first["status"], second["status"]) == ("stopped", "finished")
@@ -61,7 +61,7 @@ def test_a_run_that_has_used_its_minutes_is_finished(tmp_path):
         assert report.collect(run, "run", 10**6)["status"] == status
 
 
-def test_a_run_that_trains_says_so(tmp_path):
+def test_the_status_of_a_run_in_training(tmp_path):
     with workdir.locked(write_run(tmp_path / "run")):
         assert report.collect(tmp_path / "run", "run", 10**6)["status"] == "training"
 
@@ -85,12 +85,12 @@ def test_long_curves_become_means_of_neighbours():
     assert points[0] == [4.5, 0.5] and points[-1] == [4994.5, 0.5]
 
 
-def test_of_several_evaluations_of_one_checkpoint_the_last_counts_wherever_it_stands():
+def test_the_last_of_several_evaluations_of_one_checkpoint_counts():
     lines = [{"kimg": kimg, "eval/cfd": value} for kimg, value in ((2.0, 5.0), (1.0, 9.0), (2.0, 4.0))]
     assert report.curves(lines, "eval/") == {"eval/cfd": [[1.0, 9.0], [2.0, 4.0]]}
 
 
-def test_numbers_of_two_feature_networks_are_no_curve():
+def test_a_curve_has_numbers_of_one_feature_network():
     old, new = ({"kimg": kimg, "protocol": {"weights_sha256": name}} for kimg, name in ((1.0, "old"), (2.0, "new")))
     pixels = {"kimg": 3.0, "protocol": {}}
     assert report.comparable([old, new, pixels]) == [new, pixels]
@@ -98,7 +98,7 @@ def test_numbers_of_two_feature_networks_are_no_curve():
     assert report.comparable([pixels]) == [pixels] and report.comparable([]) == []
 
 
-def test_pictures_keep_to_their_share_and_keep_the_first_and_last(tmp_path):
+def test_pictures_stay_below_their_share_and_keep_the_first_and_last(tmp_path):
     run = write_run(tmp_path / "run", tuple(float(i) for i in range(1, 60)))
     every = report.pictures(run / "samples", 10**9)
     assert len(every) == 40 and (every[0]["kimg"], every[-1]["kimg"]) == (1.0, 59.0)
@@ -106,23 +106,23 @@ def test_pictures_keep_to_their_share_and_keep_the_first_and_last(tmp_path):
     assert len(few) == 10 and (few[0]["kimg"], few[-1]["kimg"]) == (1.0, 59.0)
 
 
-def test_without_a_run_there_is_one_line(tmp_path):
+def test_a_missing_run_is_one_line(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
         report.page([tmp_path])
 
 
-def test_a_run_that_was_only_begun_has_a_report(tmp_path):
+def test_a_run_that_has_only_started_has_a_report(tmp_path):
     run = write_run(tmp_path / "run", ())
     assert data_of(report.page([run]))["runs"][0]["pictures"] == []
 
 
 @pytest.mark.slow  # a browser starts
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_in_a_browser_curves_answer_the_slider_moves_and_names_are_only_text(tmp_path, colours):
+def test_a_browser_shows_curves_moves_the_slider_and_treats_names_as_text(tmp_path, colours):
     run = write_run(
         tmp_path / "run", class_names=(HOSTILE, "dog"), cfd1k_train=2.0, **{f"class_accuracy/{HOSTILE}": 0.1}
     )
-    guards.remember_rollback(run, step=7, kimg=2.5, to=3, why="a loss was not finite")
+    recovery.remember_rollback(run, step=7, kimg=2.5, to=3, why="a loss was not finite")
     assert cgan("report", f"--workdir={tmp_path / 'run'}") == 0
     with opened(f"file://{tmp_path}/run/report.html", colours) as page:
         assert page.title() == "run - cgan_jax"
@@ -142,7 +142,7 @@ def test_in_a_browser_curves_answer_the_slider_moves_and_names_are_only_text(tmp
 
 
 @pytest.mark.slow  # a browser starts
-def test_in_a_browser_several_runs_lie_over_each_other_and_their_recipes_differences_stand_out(tmp_path):
+def test_a_browser_overlays_several_runs_and_marks_differences_of_their_recipes(tmp_path):
     one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", (1.0, 4.0))
     recipe = json.loads((two / "config.json").read_text())
     recipe["recipe"]["seed"] = 5

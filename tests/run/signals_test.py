@@ -1,4 +1,4 @@
-"""Requests to stop are noted, not obeyed, until a second Ctrl-C."""
+"""Requests to stop are recorded; only a second Ctrl-C ends the process at once."""
 
 import signal
 import subprocess
@@ -12,8 +12,8 @@ from cgan_jax.run.signals import RelayedRequests, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_request_is_noted_and_the_handlers_come_back(number, capsys):
-    before = signal.signal(number, signal.SIG_DFL)  # where the tests run under nohup SIGHUP is ignored
+def test_a_request_is_recorded_and_the_handlers_are_restored(number, capsys):
+    before = signal.signal(number, signal.SIG_DFL)  # If the tests run under nohup, SIGHUP is ignored.
     try:
         with StopRequest() as stop:
             assert not stop.requested
@@ -27,7 +27,7 @@ def test_a_request_is_noted_and_the_handlers_come_back(number, capsys):
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError, OSError, ValueError])
-def test_that_nobody_reads_any_more_changes_nothing(error, monkeypatch):
+def test_a_closed_stderr_does_not_stop_a_request(error, monkeypatch):
     """Ctrl-C also ends the tee that a run is piped into."""
 
     class Gone:
@@ -42,7 +42,7 @@ def test_that_nobody_reads_any_more_changes_nothing(error, monkeypatch):
         assert stop.requested
 
 
-def test_a_terminal_that_goes_stops_no_program_of_nohup():
+def test_sighup_stays_ignored_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopRequest() as stop:
@@ -52,7 +52,7 @@ def test_a_terminal_that_goes_stops_no_program_of_nohup():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_interrupt_leaves_at_once():
+def test_a_second_interrupt_exits_at_once():
     program = """
 import signal
 from cgan_jax.run.signals import RelayedRequests, StopRequest
@@ -65,8 +65,8 @@ with StopRequest():
     assert done.returncode == 130 and "still here" not in done.stdout
 
 
-def test_a_process_that_is_waited_for_gets_every_request():
-    """Its own group, so that a terminal's Ctrl-C does not reach it a second time."""
+def test_a_child_process_gets_every_request():
+    """It has a separate group, so that a terminal's Ctrl-C does not reach it a second time."""
     program = """
 import os, signal, sys, time
 assert os.getpgid(0) == os.getpid() != os.getpgid(os.getppid())
@@ -83,7 +83,7 @@ sys.exit(10 * (got == [signal.SIGTERM, signal.SIGINT]))
     assert stop.requested and stop.requests == 2
 
 
-def test_how_a_process_ended_is_told_by_its_exit_code():
+def test_the_exit_code_of_a_child_is_returned():
     with RelayedRequests() as stop:
         assert stop.run([sys.executable, "-c", "raise SystemExit(3)"]) == 3
         assert stop.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -9
@@ -91,7 +91,7 @@ def test_how_a_process_ended_is_told_by_its_exit_code():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_may_be_dropped_is_dropped_at_once(number, capsys):
+def test_droppable_work_ends_at_once(number, capsys):
     with StopRequest() as stop:
         with pytest.raises(Interrupted, match=r"^nothing lost$"), stop.at_once("nothing lost"):
             signal.raise_signal(number)
@@ -109,7 +109,7 @@ libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 with StopRequest() as stop, stop.at_once("nothing lost"):
     libc.pthread_mutex_lock(mutex)
     print("busy", flush=True)
-    libc.pthread_mutex_lock(mutex)  # for ever, outside of Python and whatever signals come
+    libc.pthread_mutex_lock(mutex)  # blocks for ever outside of Python, also after signals
 """
 
 
@@ -122,10 +122,10 @@ with StopRequest() as stop, stop.at_once("nothing lost"):
         ([signal.SIGINT, signal.SIGINT], 130, ""),
     ],
 )
-def test_a_main_thread_that_does_not_come_back_is_not_waited_for(numbers, code, told):
+def test_a_main_thread_that_blocks_outside_python_is_ended(numbers, code, told):
     process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "busy\n"
-    time.sleep(1)  # it has said so before it is
+    time.sleep(1)  # It prints before it blocks.
     for number in numbers:
         process.send_signal(number)
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Counts by hand, known times, and a ceiling that is the best product of a size worth timing."""
+"""FLOP counted by hand, known times, and the ceiling of a matrix product."""
 
 import functools
 import time
@@ -39,7 +39,7 @@ def test_a_matrix_product_counts_a_multiplication_and_an_addition_per_term():
     assert layer_flop(jnp.matmul, zeros(30, 40), zeros(40, 50)) == compiled.cost_analysis()["flops"]
 
 
-def test_a_convolution_counts_its_taps_and_a_transposed_one_no_zeros():
+def test_a_convolution_counts_its_taps_and_not_the_zeros_of_a_transposed_one():
     dimensions = ("NHWC", "HWIO", "NHWC")
     conv = functools.partial(lax.conv_general_dilated, padding="SAME", dimension_numbers=dimensions)
     strided = functools.partial(conv, window_strides=(2, 2))
@@ -50,7 +50,7 @@ def test_a_convolution_counts_its_taps_and_a_transposed_one_no_zeros():
     assert layer_flop(transposed, zeros(2, 8, 8, 3), zeros(4, 4, 3, 7)) == 2 * (2 * 8 * 8) * (4 * 4 * 3) * 7
 
 
-def test_loops_branches_and_what_nothing_reads():
+def test_loops_branches_and_unused_results():
     def looped(x):
         return lax.scan(lambda x, _: (jnp.matmul(x, x), None), x, length=6)[0]
 
@@ -66,7 +66,7 @@ def test_loops_branches_and_what_nothing_reads():
     assert layer_flop(forgetful, zeros(4, 4)) == one
 
 
-def test_arithmetic_is_counted_by_the_type_it_is_in():
+def test_arithmetic_is_counted_by_dtype():
     def mixed(x):
         half = x.astype(jnp.bfloat16)
         return lax.scan(lambda half, _: (half @ half, None), half, length=3)[0] @ half, x @ x
@@ -83,14 +83,14 @@ def by_hand(width: int, latent_dim: int, output_kernel_size: int, batch_size: in
     g = g_dense + 2 * (4 + 16) * 4**2 * width * width + 2 * 64 * output_kernel_size**2 * width
     d_first = 2 * 16 * 3**2 * 1 * width
     d = d_first + 2 * 4 * 3**2 * width * width + 2 * (2 * 2 * width)
-    # Each layer costs as much again for its kernel's gradient, and for its input's where that leads to a parameter.
+    # The gradient by the kernel costs as much as the layer; so does that by the input if a parameter lies before.
     discriminator = g + 2 * (d + d + (d - d_first))
     generator = g + d + d + g + (g - g_dense)
     return batch_size * (discriminator + generator)
 
 
 @pytest.mark.parametrize(("width", "output_kernel_size"), [(4, 4), (6, 3)])
-def test_the_count_of_a_whole_step_is_that_by_hand(recipe, width, output_kernel_size):
+def test_a_whole_step_agrees_with_the_count_by_hand(recipe, width, output_kernel_size):
     recipe["dataset"]["conditional"] = False
     recipe["generator"] |= {"width": width, "output_kernel_size": output_kernel_size}
     recipe["discriminator"]["width"] = width
@@ -119,13 +119,13 @@ def test_the_ceiling_is_the_best_of_the_first_size_that_takes_long_enough(monkey
     assert asked == [(512, "bfloat16"), (1024, "bfloat16")]
 
 
-def test_a_real_ceiling_is_found_well_within_its_second():
+def test_a_real_ceiling_is_found_quickly():
     began = time.perf_counter()
     assert 1e8 < ceiling(make_mesh(), "float32") < 1e18
-    assert time.perf_counter() - began < 20  # on a machine that does other things too
+    assert time.perf_counter() - began < 20  # generous, for a busy machine
 
 
-def test_times_are_medians_between_quartiles_and_the_state_goes_through_every_call():
+def test_times_have_quartiles_and_the_state_passes_through_every_call():
     assert Spread.of([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0)
     assert Spread.of([7.0]) == (7.0, 7.0, 7.0)
 
@@ -138,7 +138,7 @@ def test_times_are_medians_between_quartiles_and_the_state_goes_through_every_ca
     assert 0.01 <= seconds.low <= seconds.median <= seconds.high
 
 
-def test_the_peak_of_the_process_holds_what_was_held():
+def test_the_peak_of_the_process_includes_what_it_holds():
     before = np.ones(3 * 2**20)
     count, whose = peak_bytes()
     assert whose == "process" and before.nbytes < count < 2**40

@@ -1,15 +1,15 @@
-"""Which runs a sweep consists of, counted and named by hand."""
+"""The recipes of a sweep, counted and named by hand."""
 
 import copy
 
 import pytest
 
 from cgan_jax.errors import UsageError
-from cgan_jax.run.variations import Run, expand, parse
+from cgan_jax.run.variations import NamedRecipe, expand, parse
 
 
 def changed(recipe: dict, **values) -> dict:
-    """`changed(recipe, generator__width=5)`."""
+    """A changed copy, as in `changed(recipe, generator__width=5)`."""
     recipe = copy.deepcopy(recipe)
     for field, value in values.items():
         section, _, name = field.partition("__")
@@ -27,7 +27,7 @@ def test_values_have_the_types_of_the_recipe(recipe):
     assert all(type(setting["d_optimizer.b1"]) is float for setting in parse("d_optimizer.b1=0,1", recipe).settings)
 
 
-def test_fields_joined_by_a_plus_move_together(recipe):
+def test_fields_joined_by_a_plus_change_together(recipe):
     variation = parse("train.batch_size+train.g_batch_size=8,32", recipe)
     assert variation.fields == ("train.batch_size", "train.g_batch_size")
     assert variation.settings == (
@@ -41,13 +41,15 @@ def test_one_change_at_a_time_around_the_recipe(recipe):
     texts = ("generator.width=2,8", "train.batch_size+train.g_batch_size=32", "g_optimizer.learning_rate=1e-5")
     runs = expand(recipe, [parse(text, recipe) for text in texts], grid=False)
     assert runs == [
-        Run("baseline", recipe),
-        Run("generator.width=2", changed(recipe, generator__width=2)),
-        Run("generator.width=8", changed(recipe, generator__width=8)),
-        Run("train.batch_size+train.g_batch_size=32", changed(recipe, train__batch_size=32, train__g_batch_size=32)),
-        Run("g_optimizer.learning_rate=1e-05", changed(recipe, g_optimizer__learning_rate=1e-5)),
+        NamedRecipe("baseline", recipe),
+        NamedRecipe("generator.width=2", changed(recipe, generator__width=2)),
+        NamedRecipe("generator.width=8", changed(recipe, generator__width=8)),
+        NamedRecipe(
+            "train.batch_size+train.g_batch_size=32", changed(recipe, train__batch_size=32, train__g_batch_size=32)
+        ),
+        NamedRecipe("g_optimizer.learning_rate=1e-05", changed(recipe, g_optimizer__learning_rate=1e-5)),
     ]
-    assert recipe == before, "the recipe itself stays as it is"
+    assert recipe == before, "expand must not change the recipe"
 
 
 def test_a_grid_is_the_product(recipe):
@@ -59,7 +61,7 @@ def test_a_grid_is_the_product(recipe):
     assert runs[4].recipe == changed(recipe, generator__width=4, discriminator__dropout=0.2)
 
 
-def test_what_the_recipe_has_already_is_the_baseline(recipe):
+def test_settings_equal_to_the_recipe_are_the_baseline(recipe):
     variations = [parse(text, recipe) for text in ("generator.width=2,4", "generator.width+discriminator.width=4,2")]
     names = [run.name for run in expand(recipe, variations, grid=False)]
     assert names == ["baseline", "generator.width=2", "generator.width+discriminator.width=2"]
@@ -90,7 +92,7 @@ def test_names_have_safe_characters_only(recipe):
         ("g_optimizer.b1=1e-1,0.1", "the value 0.1 is given twice"),
     ],
 )
-def test_what_cannot_be_varied_is_said(recipe, text, complaint):
+def test_what_cannot_be_varied_is_refused(recipe, text, complaint):
     with pytest.raises(UsageError) as error:
         parse(text, recipe)
     assert complaint in str(error.value) and "\n" not in str(error.value)
@@ -107,6 +109,6 @@ def test_two_variations_never_share_a_folder(recipe):
         expand(recipe, [parse("dataset.name=a/b,a b", recipe)], grid=False)
 
 
-def test_a_name_that_no_folder_can_have_is_refused(recipe):
+def test_a_name_that_is_too_long_for_a_folder_is_refused(recipe):
     with pytest.raises(UsageError, match="is longer than a folder's name may be"):
         expand(recipe, [parse("dataset.name=" + 300 * "a", recipe)], grid=False)

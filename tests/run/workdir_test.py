@@ -1,4 +1,4 @@
-"""The files of a run: written whole, read as far as they are whole, and locked."""
+"""The files of a run: whole when written, readable when torn, and locked."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from tests.conftest import small_recipe
 INFO = workdirs.RunInfo(small_recipe(), 3, ["cat", "köter"], 50_000)
 
 
-def test_what_is_written_of_a_run_is_read_again(tmp_path):
+def test_the_info_of_a_run_is_read_as_written(tmp_path):
     workdirs.write_info(tmp_path, INFO)
     assert workdirs.read_info(tmp_path) == INFO
     assert json.loads((tmp_path / "config.json").read_text())["channels"] == 3
     assert os.listdir(tmp_path) == ["config.json"]
 
 
-def test_a_folder_without_a_run_is_said_to_hold_none(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match=f"^{tmp_path} holds no run: there is no {tmp_path}/config.json$"):
         workdirs.read_info(tmp_path)
 
@@ -48,7 +48,7 @@ with locked(pathlib.Path({str(folder)!r})):
     return process
 
 
-def test_a_lock_is_refused_while_another_process_holds_it_and_freed_when_that_is_killed(tmp_path):
+def test_a_lock_is_refused_while_another_process_holds_it_and_free_after_a_kill(tmp_path):
     folder = tmp_path / "new" / "run"
     holder = hold(folder)
     try:
@@ -61,7 +61,7 @@ def test_a_lock_is_refused_while_another_process_holds_it_and_freed_when_that_is
         assert (folder / ".lock").read_text() == str(os.getpid())
 
 
-def test_a_lock_can_be_taken_again_by_the_process_that_gave_it_back(tmp_path):
+def test_a_process_can_take_a_lock_again(tmp_path):
     for _ in range(2):
         with workdirs.locked(tmp_path):
             assert (tmp_path / ".lock").read_text() == str(os.getpid())
@@ -84,13 +84,13 @@ def test_metrics_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("torn", ['{"step": 30, "kim', '{"step": 30', "{", '"step', "\x00\x00\x00"])
-def test_a_torn_last_line_is_no_line(tmp_path, torn):
+def test_a_torn_last_line_is_skipped(tmp_path, torn):
     (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n' + torn)
     assert workdirs.read_metrics(tmp_path) == [{"step": 10}, {"step": 20}]
 
 
 @pytest.mark.parametrize(("step", "kept"), [(0, []), (19, [10]), (20, [10, 20]), (99, [10, 20, 30])])
-def test_lines_after_the_checkpoint_are_forgotten_in_the_file_too(tmp_path, step, kept):
+def test_lines_after_the_checkpoint_are_dropped_from_the_file_too(tmp_path, step, kept):
     (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n{"step": 30}\n{"st')
     assert workdirs.forget_metrics_after(tmp_path, step) == [{"step": s} for s in kept]
     workdirs.append_metrics(tmp_path, {"step": 1000})
@@ -98,6 +98,6 @@ def test_lines_after_the_checkpoint_are_forgotten_in_the_file_too(tmp_path, step
     assert [json.loads(line)["step"] for line in lines] == [*kept, 1000]
 
 
-def test_a_new_run_has_nothing_to_forget(tmp_path):
+def test_a_new_run_has_no_lines_to_drop(tmp_path):
     assert workdirs.forget_metrics_after(tmp_path, 0) == []
     assert os.listdir(tmp_path) == []

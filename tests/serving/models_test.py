@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cgan_jax.errors import UsageError
+from cgan_jax.run import workdir
 from cgan_jax.sampling import request, sampling
-from cgan_jax.serving import models
+from cgan_jax.serving.models import ExportedModel, RunModel
 from cgan_jax.serving.studio import Studio
 from tests.command_line import cgan
 from tests.conftest import small_recipe
@@ -14,8 +15,15 @@ from tests.random_run import write_random_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run whose generator's weights are random."""
-    return write_random_run(tmp_path_factory.mktemp("run") / "run", small_recipe())
+    """A run whose generator's weights are random, with scores of its last step 8 and of the one before."""
+    folder = write_random_run(tmp_path_factory.mktemp("run") / "run", small_recipe())
+    for line in (
+        {"step": 4, "kimg": 1, "eval/fid": 90.0},
+        {"step": 8, "kimg": 2, "eval/fid": 30.0, "eval/fid/3": 5.0, "eval/kid": float("nan")},
+        {"step": 8, "kimg": 2, "eval/fid": 20.0},
+    ):
+        workdir.append_metrics(folder, line, workdir.EVALUATIONS)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +31,7 @@ def models(run):
     """A run and its exported model."""
     out = run.parent / "model.cgan"
     assert cgan("export", f"--workdir={run}", f"--out={out}") == 0
-    return models.RunModel(run, None), models.ExportedModel(out)
+    return RunModel(run, None), ExportedModel(out)
 
 
 def test_both_draw_what_sample_draws(run, models):
@@ -62,9 +70,16 @@ def test_a_studio_serves_them(models):
         assert studio.about["architecture"] == "dcgan"
 
 
+def test_they_say_which_step_they_are_of_and_its_scores(run, models):
+    for model in (*models, RunModel(run, 8)):
+        assert model.about["step"] == 8 and model.about["image_size"] == 8
+        assert model.about["scores"] == {"fid": 20.0}
+    assert RunModel(run, 4).about["scores"] == {"fid": 90.0}
+
+
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
-        models.RunModel(tmp_path, None)
+        RunModel(tmp_path, None)
     (tmp_path / "model.cgan").write_bytes(b"something else")
     with pytest.raises(UsageError, match="is no exported model"):
-        models.ExportedModel(tmp_path / "model.cgan")
+        ExportedModel(tmp_path / "model.cgan")

@@ -1,7 +1,9 @@
-"""Requests from anybody: what is asked for is drawn, what is wrong is said, and only so many wait."""
+"""Requests from anybody: what is asked for is drawn, what is wrong is said, and only so many wait, so long."""
 
+import asyncio
 import io
 import threading
+import time
 import zipfile
 
 import numpy as np
@@ -9,8 +11,7 @@ import pytest
 from PIL import Image
 
 from cgan_jax.errors import UsageError
-from cgan_jax.serving import studio
-from cgan_jax.serving.studio import Busy, Studio
+from cgan_jax.serving.studio import Busy, Queue, Studio, grid_png, images_zip
 
 NAMES = ["cat", "dog, wet", "5"]
 
@@ -99,43 +100,110 @@ def test_an_unconditional_model_has_no_classes():
         studio.request({"classes": ["cat"]})
 
 
-def test_so_many_requests_wait_and_no_more():
-    painter = Painter()
-    studio = Studio(painter, {})
-    free, begun, outcomes = threading.Event(), threading.Event(), []
-    quick = painter.images
+def test_one_works_so_many_wait_and_no_more():
+    async def scene():
+        queue, free, order = Queue(most_waiting=3), threading.Event(), []
+        first = asyncio.create_task(queue.run(lambda: free.wait(30)))
+        while not queue.is_working:
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(queue.run(lambda i=i: order.append(i) or i)) for i in range(3)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Busy, match="3 requests are waiting"):
+            await queue.run(lambda: None)
+        assert threading.active_count() < 10 and order == []
+        free.set()
+        assert await first and await asyncio.gather(*others) == [0, 1, 2] == order
+        assert await queue.run(lambda: 5) == 5 and not queue.is_working
 
-    def slow(*given):
-        begun.set()
-        free.wait(30)
-        return quick(*given)
+    asyncio.run(scene())
 
-    painter.images = slow
 
-    def ask():
-        try:
-            outcomes.append(len(studio.draw(studio.request({})).images))
-        except Busy:
-            outcomes.append("busy")
-            free.set()
+def test_who_waits_too_long_is_told_and_takes_no_turn():
+    async def scene():
+        queue, free = Queue(patience=0.05), threading.Event()
+        first = asyncio.create_task(queue.run(lambda: free.wait(30)))
+        await asyncio.sleep(0.01)
+        with pytest.raises(Busy, match=r"within 0\.05 seconds"):
+            await queue.run(lambda: None)
+        free.set()
+        await first
+        assert await queue.run(lambda: 5) == 5
 
-    threads = [threading.Thread(target=ask) for _ in range(33)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert begun.is_set() and outcomes.count("busy") == 1 and outcomes.count(16) == 32
-    painter.images = quick
-    assert len(studio.draw(studio.request({})).images) == 16
+    asyncio.run(scene())
+
+
+def test_who_stops_waiting_leaves_its_place():
+    async def scene():
+        queue, free, done = Queue(most_waiting=1), threading.Event(), []
+        first = asyncio.create_task(queue.run(lambda: free.wait(30)))
+        await asyncio.sleep(0.01)
+        leaving = asyncio.create_task(queue.run(lambda: done.append(1)))
+        await asyncio.sleep(0.01)
+        third = asyncio.create_task(queue.run(lambda: 5))
+        await asyncio.sleep(0.01)
+        leaving.cancel()
+        await asyncio.sleep(0.3)
+        free.set()
+        assert await first and await third == 5 and not done
+
+    asyncio.run(scene())
+
+
+def test_work_that_nobody_waits_for_any_longer_still_has_the_thread_alone():
+    async def scene():
+        queue, free, running = Queue(), threading.Event(), []
+
+        def work():
+            running.append("begun")
+            free.wait(30)
+            running.append("ended")
+
+        first = asyncio.create_task(queue.run(work))
+        while not running:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        await asyncio.sleep(0.01)
+        assert queue.is_working
+        second = asyncio.create_task(queue.run(lambda: list(running)))
+        await asyncio.sleep(0.01)
+        assert queue.is_working
+        free.set()
+        assert await second == ["begun", "ended"]
+
+    asyncio.run(scene())
+
+
+def test_an_error_is_its_callers_alone():
+    async def scene():
+        queue = Queue()
+        with pytest.raises(ZeroDivisionError):
+            await queue.run(lambda: 1 / 0)
+        assert await queue.run(lambda: 5) == 5
+
+    asyncio.run(scene())
+
+
+def test_what_has_not_begun_when_a_queue_closes_is_not_waited_for():
+    async def scene():
+        queue, free = Queue(), threading.Event()
+        task = asyncio.create_task(queue.run(lambda: free.wait(30)))
+        await asyncio.sleep(0.01)
+        began = time.monotonic()
+        queue.close()
+        assert time.monotonic() - began < 1 and queue.is_working
+        free.set()
+        await task
+
+    asyncio.run(scene())
 
 
 def test_a_grid_has_a_row_per_class_and_an_archive_a_file_per_image(studio):
     drawing = studio.draw(studio.request({"classes": [1, 0], "count": 20}))
-    with Image.open(io.BytesIO(studio.grid_png(studio, drawing))) as grid:
+    with Image.open(io.BytesIO(grid_png(studio, drawing))) as grid:
         rows = [grid.getpixel((grid.width - 640, 2 + 66 * row + 30)) for row in range(2)]
     assert rows[0][0] == 1 and rows[1][0] == 0
-    content = studio.images_zip(studio, drawing)
-    assert content == studio.images_zip(studio, drawing)
+    content = images_zip(studio, drawing)
+    assert content == images_zip(studio, drawing)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist()[:2] == ["dog__wet/000000.png", "dog__wet/000001.png"]
         with Image.open(archive.open("cat/000009.png")) as image:

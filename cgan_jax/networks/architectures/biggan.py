@@ -1,8 +1,8 @@
-"""BigGAN for 32 times a power of two pixels: SNGAN's residual networks wider, both of spectral norm 1, with attention.
+"""BigGAN for 32, 64, 128, ... pixels: wider residual networks than SNGAN's, spectral norm 1 in both, self-attention.
 
-Brock, Donahue & Simonyan (2019), appendix B, in the form of the StudioGAN benchmark (Kang et al. 2023): the latents are
-split, a part for the first feature map and one for each block, whose normalisation is conditioned on it and on the
-class's embedding, which all blocks share. Both networks attend where the image has half its size.
+Brock, Donahue & Simonyan (2019), appendix B, in the form of the StudioGAN benchmark (Kang et al. 2023). The latents are
+split into a part for the first feature map and one for each block. A block's part and the class's embedding, which all
+blocks share, condition its normalisation. Both networks have self-attention at half the image's size.
 """
 
 import functools
@@ -22,18 +22,18 @@ _OPTIONS = {"kernel_init": orthogonal, "spectral_epsilon": _SPECTRAL_EPSILON}
 
 
 class Generator(nn.Module):
-    """Latents -> a 4x4 feature map -> residual blocks, each twice as large -> normalised, ReLU, a convolution."""
+    """Latents -> a 4x4 feature map -> residual blocks, each twice as large -> batch norm, ReLU, a convolution."""
 
     image_size: int
     channels: int
     num_classes: int
     latent_dim: int
-    """A multiple of one more than there are blocks: 4 parts for 32 pixels, 5 for 64."""
+    """A multiple of the number of blocks plus 1: of 4 for 32 pixels, of 5 for 64."""
     width: int
-    """A quarter of the channels at 32 pixels; of larger images the channels of the last feature map."""
+    """For images of 32 pixels a quarter of the channels; for larger images the channels of the last feature map."""
     embedding_dim: int
     dtype: str
-    """What activations are computed in: float32 or bfloat16."""
+    """Of the activations: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -59,15 +59,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image -> residual blocks -> ReLU, summed over all places -> one logit."""
+    """Image -> residual blocks -> ReLU, sum over all pixels -> the head."""
 
     image_size: int
     channels: int
     num_classes: int
     width: int
-    """Half of the channels at 32 pixels; of larger images the channels of the first feature map."""
+    """For images of 32 pixels half of the channels; for larger images the channels of the first feature map."""
     head: str
-    """What reads the class: projection, auxiliary_classifier or class_proxies."""
+    """How the head uses classes: projection, auxiliary_classifier or class_proxies."""
     dtype: str
 
     couples_samples = False

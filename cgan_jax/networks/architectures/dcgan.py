@@ -1,7 +1,7 @@
-"""The classic small pair for 28 to 64 pixels: two strided convolutions against two transposed ones.
+"""A small DCGAN for 28 to 64 pixels: two transposed convolutions, and two strided ones.
 
-After Radford, Metz & Chintala (2016) in the form that Keras tutorials made common: no batch normalisation,
-Glorot-uniform weights. With num_classes > 0 both networks receive the label as a feature map (Mirza & Osindero 2014).
+After Radford, Metz & Chintala (2016) in the form of common Keras tutorials: no batch normalisation, Glorot-uniform
+weights. With num_classes > 0 both networks receive the label as a feature map (Mirza & Osindero 2014).
 """
 
 import flax.linen as nn
@@ -24,7 +24,7 @@ class Generator(nn.Module):
     embedding_dim: int
     output_kernel_size: int
     dtype: str
-    """What activations are computed in: float32 or bfloat16."""
+    """Of the activations: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:

@@ -1,8 +1,8 @@
-"""A deeper classic pair: four convolutional layers in each network, large kernels, labels as feature maps.
+"""A deeper DCGAN: four convolutional layers in each network, large kernels, labels as feature maps.
 
 The layout of Radford, Metz & Chintala (2016, figure 1) for images half as large, without batch normalisation. With
-`skips` every layer but the generator's last adds a shortcut past itself: the input, resampled, through a 1x1
-convolution (the projection shortcut of He et al. 2016, eq. 2).
+`skips` every layer but the generator's last adds a shortcut: its input, resampled, through a 1x1 convolution (the
+projection shortcut of He et al. 2016, eq. 2).
 """
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ class Generator(nn.Module):
     kernel_size: int
     skips: bool
     dtype: str
-    """What activations are computed in: float32 or bfloat16."""
+    """Of the activations: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -43,7 +43,7 @@ class Generator(nn.Module):
         for features in (2 * self.width, self.width, self.width):
             y = ConvTranspose(features, self.kernel_size)(x)
             if self.skips:
-                # The 1x1 convolution commutes with repeating pixels and is four times cheaper before it.
+                # A 1x1 convolution commutes with upsampling and is four times cheaper before it.
                 y += upsample(Conv(features, 1)(x))
             x = nn.relu(y)
         return jnp.tanh(Conv(self.channels, self.kernel_size)(x).astype(jnp.float32))

@@ -1,8 +1,8 @@
-"""The classic pair with batch normalisation in the generator, which grows once by transposing and once by repeating.
+"""A DCGAN whose generator has batch normalisation and doubles once by transposed convolution, once by upsampling.
 
-After Radford, Metz & Chintala (2016), who normalise both networks; here the discriminator has dropout after every layer
-instead, so that it treats samples one by one. A convolution after repeated pixels leaves no checkerboard, which one
-transposed with a stride may (Odena, Dumoulin & Olah 2016).
+After Radford, Metz & Chintala (2016), who normalise both networks. Here the discriminator has dropout after each layer
+instead, so that it treats each sample alone. A strided transposed convolution may leave a checkerboard; a convolution
+after upsampling does not (Odena, Dumoulin & Olah 2016).
 """
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ from cgan_jax.networks.layers import (
 class Generator(nn.Module):
     """Latents -> a quarter-size feature map (and label map) -> transposed convolution -> upsampled -> convolutions.
 
-    Every layer but the last is normalised over the batch and leaks.
+    Every layer but the last has batch normalisation and leaky ReLU.
     """
 
     image_size: int
@@ -39,7 +39,7 @@ class Generator(nn.Module):
     embedding_dim: int
     batch_norm_momentum: float
     dtype: str
-    """What activations are computed in: float32 or bfloat16."""
+    """Of the activations: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:

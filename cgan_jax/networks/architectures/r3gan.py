@@ -1,12 +1,12 @@
-"""R3GAN: residual pairs without any normalisation, for a relativistic loss with R1 and R2 (Huang et al. 2024).
+"""R3GAN: residual networks without normalisation, for a relativistic loss with R1 and R2 (Huang et al. 2024).
 
-Both networks are stages at 4, 8, 16, ... pixels of the same width, each of a few blocks
+Both networks have stages of one width at 4, 8, 16, ... pixels. A stage has a few blocks:
 
     x + W3 act(b2 + W2 act(b1 + W1 x))        W1 and W3 1x1, W2 3x3 in groups of 16 channels, twice as wide inside
 
-(an inverted bottleneck of grouped convolutions, in the order of ConvNeXt). act is LeakyReLU 0.2. Weights are
-normal with deviation gain / sqrt(fan in); inside blocks the gain is sqrt(2 / 1.04) L^(-1/4) for the L blocks of a
-network, and W3 starts at 0, which is fixup initialisation (Zhang, Dauphin & Ma 2019) for three layers a block.
+This is an inverted bottleneck of grouped convolutions, in the order of ConvNeXt. act is LeakyReLU 0.2. Weights are
+normal with deviation gain / sqrt(fan in). Inside blocks the gain is sqrt(2 / 1.04) L^(-1/4) for the L blocks of a
+network, and W3 starts at 0: fixup initialisation (Zhang, Dauphin & Ma 2019) for three layers a block.
 """
 
 import flax.linen as nn
@@ -24,7 +24,7 @@ _FIRST = 4  # pixels
 
 
 class Generator(nn.Module):
-    """Latents and label -> 4x4 -> blocks, then twice as large, and so on -> 1x1 to colours, which nothing bounds."""
+    """Latents and label -> 4x4 -> blocks, upsampling, blocks, ... -> a 1x1 convolution to unbounded colours."""
 
     image_size: int
     channels: int
@@ -54,7 +54,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """1x1 from colours -> blocks, then half as large, and so on -> a number a map -> along the label's direction."""
+    """A 1x1 convolution of colours -> blocks, downsampling, blocks, ... -> features -> times the label's embedding."""
 
     image_size: int
     channels: int
@@ -119,9 +119,9 @@ def _scaled(gain: float, fan_in: int) -> nn.initializers.Initializer:
 
 
 def downsample(x: jax.Array) -> jax.Array:
-    """Every other pixel, a quarter of its neighbours' mixed in along each axis: [N, H, W, C] -> [N, H/2, W/2, C].
+    """Filters with [1, 2, 1] / 4 along both sides and keeps every other pixel: [N, H, W, C] -> [N, H/2, W/2, C].
 
-    The filter is [1, 2, 1] / 4 both ways, with zeros outside.
+    Pixels outside the image are 0.
     """
     for axis in (1, 2):
         even, odd = (jax.lax.slice_in_dim(x, first, None, 2, axis) for first in (0, 1))
@@ -130,9 +130,9 @@ def downsample(x: jax.Array) -> jax.Array:
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """Pixels and the means of neighbours between them: [N, H, W, C] -> [N, 2H, 2W, C]; four times downsample's adjoint.
+    """Inserts the means of neighbours between pixels: [N, H, W, C] -> [N, 2H, 2W, C]; four times downsample's adjoint.
 
-    The filter is [1, 2, 1] / 2 both ways, with zeros outside.
+    The filter is [1, 2, 1] / 2 along both sides. Pixels outside the image are 0.
     """
     for axis in (1, 2):
         between = (x + _one_earlier(x, axis)) / 2
@@ -142,17 +142,17 @@ def upsample(x: jax.Array) -> jax.Array:
 
 
 def _one_later(x: jax.Array, axis: int) -> jax.Array:
-    """x[i - 1] at i, and 0 at the first."""
+    """x[i - 1] at index i, and 0 at the first."""
     return jnp.pad(jax.lax.slice_in_dim(x, 0, -1, 1, axis), [(int(a == axis), 0) for a in range(x.ndim)])
 
 
 def _one_earlier(x: jax.Array, axis: int) -> jax.Array:
-    """x[i + 1] at i, and 0 at the last."""
+    """x[i + 1] at index i, and 0 at the last."""
     return jnp.pad(jax.lax.slice_in_dim(x, 1, None, 1, axis), [(0, int(a == axis)) for a in range(x.ndim)])
 
 
 def _stages(image_size: int, width: int) -> int:
-    """How many there are. Raises UsageError for images or widths that the networks cannot have."""
+    """The number of stages. Raises UsageError for an image size or width that the networks cannot have."""
     stages = max(1, (image_size // _FIRST).bit_length())
     if _FIRST << (stages - 1) != image_size:
         raise UsageError(f"r3gan draws images of 4 times a power of two pixels, given image_size {image_size}")

@@ -1,7 +1,7 @@
-"""SNGAN with projection for 32 times a power of two pixels: residual networks, the discriminator of spectral norm 1.
+"""SNGAN for 32, 64, 128, ... pixels: residual networks; the discriminator's kernels have spectral norm 1.
 
-Miyato et al. (2018) and Miyato & Koyama (2018), in the form of the StudioGAN benchmark (Kang et al. 2023): a class has
-its scale and bias in every normalisation of the generator's blocks, and its vector in the discriminator's last layer.
+Miyato et al. (2018) and Miyato & Koyama (2018), in the form of the StudioGAN benchmark (Kang et al. 2023). Each class
+has a scale and a bias in every normalisation of the generator's blocks, and a vector in the discriminator's head.
 """
 
 import functools
@@ -18,22 +18,22 @@ _SPECTRAL_EPSILON = 1e-6
 
 
 class Generator(nn.Module):
-    """Latents -> a 4x4 feature map -> residual blocks, each twice as large -> normalised, ReLU, a convolution."""
+    """Latents -> a 4x4 feature map -> residual blocks, each twice as large -> batch norm, ReLU, a convolution."""
 
     image_size: int
     channels: int
     num_classes: int
     latent_dim: int
     width: int
-    """A quarter of the channels at 32 pixels; of larger images the channels of the last feature map."""
+    """For images of 32 pixels a quarter of the channels; for larger images the channels of the last feature map."""
     dtype: str
-    """What activations are computed in: float32 or bfloat16."""
+    """Of the activations: float32 or bfloat16."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
         widths = blocks.generator_widths(self.image_size, self.width)
         batch_norm = {"momentum": blocks.MOMENTUM, "epsilon": blocks.EPSILON}
-        # Without classes all images are of one.
+        # Without classes, all images have one class.
         labels = labels if self.num_classes else jnp.zeros_like(labels)
         norm = functools.partial(ClassBatchNorm, num_classes=max(1, self.num_classes), **batch_norm)
         x = Dense(16 * widths[0], kernel_init=orthogonal)(latents.astype(activation_dtype(self.dtype)))
@@ -45,15 +45,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image -> residual blocks -> ReLU, summed over all places -> one logit. Every kernel is of spectral norm 1."""
+    """Image -> residual blocks -> ReLU, sum over all pixels -> the head. Every kernel has spectral norm 1."""
 
     image_size: int
     channels: int
     num_classes: int
     width: int
-    """Half of the channels at 32 pixels; of larger images the channels of the first feature map."""
+    """For images of 32 pixels half of the channels; for larger images the channels of the first feature map."""
     head: str
-    """What reads the class: projection, auxiliary_classifier or class_proxies."""
+    """How the head uses classes: projection, auxiliary_classifier or class_proxies."""
     dtype: str
 
     couples_samples = False

@@ -1,4 +1,4 @@
-"""The deeper pair against the same network written out in NumPy, and its parameters counted by hand."""
+"""dcgan_deep against the same network written out in NumPy, and its parameters counted by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The classic pair against the same network written out in NumPy, and its parameters counted by hand."""
+"""dcgan against the same network written out in NumPy, and its parameters counted by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The batch-normalised pair against the same network written out in NumPy; its statistics through the algorithm."""
+"""dcgan_upsample against the same network written out in NumPy; its statistics through training steps."""
 
 import functools
 
@@ -179,8 +179,8 @@ def test_the_running_statistics_move_in_the_generators_step_alone_and_the_averag
         np.testing.assert_allclose(c, (np.asarray(a) + np.asarray(b)) / 2, rtol=1e-5)
 
 
-def test_the_generators_step_moves_the_statistics_by_those_of_its_own_batch(built):
-    """Those of the first layer: a dense layer's, which need nothing but the latents."""
+def test_the_generators_step_moves_the_statistics_by_those_of_its_batch(built):
+    """Checked for the first layer, a dense one, whose statistics need only the latents."""
     state, data = train_state.create(built, SPEC, jax.random.key(0)), make_data()
     after, _ = jax.jit(functools.partial(train_step.generator_step, built))(state, data)
     key = train_step._key(state, train_step.Purpose.G_LATENTS, state.step)
@@ -212,7 +212,7 @@ def test_eight_devices_see_the_gradients_and_statistics_of_one(built, parallelis
     assert_close(actual, expected, 1e-5)
 
 
-def test_sampling_uses_the_running_statistics_so_an_image_does_not_hang_on_its_company():
+def test_sampling_uses_the_running_statistics_so_an_image_does_not_depend_on_its_batch():
     generator = make_generator()
     stats = random_variables(generator, LATENTS, LABELS)["batch_stats"]
     variables = {"params": random_params(generator, LATENTS, LABELS), "batch_stats": stats}

@@ -28,7 +28,7 @@ def make_discriminator(num_classes=CLASSES, **numbers):
 
 
 def random_params(network, *inputs):
-    """Its parameters all drawn anew, since those that start at 0 would hide what they multiply."""
+    """Random parameters: those that start at 0 would hide what they multiply."""
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs, False))["params"]
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(3)
@@ -41,7 +41,7 @@ def torch():
 
 
 class Reference:
-    """The networks on NCHW tensors, from PyTorch's own convolutions; parameters by our names."""
+    """The networks on NCHW tensors, from PyTorch's convolutions; parameters by our names."""
 
     def __init__(self, torch, params):
         self.torch, self.f = torch, torch.nn.functional
