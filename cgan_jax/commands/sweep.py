@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         _check_all(left)
     with locked(workdir):
         _train_all(runs, workdir, flags.cache)
-        fields = list(dict.fromkeys(field for variation in varied for field in variation.fields))
-        _write_summary(runs, fields, workdir)
+        _summarize(runs, [field for variation in varied for field in variation.fields], workdir)
     unfinished = [run.name for run in runs if not _is_over(run, workdir)]
     if unfinished:
         raise SystemExit(f"cgan: error: {', '.join(unfinished)} did not finish; run the same command again to go on")
@@ -195,72 +194,14 @@ def _ending(code: int) -> str:
     return _ENDINGS.get(code, f"ended with exit code {code}")
 
 
-def _write_summary(runs: Sequence[NamedRecipe], fields: Sequence[str], workdir: Path) -> None:
-    """summary.csv, summary.md, which is printed too, and curves.png."""
-    from cgan_jax.run import curves
-    from cgan_jax.run import workdir as workdirs
+def _summarize(runs: Sequence[NamedRecipe], fields: Sequence[str], workdir: Path) -> None:
+    """Writes and prints the table of all runs, and draws their curves."""
+    from cgan_jax.evaluation import comparison
     from cgan_jax.run.progress import say
 
-    metrics = {run.name: workdirs.read_metrics(workdir / run.name) for run in runs}
-    evaluations = {run.name: workdirs.read_metrics(workdir / run.name, workdirs.EVALUATIONS) for run in runs}
-    measured = list(dict.fromkeys(name for lines in evaluations.values() for line in lines for name in line))
-    # eval/pixel_mse is a number of the run, eval/pixel_mse/cat a part of it.
-    measured = [name for name in measured if name.count("/") == 1]
+    leaves = {run.name: dict(recipes.flattened(run.recipe)) for run in runs}
     outcomes = _outcomes(workdir)
-    rows = []
-    for run in runs:
-        leaves = dict(recipes.flattened(run.recipe))
-        row = {"run": run.name, **{field: leaves[field] for field in fields}}
-        row |= _numbers(metrics[run.name], evaluations[run.name], measured)
-        rows.append({**row, "ending": _ending(outcomes.get(run.name, 0))})
-    write_whole(workdir / "summary.csv", _csv(rows))
-    table = _table([{key: value for key, value in row.items() if key not in fields} for row in rows])
-    write_whole(workdir / "summary.md", table)
-    both = {name: [*metrics[name], *evaluations[name]] for name in metrics}
-    curves.save_overlaid_curves(both, ["train/d_loss", "train/g_loss", *measured], workdir / "curves.png")
+    endings = {run.name: _ending(outcomes.get(run.name, 0)) for run in runs}
+    values = {name: {field: of_run[field] for field in fields} for name, of_run in leaves.items()}
+    table = comparison.write(workdir, values, endings)
     say(f"\n{table}\ntable and curves in {workdir}: summary.md, summary.csv, curves.png")
-
-
-def _numbers(
-    metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]], measured: Sequence[str]
-) -> dict[str, float | None]:
-    """A run's last numbers, None for what it did not measure; the losses are means over the last log interval."""
-    import numpy as np
-
-    last = metrics[-1] if metrics else {}
-    evaluated = evaluations[-1] if evaluations else {}
-    speeds = [line["time/images_per_sec"] for line in metrics if "time/images_per_sec" in line]
-    scalars = ("train/d_loss", "train/g_loss", "train/d_accuracy_real", "train/d_accuracy_fake")
-    return {
-        "kimg": last.get("kimg"),
-        **{name.partition("/")[2]: last.get(name) for name in scalars},
-        **{name.partition("/")[2]: evaluated.get(name) for name in measured},
-        "images/s": float(np.median(speeds)) if speeds else None,
-        "seconds": last.get("seconds"),
-    }
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown that reads well on a terminal too."""
-
-    def shown(value: Any) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    cells = [list(rows[0]), *([shown(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines) + "\n"
