@@ -11,6 +11,19 @@ import pytest
 from cgan_jax import train
 from tests.command_line import cgan, start, write_recipe
 
+
+def sample(out: str, *options: str) -> list[str]:
+    return ["sample", "--workdir={tmp}/none", f"--out={{tmp}}/{out}", *options]
+
+
+def synthesize(*options: str) -> list[str]:
+    return ["synthesize", "--workdir={tmp}", "--out={tmp}/a", *options]
+
+
+def sweep(*options: str) -> list[str]:
+    return ["sweep", "--config={config}", "--workdir={run}", *options]
+
+
 CASES = {
     "no command": ([], None),
     "unknown command": (["tarin"], "unknown command 'tarin'; there are:"),
@@ -61,18 +74,9 @@ CASES = {
     "unknown parallelism": (["train", "--config.train.parallelism=pjit"], "must be one of shard_map, pmap"),
     "a single checkpoint to keep": (["train", "--config.checkpoint.max_to_keep=1"], "max_to_keep must be at least 2"),
     "unknown guard": (["train", "--config.guard.action=panic"], "guard.action must be one of raise, rollback"),
-    "more collapse than all": (
-        ["train", "--config.guard.collapse=1.5"],
-        "collapse must be at least 0 and at most 1",
-    ),
-    "a watchdog of the past": (
-        ["train", "--config.guard.watchdog_minutes=-1.0"],
-        "minutes must be at least 0",
-    ),
-    "rollbacks without end": (
-        ["train", "--config.guard.max_rollbacks=-1"],
-        "must be at least 0, given -1",
-    ),
+    "more collapse than all": (["train", "--config.guard.collapse=1.5"], "collapse must be at least 0 and at most 1"),
+    "a watchdog of the past": (["train", "--config.guard.watchdog_minutes=-1.0"], "minutes must be at least 0"),
+    "rollbacks without end": (["train", "--config.guard.max_rollbacks=-1"], "must be at least 0, given -1"),
     "unknown optimizer": (
         ["train", "--config.d_optimizer.name=adm"],
         "unknown optimizer 'adm'; there are: adam, keras_adam",
@@ -93,67 +97,43 @@ CASES = {
     "the Inception network from an archive": (["prepare-data", "--inception", "--archive={config}"], "stands alone"),
     "a name for the Inception network": (["prepare-data", "--inception=v3"], "inception"),
     "a workdir below a file": (["train", "--workdir={tmp}/recipe.py/run"], "recipe.py/run"),
-    "sample without a run": (["sample", "--workdir={tmp}/none", "--out={tmp}/a.png"], "none holds no run"),
+    "sample without a run": (sample("a.png"), "none holds no run"),
     "sample without out": (["sample", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FILE are needed"),
-    "no images": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--num_images=0"], "--num_images must be 1 to"),
-    "too many images": (["sample", "--workdir={tmp}", "--out={tmp}/a.npz", "--num_images=10001"], "1 to 10000"),
-    "a seed below zero": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--seed=-1"], "--seed must be 0 to"),
-    "a kind of file that is not written": (["sample", "--workdir={tmp}", "--out={tmp}/a.jpg"], "holds no run"),
+    "no images": (sample("a.png", "--num_images=0"), "--num_images=0: 0 is not a positive integer"),
+    "too many images": (sample("a.npz", "--num_images=10001"), "1 to 10000"),
+    "a seed below zero": (sample("a.png", "--seed=-1"), "in the range [0, 4294967295]"),
+    "a kind of file that is not written": (sample("a.jpg"), "holds no run"),
     "a name that is too long": (["sample", "--workdir={tmp}/" + 300 * "a", "--out={tmp}/a.png"], "too long"),
-    "a moving picture of nothing that moves": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.gif"],
-        ".gif moves, which needs --interpolate",
-    ),
-    "frames without a way": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--frames=3"],
-        "--frames belongs to --interpolate",
-    ),
-    "a seed to go to without a way": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--to_seed=3"],
-        "--to_seed belongs to --interpolate",
-    ),
+    "a moving picture of nothing that moves": (sample("a.gif"), ".gif moves, which needs --interpolate"),
+    "frames without a way": (sample("a.png", "--frames=3"), "--frames belongs to --interpolate"),
+    "a seed to go to without a way": (sample("a.png", "--to_seed=3"), "--to_seed belongs to --interpolate"),
     "a seed below zero to go to": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--to_seed=-3"],
-        "--to_seed must be 0 to 4294967295, given -3",
+        sample("a.png", "--interpolate=latents", "--to_seed=-3"),
+        "--to_seed=-3: -3 is not an integer in the range [0, 4294967295]",
     ),
     "a seed to go to between labels": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=labels", "--to_seed=3"],
+        sample("a.png", "--interpolate=labels", "--to_seed=3"),
         "between labels the latents stay",
     ),
-    "an unknown way": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=colours"],
-        "should be one of <latents|labels>",
-    ),
-    "a way in an archive": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.npz", "--interpolate=latents"],
-        "--interpolate writes .png, .gif or .webp",
-    ),
-    "neighbours of a way": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--nearest=2"],
-        "not for --interpolate",
-    ),
-    "neighbours in an archive": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.npz", "--nearest=2"],
-        "--nearest writes .png, given",
-    ),
+    "an unknown way": (sample("a.png", "--interpolate=colours"), "should be one of <latents|labels>"),
+    "a way in an archive": (sample("a.npz", "--interpolate=latents"), "--interpolate writes .png, .gif or .webp"),
+    "neighbours of a way": (sample("a.png", "--interpolate=latents", "--nearest=2"), "not for --interpolate"),
+    "neighbours in an archive": (sample("a.npz", "--nearest=2"), "--nearest writes .png, given"),
     "too many ways": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--num_images=201"],
+        sample("a.png", "--interpolate=latents", "--num_images=201"),
         "--num_images must be 1 to 200 with --interpolate, given 201",
     ),
     "a way of one frame": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--interpolate=latents", "--frames=1"],
-        "--frames must be 2 to 500, given 1",
+        sample("a.png", "--interpolate=latents", "--frames=1"),
+        "--frames=1: 1 is not an integer in the range [2, 500]",
     ),
     "neighbours below zero": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--nearest=-2"],
-        "--nearest must be 0 to 20, given -2",
+        sample("a.png", "--nearest=-2"),
+        "--nearest=-2: -2 is not an integer in the range [0, 20]",
     ),
-    "a folder in an order": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a", "--sort_by=confidence"],
-        "--sort_by=confidence writes .png or .npz",
-    ),
+    "a folder in an order": (sample("a", "--sort_by=confidence"), "--sort_by=confidence writes .png or .npz"),
     "sample with a truncation below zero": (
-        ["sample", "--workdir={tmp}/none", "--out={tmp}/a.png", "--truncation=-1"],
+        sample("a.png", "--truncation=-1"),
         "--truncation must be a number above 0",
     ),
     "export without a run": (["export", "--workdir={tmp}/none", "--out={tmp}/a.cgan"], "none holds no run"),
@@ -164,49 +144,25 @@ CASES = {
     ),
     "synthesize without a run": (["synthesize", "--workdir={tmp}/none", "--out={tmp}/a"], "none holds no run"),
     "synthesize without out": (["synthesize", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FOLDER are needed"),
-    "no synthetic images": (
-        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--num_images=0"],
-        "--num_images must be 1 to",
-    ),
-    "a synthetic set with a strange name": (
-        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--name=My Set"],
-        "--name must be of a-z, 0-9 and _",
-    ),
+    "no synthetic images": (synthesize("--num_images=0"), "--num_images=0: 0 is not a positive integer"),
+    "a synthetic set with a strange name": (synthesize("--name=My Set"), "--name must be of a-z, 0-9 and _"),
     "a truncation of nothing": (
-        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--truncation=0"],
+        synthesize("--truncation=0"),
         "--truncation must be a number above 0, such as 0.7, given 0.0",
     ),
-    "unknown statistics": (
-        ["synthesize", "--workdir={tmp}", "--out={tmp}/a", "--batch_stats=batch"],
-        "should be one of <ema|standing>",
-    ),
+    "unknown statistics": (synthesize("--batch_stats=batch"), "should be one of <ema|standing>"),
     "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
-    "sweep without variations": (
-        ["sweep", "--config={config}", "--workdir={run}"],
-        "and --vary=FIELD=VALUES are needed",
-    ),
+    "sweep without variations": (sweep(), "and --vary=FIELD=VALUES are needed"),
     "sweep without a recipe": (["sweep", "--workdir={run}", "--vary=seed=1"], "--config=FILE, --workdir=FOLDER and"),
-    "sweep over an unknown field": (
-        ["sweep", "--config={config}", "--workdir={run}", "--vary=generator.widht=3"],
-        "did you mean generator.width?",
-    ),
+    "sweep over an unknown field": (sweep("--vary=generator.widht=3"), "did you mean generator.width?"),
     "sweep over text for a number": (
-        ["sweep", "--config={config}", "--workdir={run}", "--vary=train.batch_size=8,many"],
+        sweep("--vary=train.batch_size=8,many"),
         "train.batch_size must be of type int, given 'many'",
     ),
-    "sweep over nothing": (
-        ["sweep", "--config={config}", "--workdir={run}", "--vary=train.batch_size="],
-        "at least one value",
-    ),
-    "sweep over the same twice": (
-        ["sweep", "--config={config}", "--workdir={run}", "--vary=ema.start_kimg=1,1.0"],
-        "the value 1.0 is given twice",
-    ),
-    "sweep over a value out of range": (
-        ["sweep", "--config={config}", "--workdir={run}", "--vary=seed=3,-1"],
-        "seed=-1: seed must be at least 0",
-    ),
-    "a step that is no number": (["sample", "--workdir={tmp}", "--out={tmp}/a.png", "--step=last"], "step"),
+    "sweep over nothing": (sweep("--vary=train.batch_size="), "at least one value"),
+    "sweep over the same twice": (sweep("--vary=ema.start_kimg=1,1.0"), "the value 1.0 is given twice"),
+    "sweep over a value out of range": (sweep("--vary=seed=3,-1"), "seed=-1: seed must be at least 0"),
+    "a step that is no number": (sample("a.png", "--step=last"), "step"),
     "a recipe without get_config": (["train", "--config={tmp}/empty.py", "--workdir={run}"], "get_config"),
     "a recipe that is no ConfigDict": (
         ["train", "--config={tmp}/three.py", "--workdir={run}"],

@@ -90,7 +90,6 @@ def put_in_place(folder: Path, monkeypatch) -> Path:
     objects, gcsfs = Objects(folder), types.ModuleType("gcsfs")
     gcsfs.__spec__ = ModuleSpec("gcsfs", None)
     monkeypatch.setitem(sys.modules, "gcsfs", gcsfs)
-    monkeypatch.setattr(storage, "_LAST_PARTS", {})
     monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
     monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda _: objects)
     monkeypatch.setattr(gcs_utils, "is_hierarchical_namespace_enabled", lambda _: False)

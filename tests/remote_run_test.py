@@ -51,7 +51,7 @@ def test_a_killed_run_in_a_bucket_goes_on_to_the_bits_of_its_twin_in_a_folder(
     assert final_bits(remote, recipe) == final_bits(twin, recipe)
     assert not workdirs.is_locked(remote)
     written = {name.split("/")[0] for name in storage.files_below(remote)}
-    assert written >= {"config.json", "metrics", "environments", "checkpoints", "integrity"}
+    assert written >= {"config.json", "metrics.jsonl", "environments.jsonl", "checkpoints", "integrity"}
     assert any(name.startswith("events.out.tfevents") for name in written)
     pictures = [tmp_path / "remote.npz", tmp_path / "twin.npz"]
     for workdir, out in zip((remote, twin), pictures, strict=True):

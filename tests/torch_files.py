@@ -1,9 +1,7 @@
 """Files as `torch.save` writes them, put together by hand, so that anything in them can be made wrong."""
 
-import io
 import pickle
 import struct
-import zipfile
 
 import numpy as np
 
@@ -30,19 +28,8 @@ def pickled(**entries: bytes) -> bytes:
     return b"\x80\x02" + OPENED + b"".join(value(name) + ops for name, ops in entries.items()) + b"u."
 
 
-def archive(pickle_bytes: bytes, compression=zipfile.ZIP_STORED, byteorder=b"little", **buffers: bytes) -> bytes:
-    """A file of today's format; buffers are named _0, _1, ..."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as file:
-        file.writestr("weights/data.pkl", pickle_bytes)
-        file.writestr("weights/byteorder", byteorder)
-        for key, buffer in buffers.items():
-            file.writestr(f"weights/data/{key[1:]}", buffer)
-    return content.getvalue()
-
-
 def row(pickle_bytes: bytes, little_endian=True, lengths=None, **buffers: bytes) -> bytes:
-    """A file of the format before PyTorch 1.6, of float32 storages; `lengths` are told in place of the real ones."""
+    """A file with these float32 storages, named _0, _1, ...; `lengths` are told in place of the real ones."""
     head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {}}]
     parts = [pickle.dumps(part, 2) for part in head] + [pickle_bytes, pickle.dumps([key[1:] for key in buffers], 2)]
     for i, buffer in enumerate(buffers.values()):
@@ -51,10 +38,10 @@ def row(pickle_bytes: bytes, little_endian=True, lengths=None, **buffers: bytes)
 
 
 def state_dict_file(tensors: dict[str, np.ndarray]) -> bytes:
-    """A file of today's format with these float32 arrays."""
+    """A file with these float32 arrays."""
     entries, buffers = {}, {}
     for i, (name, array) in enumerate(tensors.items()):
         stride = tuple(step // 4 for step in array.strides)
         entries[name] = tensor(0, array.shape, stride, key=str(i), numel=array.size)
         buffers[f"_{i}"] = np.ascontiguousarray(array, "<f4").tobytes()
-    return archive(pickled(**entries), **buffers)
+    return row(pickled(**entries), **buffers)

@@ -1,14 +1,14 @@
-"""Measure how fast a recipe trains and draws images on this machine, and where the time goes.
+"""Measure how fast a recipe trains and draws images on this machine, and which parts take the time.
 
     cgan benchmark --config=configs/cifar10_dcgan.py
     cgan benchmark --config=configs/digits.py --calls=50 --config.train.batch_size=128 --json
 
-Times the very call that training makes, on the recipe's data (on made-up images of the same size where these are not
-prepared, which it says), after a warm-up: medians and quartiles. Nothing is written. Operations are counted twice:
-those that the layers ask for, and those that XLA counts in the program it made (loops once, nothing of what it hands to
-libraries). The ceiling is a large matrix product in the same run, of the type that most layers compute in. Compilation
-takes nothing from the cache. Images that the recipe streams are replicated for it.
-The parts of a step are compiled apart, each player's with its own data, and need not sum to the whole.
+Times the call that training makes, after a warm-up: medians and quartiles. It takes the recipe's data, or says that it
+takes made-up images of the same size because the data are not prepared. It writes no files. Operations are counted
+twice: those of the layers, and those that XLA counts in the compiled program (loops once, no calls of libraries). The
+ceiling is a large matrix product in the same run, of the type that most layers compute in. Compilation does not use the
+cache. Images that the recipe streams are replicated. The parts of a step are compiled separately, so they need not sum
+to the whole.
 """
 
 import json
@@ -29,7 +29,7 @@ _PARTS = {
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
-    absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", flag_values=flags)
+    absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", lower_bound=1, flag_values=flags)
     absl_flags.DEFINE_bool("parts", True, "Time the parts of a step, each compiled alone.", flag_values=flags)
     absl_flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=flags)
 
@@ -37,8 +37,6 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None:
         raise UsageError("--config=FILE is needed (see cgan benchmark --help)")
-    if flags.calls < 1:
-        raise UsageError(f"--calls must be at least 1, given {flags.calls}")
     recipe = _recipe_flags.given(flags)
     from cgan_jax.evaluation import speed
 
@@ -47,7 +45,7 @@ def main(flags: absl_flags.FlagValues) -> None:
 
 
 def table(numbers: dict[str, Any]) -> str:
-    """What `benchmark.measure` found, for a reader: a line of a name, a number with its unit, and the quartiles."""
+    """The numbers of `speed.measure` as lines of a name, a number with its unit, and the quartiles."""
     of_step = {name: _milliseconds(spread) for name, spread in numbers["part_seconds"].items()}
     compiled = numbers["gflop_per_image_compiled"]
     rows = [

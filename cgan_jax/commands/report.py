@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
+from cgan_jax.commands import _flags
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
@@ -19,7 +20,7 @@ from cgan_jax.files import storage
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_list("workdir", [], "The folder of a run, or several, separated by commas.", flag_values=flags)
     absl_flags.DEFINE_string("out", None, "FILE.html; left out: report.html in the first run.", flag_values=flags)
-    absl_flags.DEFINE_bool("force", False, "Replace the file that --out names.", flag_values=flags)
+    _flags.define(flags, force="Replace the file that --out names.")
 
 
 def main(flags: absl_flags.FlagValues) -> None:

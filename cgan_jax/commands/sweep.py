@@ -6,13 +6,13 @@
         --vary=generator.width=16,32 --vary=generator.latent_dim=32,64
 
 Each --vary names a field of the recipe and the values it takes, or several fields joined by + that take them together.
-The recipe itself is trained once, as the baseline, then each value on its own; with --grid every combination of all
+The recipe itself is trained once, as the baseline, then each value alone; with --grid every combination of all
 --vary. Other values of the recipe are overridden for all runs by --config.section.field=value.
 
-Every run is a `cgan train` of its own in a sub-folder of --workdir, named for what it varies, with its recipe.py. All
-recipes are checked before the first is trained. A run that a guard stops has its row in the table and is not tried
-again unless its folder is deleted; one that crashed is. Ctrl-C saves and ends with exit code 75; the same command goes
-on with what is left, and where nothing is left it only prints and draws: summary.md, summary.csv, curves.png.
+Every run is a `cgan train` in a sub-folder of --workdir, named for what the run varies, with its recipe.py inside.
+All recipes are checked before the first is trained. A run that a guard stopped has a row in the table and is trained
+again only if its folder is deleted; a run that crashed is trained again. Ctrl-C saves and ends with exit code 75; the
+same command goes on with the rest, then writes summary.md, summary.csv and curves.png.
 """
 
 import json
@@ -21,14 +21,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
 from cgan_jax import recipe as recipes
-from cgan_jax.commands import _recipe_flags
+from cgan_jax.commands import _flags, _recipe_flags
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.files.storage import is_remote, place, write_whole
 from cgan_jax.run import variations
@@ -41,16 +41,11 @@ _SECOND_INTERRUPT = 130
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
-    absl_flags.DEFINE_string(
-        "workdir", None, "The folder of the sweep, a sub-folder per run; created where needed.", flag_values=flags
-    )
+    _flags.define(flags, "cache", workdir="The folder of the sweep, with a sub-folder per run.")
     absl_flags.DEFINE_multi_string(
         "vary", [], "FIELD=VALUE,VALUE,... or FIELD+FIELD=VALUE,...; may be given several times.", flag_values=flags
     )
     absl_flags.DEFINE_bool("grid", False, "Train every combination, not one change at a time.", flag_values=flags)
-    absl_flags.DEFINE_bool(
-        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
-    )
 
 
 def main(flags: absl_flags.FlagValues) -> None:
@@ -75,8 +70,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         _check_all(left)
     with locked(workdir):
         _train_all(runs, workdir, flags.cache)
-        fields = list(dict.fromkeys(field for variation in varied for field in variation.fields))
-        _write_summary(runs, fields, workdir)
+        _summarize(runs, [field for variation in varied for field in variation.fields], workdir)
     unfinished = [run.name for run in runs if not _is_over(run, workdir)]
     if unfinished:
         raise SystemExit(f"cgan: error: {', '.join(unfinished)} did not finish; run the same command again to go on")
@@ -98,7 +92,7 @@ def _leave_the_devices_alone() -> None:
 
 
 def _count_devices() -> int:
-    """The devices that a run will have, counted by a process of its own."""
+    """The devices that a run will have, counted by another process."""
     code = "import jax; print(jax.device_count())"
     return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True).stdout)
 
@@ -119,7 +113,7 @@ def _check_all(runs: Sequence[NamedRecipe]) -> None:
 def _is_over(run: NamedRecipe, workdir: Path) -> bool:
     """Whether a run is at its end and evaluated, or was stopped by a guard.
 
-    Raises UsageError where its folder holds another one.
+    Raises UsageError if its folder holds another run.
     """
     from cgan_jax.build import steps_for
     from cgan_jax.run import workdir as workdirs
@@ -177,7 +171,7 @@ def _train_all(runs: Sequence[NamedRecipe], workdir: Path, cache: bool) -> None:
 
 
 def _train(stop, run: NamedRecipe, folder: Path, cache: bool) -> int:
-    """The exit code of `cgan train` in a process of its own: whatever ends it, the sweep goes on."""
+    """The exit code of `cgan train` in another process, so that the sweep survives a crash."""
     folder.mkdir(exist_ok=True)
     recipe = folder / "recipe.py"
     write_whole(recipe, _as_file(run))
@@ -200,72 +194,14 @@ def _ending(code: int) -> str:
     return _ENDINGS.get(code, f"ended with exit code {code}")
 
 
-def _write_summary(runs: Sequence[NamedRecipe], fields: Sequence[str], workdir: Path) -> None:
-    """summary.csv, summary.md, which is printed too, and curves.png."""
-    from cgan_jax.run import curves
-    from cgan_jax.run import workdir as workdirs
+def _summarize(runs: Sequence[NamedRecipe], fields: Sequence[str], workdir: Path) -> None:
+    """Writes and prints the table of all runs, and draws their curves."""
+    from cgan_jax.evaluation import comparison
     from cgan_jax.run.progress import say
 
-    metrics = {run.name: workdirs.read_metrics(workdir / run.name) for run in runs}
-    evaluations = {run.name: workdirs.read_metrics(workdir / run.name, workdirs.EVALUATIONS) for run in runs}
-    measured = list(dict.fromkeys(name for lines in evaluations.values() for line in lines for name in line))
-    # eval/pixel_mse is a number of the run, eval/pixel_mse/cat a part of it.
-    measured = [name for name in measured if name.count("/") == 1]
+    leaves = {run.name: dict(recipes.flattened(run.recipe)) for run in runs}
     outcomes = _outcomes(workdir)
-    rows = []
-    for run in runs:
-        leaves = dict(recipes.flattened(run.recipe))
-        row = {"run": run.name, **{field: leaves[field] for field in fields}}
-        row |= _numbers(metrics[run.name], evaluations[run.name], measured)
-        rows.append({**row, "ending": _ending(outcomes.get(run.name, 0))})
-    write_whole(workdir / "summary.csv", _csv(rows))
-    table = _table([{key: value for key, value in row.items() if key not in fields} for row in rows])
-    write_whole(workdir / "summary.md", table)
-    both = {name: [*metrics[name], *evaluations[name]] for name in metrics}
-    curves.save_overlaid_curves(both, ["train/d_loss", "train/g_loss", *measured], workdir / "curves.png")
+    endings = {run.name: _ending(outcomes.get(run.name, 0)) for run in runs}
+    values = {name: {field: of_run[field] for field in fields} for name, of_run in leaves.items()}
+    table = comparison.write(workdir, values, endings)
     say(f"\n{table}\ntable and curves in {workdir}: summary.md, summary.csv, curves.png")
-
-
-def _numbers(
-    metrics: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]], measured: Sequence[str]
-) -> dict[str, float | None]:
-    """A run's last numbers, None where it came to none; the losses are means over the last log interval."""
-    import numpy as np
-
-    last = metrics[-1] if metrics else {}
-    evaluated = evaluations[-1] if evaluations else {}
-    speeds = [line["time/images_per_sec"] for line in metrics if "time/images_per_sec" in line]
-    scalars = ("train/d_loss", "train/g_loss", "train/d_accuracy_real", "train/d_accuracy_fake")
-    return {
-        "kimg": last.get("kimg"),
-        **{name.partition("/")[2]: last.get(name) for name in scalars},
-        **{name.partition("/")[2]: evaluated.get(name) for name in measured},
-        "images/s": float(np.median(speeds)) if speeds else None,
-        "seconds": last.get("seconds"),
-    }
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown that reads well on a terminal too."""
-
-    def shown(value: Any) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    cells = [list(rows[0]), *([shown(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines) + "\n"

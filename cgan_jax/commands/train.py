@@ -12,19 +12,14 @@ on TPU slices and under Slurm they find each other, elsewhere the last three fla
 
 from absl import flags as absl_flags
 
-from cgan_jax.commands import _recipe_flags
+from cgan_jax.commands import _flags, _recipe_flags
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
-    absl_flags.DEFINE_string(
-        "workdir", None, "The folder of the run, made where needed, or gs://BUCKET/FOLDER.", flag_values=flags
-    )
-    absl_flags.DEFINE_bool(
-        "cache", True, "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax).", flag_values=flags
-    )
+    _flags.define(flags, "cache", workdir="The folder of the run, made if needed, or gs://BUCKET/FOLDER.")
     absl_flags.DEFINE_bool("profile", False, "Write a profile of a few steps for TensorBoard.", flag_values=flags)
     absl_flags.DEFINE_string(
         "coordinator_address", None, "HOST:PORT at which process 0 is found by the others.", flag_values=flags
@@ -40,11 +35,9 @@ def main(flags: absl_flags.FlagValues) -> None:
     if flags.profile and storage.is_remote(workdir):
         raise UsageError(f"--profile writes into a folder of this machine, given --workdir={workdir}")
     recipe = _recipe_flags.given(flags)
-    from cgan_jax.files import compilation_cache
     from cgan_jax.run import processes
     from cgan_jax.train import train_and_evaluate
 
     with processes.joined(flags.coordinator_address, flags.num_processes, flags.process_id):
-        if flags.cache:
-            compilation_cache.enable()
+        _flags.keep_programs(flags)
         train_and_evaluate(recipe, workdir, profile=flags.profile)

@@ -8,6 +8,7 @@ Every device holds the whole dataset (Data), or each its share (Share), or the h
 draws (Window). All three give the same batches.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -167,3 +168,14 @@ def on_host(images: np.ndarray, labels: np.ndarray) -> Data:
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(f"need uint8 [N,H,W,C] and labels [N], given {images.dtype} {images.shape} and {labels.shape}")
     return Data(images, labels.astype(np.int32))
+
+
+def whole_batches(arrays: Sequence[np.ndarray], size: int) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
+    """(`size` rows of each of arrays [N, ...], how many of them count), in order.
+
+    Zeros pad the last batch, so that one compiled program serves all.
+    """
+    for start in range(0, len(arrays[0]), size):
+        parts = [array[start : start + size] for array in arrays]
+        n = len(parts[0])
+        yield tuple(np.pad(part, [(0, size - n)] + [(0, 0)] * (part.ndim - 1)) for part in parts), n

@@ -1,8 +1,8 @@
 """The data of every call, on the devices: whole on each, split over them, or streamed while the call before is running.
 
-Which images a step draws is a function of the run's key and the step, so a stream has no state that would have to be
-saved: the host computes the same function ahead of the devices. For that reason it is no library's pipeline. Those
-keep an order of their own, which would be another for every number of processes, and have to be saved with the run.
+Which images a step draws is a function of the run's key and the step, so a stream has no state to save: the host
+computes the same function ahead of the devices. The pipelines of libraries have a state that must be saved, and an
+order that depends on the number of processes.
 """
 
 import collections
@@ -64,7 +64,7 @@ def sorted_shares(d_rows: np.ndarray, g_rows: np.ndarray, replicas: int) -> np.n
 
 
 def ahead(make: Callable[[int], Window], steps: Iterator[int]) -> Generator[Window, None, None]:
-    """make(step) for each step, made by a thread of its own while those before are used."""
+    """make(step) for each step, made by a thread ahead of its use."""
     worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="stream")
     try:
         coming = collections.deque(worker.submit(make, step) for step in itertools.islice(steps, _AHEAD))
@@ -77,7 +77,7 @@ def ahead(make: Callable[[int], Window], steps: Iterator[int]) -> Generator[Wind
 
 
 def on_processor(function: Callable, key: jax.Array) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """step -> function(key, step), by this host's processor where jax has it: devices would finish their call first."""
+    """step -> function(key, step), on this host's processor if jax has it, because the devices are busy with a call."""
     data = jax.device_get(jax.random.key_data(key))
     try:
         device = jax.local_devices(backend="cpu")[0]

@@ -4,23 +4,33 @@ The data and the loss of Jordan (2024, "94% on CIFAR-10 in 3.29 Seconds on a Sin
 0.2, shifts (here by up to an eighth of the side), mirror images in alternation. The optimizer and its numbers are those
 with which its author later needed fewer epochs (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural
 networks").
-Image i of epoch e hangs on (seed, e, i) alone, so that an interrupted training goes on as if it had not been.
+Image i of epoch e depends on (seed, e, i) alone, so an interrupted training resumes exactly.
 """
 
+import contextlib
 import datetime
 import functools
 import os
+import sys
+import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
+from flax import serialization, struct
+from tqdm import tqdm
 
+from cgan_jax.data.batches import whole_batches
 from cgan_jax.data.sources import Dataset
+from cgan_jax.errors import Interrupted
 from cgan_jax.evaluation.features import classifier
+from cgan_jax.files import storage
+from cgan_jax.run import signals
+from cgan_jax.run.progress import duration
 
 _KERNEL_RATE, _KERNEL_MOMENTUM, _ITERATIONS = 0.24, 0.6, 3
 _BIAS_RATE, _HEAD_RATE, _MOMENTUM, _DECAY = 0.053, 0.67, 0.85, 2e-6  # rates and decay for each image of a batch
@@ -97,10 +107,48 @@ def fit(
     optimizer, before = make_optimizer(plan, len(dataset.labels)), jnp.zeros(())
     for images, labels in batches(plan, dataset.images, dataset.labels, int(state.step)):
         state, loss = train_step(network, optimizer, state, images, labels)
-        # One step runs while the next is made ready; more than that would keep whoever asks to stop waiting.
+        # One step runs while the host prepares the next. More steps ahead would delay a request to stop.
         before.block_until_ready()
         before = loss
         yield state, loss
+
+
+def train(
+    plan: Plan, description: classifier.Description, dataset: Dataset, kept: Path
+) -> tuple[ClassifierState, float]:
+    """(the last state, seconds of training). Shows progress: a bar on a terminal, else a line per epoch.
+
+    A signal that asks to stop writes the state to `kept` and raises Interrupted; the same training goes on from there.
+    """
+    whose = f"{plan} {description}"
+    start, before = _read_kept(kept, whose, create(description, plan, dataset.images))
+    state, step, began = start, int(start.step), time.monotonic() - before
+    per_epoch, total = plan.steps_per_epoch(len(dataset.labels)), plan.total_steps(len(dataset.labels))
+    shown = tqdm(total=total, initial=step, unit="step", disable=not sys.stderr.isatty())
+    with signals.StopRequest() as stop, shown as bar:
+        for state, loss in fit(plan, description.network, dataset, start):
+            step += 1
+            bar.update()
+            if step % 10 == 0:
+                bar.set_postfix_str(f"loss {float(loss):.3f}")
+            if step % per_epoch == 0 and bar.disable:
+                spent = duration(time.monotonic() - began)
+                print(f"epoch {step // per_epoch} of {plan.epochs}  loss {float(loss):.3f}  {spent}", flush=True)
+            if stop.requested and step < total:
+                content = {"whose": whose, "seconds": time.monotonic() - began}
+                content["state"] = serialization.to_state_dict(state)
+                storage.write_whole(kept, serialization.msgpack_serialize(content))
+                raise Interrupted(f"stopped and kept step {step} of {total}; run the same command again to go on")
+    return state, time.monotonic() - began
+
+
+def _read_kept(path: Path, whose: str, start: ClassifierState) -> tuple[ClassifierState, float]:
+    """(the state, seconds of training) that an interrupted training kept; (`start`, 0) if it was another training."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = serialization.msgpack_restore(path.read_bytes())
+        if kept["whose"] == whose:
+            return serialization.from_state_dict(start, kept["state"]), kept["seconds"]
+    return start, 0.0
 
 
 def make_optimizer(plan: Plan, num_images: int) -> optax.GradientTransformation:
@@ -159,7 +207,7 @@ def furthest(images: np.ndarray) -> int:
 
 
 def augmented(images: np.ndarray, shifts: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W, C], mirrored where told and shifted by `shifts` - `furthest` pixels into their own reflection."""
+    """uint8 [N, H, W, C], mirrored if `mirrored`, shifted by `shifts` - `furthest` pixels, with a reflected border."""
     reach = furthest(images)
     images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     around = ((0, 0), (reach, reach), (reach, reach), (0, 0))
@@ -198,13 +246,8 @@ def train_step(
 def predicted(network: classifier.Classifier, variables: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
     """The class that the network gives each of images uint8 [N, H, W, C]: int64 [N]."""
     logits = jax.jit(lambda variables, images: network.apply(variables, images, False)[1])
-    size = min(_TESTED_AT_ONCE, len(images))
-    found = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        fill = np.zeros((size - len(part), *part.shape[1:]), np.uint8)
-        found.append(np.asarray(logits(variables, np.concatenate([part, fill])))[: len(part)])
-    return np.argmax(np.concatenate(found), axis=-1)
+    whole = whole_batches((images,), min(_TESTED_AT_ONCE, len(images)))
+    return np.argmax(np.concatenate([np.asarray(logits(variables, part))[:n] for (part,), n in whole]), axis=-1)
 
 
 def finished(
@@ -212,9 +255,9 @@ def finished(
 ) -> tuple[classifier.Description, dict[str, Any]]:
     """The description, with the accuracy on `test`, and the variables, both as they are once written as float16."""
     rounded = jax.tree.map(lambda x: np.asarray(x, np.float16).astype(np.float32), state.variables)
-    where = f"{seconds / 60:.1f} minutes on {os.cpu_count()} cores ({jax.default_backend()}), jax {jax.__version__}"
+    spent = f"{seconds / 60:.1f} minutes on {os.cpu_count()} cores ({jax.default_backend()}), jax {jax.__version__}"
     return description._replace(
         accuracy=float(np.mean(predicted(description.network, rounded, test.images) == test.labels)),
         tested_on=f"{test_name}, {len(test.labels)} images",
-        training=f"{description.training}, {where}, {datetime.date.today()}",
+        training=f"{description.training}, {spent}, {datetime.date.today()}",
     ), rounded

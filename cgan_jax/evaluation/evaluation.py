@@ -7,7 +7,6 @@ its plain name.
 
 import contextlib
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +18,12 @@ import jax
 import numpy as np
 import PIL
 
-from cgan_jax.data.batches import normalized
+from cgan_jax.data.batches import normalized, whole_batches
 from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Network, classifier, inception
 from cgan_jax.evaluation.metrics import Sample, fid
-from cgan_jax.files import cache
+from cgan_jax.files import cache, storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.lookup import module_named, unknown
 from cgan_jax.parallel import make_mesh, per_sample, replicated
@@ -45,7 +44,7 @@ class Reference(NamedTuple):
     class_names: tuple[str, ...]
     split: str
     network: Network | None
-    """None where only pixels are looked at."""
+    """None if the metrics read pixels alone."""
     dataset: str
     """Source and name of the dataset."""
     sha256: str
@@ -64,7 +63,7 @@ def metrics_named(text: str) -> dict[str, ModuleType]:
 
 
 def check_counts(metrics: Mapping[str, ModuleType], num_images: int, num_classes: int, given: str) -> None:
-    """Raises UsageError where `num_images`, spread over the classes, are too few for a metric."""
+    """Raises UsageError if `num_images`, spread over the classes, are too few for a metric."""
     if metrics and num_images < num_classes:
         raise UsageError(f"{given}={num_images} is fewer than the {num_classes} classes")
     for name, metric in metrics.items():
@@ -86,7 +85,7 @@ def check_labelled(metrics: Mapping[str, ModuleType], what: str) -> None:
 
 
 def check_network(metrics: Mapping[str, ModuleType], network: Network | None, class_names: tuple[str, ...]) -> None:
-    """Raises UsageError where a metric asks for the dataset's classes and the network's logits are of others."""
+    """Raises UsageError if a metric needs logits of the dataset's classes and the network has others."""
     for name, metric in metrics.items():
         if getattr(metric, "OF_CLASSES", False) and network.class_names != class_names:
             others = (
@@ -100,10 +99,10 @@ def check_network(metrics: Mapping[str, ModuleType], network: Network | None, cl
 def find_network(
     features: str, section: Mapping[str, Any], channels: int, class_names: tuple[str, ...], file: str = ""
 ) -> Network:
-    """The network that `features` names, for the dataset of a recipe's `section`; from `file` where one is given.
+    """The network that `features` names, for the dataset of a recipe's `section`; from `file` if given.
 
-    A classifier is looked for in the package (CIFAR-10), then in the cache. Raises UsageError where there is none, or
-    it was trained on images of another kind.
+    A classifier comes from the package (CIFAR-10), else from the cache. Raises UsageError if there is none, or if it
+    was trained on images of another kind.
     """
     if features not in FEATURES:
         raise unknown("feature network", features, FEATURES)
@@ -137,7 +136,7 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
 def make_reference(
     dataset: Dataset, section: Mapping[str, Any], metrics: Mapping[str, ModuleType], network: Network | None
 ) -> Reference:
-    """The real images of `dataset`, which a recipe's `section` names, and their features where a metric reads them."""
+    """The real images of `dataset`, which a recipe's `section` names, and their features if a metric reads them."""
     names, labels = dataset.class_names, dataset.labels
     if not section["conditional"]:
         names, labels = ("all",), np.zeros_like(labels)
@@ -153,7 +152,7 @@ def _sha256_of(images: np.ndarray) -> str:
 
 
 class Evaluator:
-    """The `evaluate` section of a recipe at work: draws images from the averaged generator and scores them."""
+    """Draws images from the averaged generator and scores them, as a recipe's section `evaluate` says."""
 
     def __init__(self, recipe: Mapping[str, Any], dataset: Dataset):
         """Raises UsageError for a metric or feature network that does not exist or cannot work with the dataset."""
@@ -196,7 +195,7 @@ class Evaluator:
 
     @property
     def cost_of(self) -> str:
-        """What `evaluate.keep_best` ranks by: its full name and, since other weights make other numbers, whose."""
+        """The full name of the score that `evaluate.keep_best` ranks by, and the network that computes it."""
         whose = f" by {self._network.name} {self._network.weights_sha256[:8]}" if self._network else ""
         return self._ranked + whose
 
@@ -208,7 +207,7 @@ class Evaluator:
         return full_name(self.keep_best, self.keep_best, metric, self._network, section["num_images"], split)
 
     def cost(self, scores: Mapping[str, float]) -> float | None:
-        """What the best checkpoint has least of, by `evaluate.keep_best`."""
+        """The number that is least for the best checkpoint, by `evaluate.keep_best`."""
         if not self.keep_best:
             return None
         number = scores[self._ranked]
@@ -216,7 +215,7 @@ class Evaluator:
 
 
 def with_verdicts(reference: Reference, sampler: Sampler, held_out: Dataset | None, conditional: bool) -> Reference:
-    """With what a run's discriminator says of the real images and, where there are any, of those held out."""
+    """The reference with the verdicts of a run's discriminator on the real images and on held-out ones."""
     real = reference.real
     verdicts = verdicts_of(sampler, real.images, real.labels)
     of_others = None
@@ -229,15 +228,15 @@ def with_verdicts(reference: Reference, sampler: Sampler, held_out: Dataset | No
 def published_reference(path: Path, dataset: Dataset, section: Mapping[str, Any], network: Network) -> Reference:
     """Published statistics of real images, in place of features of `dataset`, whose classes are still the classes.
 
-    Raises UsageError where they are of features that the network does not have.
+    Raises UsageError if the network has another number of features.
     """
     names = dataset.class_names if section["conditional"] else ("all",)
     moments = fid.load_moments(path)
     found = jax.eval_shape(network.extract, network.variables, dataset.images[:1]).features.shape[1]
     if found != len(moments.mean):
         raise UsageError(f"{path} is of {len(moments.mean)} features, the network {network.name} has {found}")
-    nobody, digest = Sample(np.zeros(0, np.int32)), hashlib.sha256(path.read_bytes()).hexdigest()
-    return Reference(nobody, names, path.stem, network, f"statistics in {path.name}", digest, moments)
+    empty, digest = Sample(np.zeros(0, np.int32)), hashlib.sha256(path.read_bytes()).hexdigest()
+    return Reference(empty, names, path.stem, network, f"statistics in {path.name}", digest, moments)
 
 
 def score(
@@ -247,7 +246,7 @@ def score(
     reference: Reference,
     verdicts: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """What the metrics say of images uint8 [N, H, W, C] of classes int32 [N], by their full names."""
+    """The metrics of images uint8 [N, H, W, C] of classes int32 [N], by their full names."""
     network = reference.network
     features = features_of(network, images, "features") if reads_network(metrics) else (None, None)
     fake, scores = Sample(labels, images, *features, verdicts), {}
@@ -279,7 +278,7 @@ def features_of(network: Network, images: np.ndarray, what: str) -> tuple[np.nda
 
 def verdicts_of(sampler: Sampler, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How far above its boundary between generated and real a run's discriminator puts images uint8 [N, H, W, C] of
-    classes int32 [N], in logits: float32 [N]. Raises UsageError where its losses have no boundary."""
+    classes int32 [N], in logits: float32 [N]. Raises UsageError if its losses have no boundary."""
     discriminator, variables, boundary = sampler.discriminator()
 
     def logits(variables: Tree, images: jax.Array, labels: jax.Array) -> list[jax.Array]:
@@ -295,20 +294,16 @@ def in_batches(function: Callable, variables: Tree, arrays: tuple[np.ndarray, ..
     size = min(_BATCH_PER_DEVICE, -(-total // mesh.size)) * mesh.size
     variables, found = jax.device_put(variables, replicated(mesh)), []
     with progress.counting(total, what) as bar:
-        for start in range(0, total, size):
-            n = min(size, total - start)
-            # Whole batches only, so that one program serves all; what fills the last one is cut off again.
-            fill = [np.zeros((size - n, *array.shape[1:]), array.dtype) for array in arrays]
-            parts = tuple(np.concatenate([a[start : start + n], f]) for a, f in zip(arrays, fill, strict=True))
+        for parts, n in whole_batches(arrays, size):
             found.append([np.asarray(values)[:n] for values in mapped(variables, parts)])
             bar.update(n)
     return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `features_of`, computed once for these very pixels and weights and kept in the cache folder.
+    """As `features_of`, computed once for these pixels and weights and kept in the cache folder.
 
-    A file there that is damaged is computed again; a folder that cannot be written to is done without.
+    Computes again what a damaged file held. Keeps nothing if the folder is not writable.
     """
     content = f"{network.weights_sha256} {network.preprocessing} {images.shape} {_sha256_of(images)}"
     path = cache.cache_path() / "features" / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
@@ -321,15 +316,13 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
     with contextlib.suppress(OSError):
         cache.cache_folder()
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with open(partial, "wb") as file:
+        with storage.replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, features=features, logits=logits)
-        os.replace(partial, path)
     return features, logits
 
 
 def of_run(recipe: Mapping[str, Any], variables: Tree, batch_stats: str = "ema") -> dict[str, Any]:
-    """What a protocol says of a generator of such `variables`: which weights, by which statistics it normalises."""
+    """The part of a protocol about a generator: which weights, and the statistics that it normalises by."""
     of_batches = {"ema": "running statistics, averaged as the weights are", "standing": "standing statistics"}
     first = recipe["ema"]["halflife_kimg"]
     last = recipe["anneal"]["to"].get("ema", {}).get("halflife_kimg", first)
@@ -343,7 +336,7 @@ def of_run(recipe: Mapping[str, Any], variables: Tree, batch_stats: str = "ema")
 def protocol(
     reference: Reference, metrics: Mapping[str, ModuleType], num_images: int, began: float, **of_run: Any
 ) -> dict[str, Any]:
-    """All that a number depends on, to be written beside it; `began` from time.perf_counter()."""
+    """All that a number depends on, to be stored beside it; `began` is of time.perf_counter()."""
     network = reference.network
     settings = {name: metric.SETTINGS for name, metric in metrics.items() if hasattr(metric, "SETTINGS")}
     return {

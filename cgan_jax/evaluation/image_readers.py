@@ -1,4 +1,4 @@
-"""Images that anybody made, read back from files for scoring: the counterpart of image_writers.py."""
+"""Images in files, read for scoring: the counterpart of image_writers.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from cgan_jax.data.sources._pixels import UNDECODABLE
+from cgan_jax.data.sources.image_folder import SUFFIXES
 from cgan_jax.errors import UsageError
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.sampling.image_writers import folder_names
 
 _NO_CLASS = ["image"]  # what cgan sample calls the images of an unconditional run
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 class Images(NamedTuple):
-    """Images of one size, with their classes where the files say them."""
+    """Images of one size, with their classes if the files say them."""
 
     images: np.ndarray
     """uint8 [N, H, W, C]."""
@@ -27,8 +28,8 @@ class Images(NamedTuple):
 def read(path: Path, shape: tuple[int, int, int], class_names: Sequence[str]) -> Images:
     """The images of a .npz (images, labels, class_names) or of a folder, in sub-folders by class or in none.
 
-    Raises UsageError, naming the file, for images that are not of `shape` [H, W, C], and for classes that are not among
-    `class_names`.
+    Raises UsageError, which names the file, for images of another shape than `shape` [H, W, C] and for classes that are
+    not in `class_names`.
     """
     if not path.exists():
         raise UsageError(f"--images={path}: no such file or folder")
@@ -73,7 +74,7 @@ def _read_folder(path: Path, shape: tuple[int, int, int], class_names: Sequence[
     of_class = {name: label for label, name in enumerate(class_names)}
     of_class |= {name: label for label, name in enumerate(folder_names(class_names))}
     images, labels = [], []
-    for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES):
+    for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES):
         inside = file.relative_to(path).parts
         if len(inside) > 1 and (inside[0] in of_class or [inside[0]] != _NO_CLASS):
             if inside[0] not in of_class:
@@ -83,7 +84,7 @@ def _read_folder(path: Path, shape: tuple[int, int, int], class_names: Sequence[
     if labels and len(labels) != len(images):
         raise UsageError(f"{path} holds pictures both beside and inside of class folders")
     if not images:
-        raise UsageError(f"{path} holds no pictures ({', '.join(_SUFFIXES)})")
+        raise UsageError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
     return Images(np.stack(images), np.int32(labels) if labels else None)
 
 
@@ -91,7 +92,7 @@ def _read_picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image.convert("L" if shape[2] == 1 else "RGB"))
-    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         raise UsageError(f"{file} is not a whole picture: {error}") from error
     if pixels.shape[:2] != shape[:2]:
         raise UsageError(f"{file}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the dataset has {shape[1]}x{shape[0]}")

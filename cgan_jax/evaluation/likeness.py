@@ -1,7 +1,7 @@
-"""What the classifier says of drawn images: how surely each is of its class, and which real ones are most like it."""
+"""How the classifier sees drawn images: the confidence in their class, and the real images nearest to each."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import evaluation
 from cgan_jax.evaluation.features import Network
 from cgan_jax.run.workdir import RunInfo
+from cgan_jax.sampling import grids
 
 _BLOCK = 256
 _TYPICAL = 500
@@ -20,20 +21,19 @@ class Nearest(NamedTuple):
     """The real images nearest to each of N, nearest first."""
 
     places: np.ndarray
-    """int64 [N, K]: where they are in their dataset."""
+    """int64 [N, K]: their rows in the dataset."""
     distances: np.ndarray
     """float64 [N, K]: Euclidean, between features."""
 
 
 def classifier_for(info: RunInfo) -> Network:
-    """The classifier of a run's dataset. Raises UsageError where none was trained yet."""
+    """The classifier of a run's dataset. Raises UsageError if none was trained."""
     return evaluation.find_network("classifier", info.recipe["dataset"], info.channels, tuple(info.class_names))
 
 
 def training_images(info: RunInfo) -> Dataset:
-    """What the run has learned from. Raises UsageError where it is not on this machine."""
-    section: Mapping[str, Any] = info.recipe["dataset"]
-    return sources.load(*(section[key] for key in ("source", "name", "split", "data_dir", "image_size")))
+    """The images that the run has learned from. Raises UsageError if they are not on this machine."""
+    return sources.load_section(info.recipe["dataset"])
 
 
 def confidences(network: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def confidences(network: Network, images: np.ndarray, labels: np.ndarray) -> np.
 
 
 def most_confident_first(labels: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """The order int64 [N] in which classes follow each other as they did, and each begins with its surest image."""
+    """The order int64 [N] that keeps the order of the classes and begins each with its surest image."""
     rank = {label: place for place, label in enumerate(dict.fromkeys(labels.tolist()))}
     return np.lexsort((-confidence, [rank[label] for label in labels.tolist()]))
 
@@ -71,3 +71,21 @@ def typical_distance(real: np.ndarray) -> float:
     found = nearest(real[chosen], real, 2)
     others = np.where(found.places[:, 0] == chosen, found.distances[:, 1], found.distances[:, 0])
     return float(np.median(others))
+
+
+def write_nearest(
+    path: Path, k: int, info: RunInfo, network: Network, images: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
+    """Writes a grid of images uint8 [N, H, W, C], each before its k nearest training images.
+
+    Returns the median distances of the images to the nearest training image and of training images to the nearest
+    other. Raises UsageError for data that are not there.
+    """
+    dataset = training_images(info)
+    real, _ = evaluation.cached_features(network, dataset.images)
+    features, _ = evaluation.features_of(network, images, "features")
+    found = nearest(features, real, k)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [info.classes[label] for label in labels]
+    grids.save(grids.grid(*grids.rows_beside(images, dataset.images[found.places], names)), path)
+    return float(np.median(found.distances[:, 0])), typical_distance(real)

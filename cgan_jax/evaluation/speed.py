@@ -107,9 +107,9 @@ def _training(
 
 
 def load_or_make_up(section: dict[str, Any]) -> tuple[sources.Dataset, str]:
-    """The recipe's dataset, or where it is not on this machine made-up images of its size; and which, in words."""
+    """The recipe's dataset, or made-up images of its size if it is not on this machine; and which, in words."""
     try:
-        dataset = sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+        dataset = sources.load_section(section)
         source = f"{section['name'] or section['source']} {section['split']}"
     except MissingData as error:
         dataset = sources.load("synthetic", "", "train", "", section["image_size"])

@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a command that was run before starts at once."""
+"""Compiled programs kept on disk, so that a second run of a command starts at once."""
 
 import jax
 
@@ -6,7 +6,7 @@ from cgan_jax.files.cache import cache_folder
 
 
 def enable() -> None:
-    """Keeps compiled programs, apart for each version and backend; without a folder to write to, does nothing."""
+    """Keeps compiled programs, separately for each version and backend. Does nothing if the folder is not writable."""
     try:
         folder = cache_folder() / "xla" / f"{jax.__version__}-{jax.default_backend()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

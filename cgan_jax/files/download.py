@@ -1,12 +1,12 @@
-"""Files from the network, for the one command that fetches any: soon refused without one, whole or not there at all."""
+"""Files from the network, for `cgan prepare-data`: without a network refused in 5 s, else whole or not at all."""
 
 import hashlib
-import os
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files.storage import reason, replacing
 
 _SECONDS_TO_REACH_A_HOST = 4.0  # of the 5 that a user is promised to wait at most
 _SECONDS_OF_SILENCE = 60.0
@@ -16,8 +16,8 @@ _CHUNK = 1 << 20
 def check_reachable(url: str, otherwise: str) -> None:
     """Asks for the head of a file. Raises UsageError, which ends with what to do `otherwise`, if no answer is in time.
 
-    In a thread, since looking up a host's name knows no time limit. `requests`, since TFDS downloads with it: the same
-    proxies and certificates apply.
+    A daemon thread asks, because looking up a host's name has no time limit. TFDS downloads with `requests` too, so the
+    same proxies and certificates apply.
     """
     import requests
 
@@ -39,30 +39,26 @@ def check_reachable(url: str, otherwise: str) -> None:
 
 
 def fetch(url: str, path: Path, sha256: str, otherwise: str) -> None:
-    """Downloads the published file of that sum to `path`; until it is whole it has another name.
+    """Downloads the published file with this sum; it gets the name `path` when it is whole.
 
-    Raises UsageError, which ends with what to do `otherwise`, and leaves `path` as it was, if anything goes wrong.
+    If anything goes wrong, leaves `path` as it was and raises UsageError, which ends with what to do `otherwise`.
     """
     import requests
 
     check_reachable(url, otherwise)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        digest = _stream(url, partial)
-        if digest != sha256:
-            raise UsageError(f"{url} sent another file than the one published: its sha256 is {digest}; {otherwise}")
-        partial.replace(path)
+        with replacing(path) as partial:
+            digest = _stream(url, partial)
+            if digest != sha256:
+                raise UsageError(f"{url} sent another file than the one published: its sha256 is {digest}; {otherwise}")
     except requests.RequestException as error:  # an OSError too, hence first
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"downloading {url} failed: {reason[:200]}; {otherwise}") from error
+        raise UsageError(f"downloading {url} failed: {reason(error)}; {otherwise}") from error
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _stream(url: str, path: Path) -> str:
-    """Writes what the URL sends, with a bar on a terminal, and returns its sha256."""
+    """Writes what the URL sends and returns its sha256; shows a bar on a terminal."""
     import requests
     from tqdm import tqdm
 

@@ -1,9 +1,9 @@
 """One process at a time: a file that the system locks or, in a bucket, an object that its holder renews.
 
-The system frees a file however its holder ends; a bucket frees nothing, so there a lock whose holder has been silent
-for a minute is free; who finds one that has been heard of lately listens whether it is heard of again. The clocks of
-machines that share a bucket are taken to agree to within seconds. A holder that was cut off for longer, and finds
-another in its place, ends at once: it has lost no more than a killed one does.
+The system frees a file lock however its holder ends. A bucket lock expires after 60 s without a heartbeat. A process
+that finds a younger heartbeat waits for the next one: if it comes, the lock is held, else it expires. The clocks of
+machines that share a bucket must agree to within seconds. A holder that finds another in its place ends at once, as if
+it had been killed.
 """
 
 import contextlib
@@ -23,31 +23,31 @@ from cgan_jax.errors import UsageError
 from cgan_jax.files.storage import is_remote, read_text, write_whole
 
 RENEWED, DEAD = 20.0, 60.0
-"""Seconds between two signs of life, and without any."""
+"""Seconds between two heartbeats, and without one until the lock expires."""
 LISTENING = 1.0
-"""Seconds between two looks for a sign of life."""
+"""Seconds between two looks for a heartbeat."""
 SETTLED = 2.0
-"""Seconds after which of several that found a lock free at once all see the last to take it."""
+"""Seconds until all that took a free lock at the same time see the last of them."""
 
 
 class Beat(NamedTuple):
-    """A sign of life."""
+    """A heartbeat."""
 
     host: str
     process: int
     token: str
-    """Tells this holder from a later process of the same number."""
+    """Differs for a later process of the same number."""
     time: float
 
     @property
     def age(self) -> float:
-        """Seconds since."""
-        return time.time() - self.time
+        """Seconds since the heartbeat."""
+        return max(0.0, time.time() - self.time)
 
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Holds the lock at `path`. Raises UsageError, with who has it, where another process does; OSError."""
+    """Holds the lock at `path`. Raises UsageError, which names the holder, if another process has it; OSError."""
     with (_beating if is_remote(path) else _flocked)(path):
         yield
 
@@ -74,15 +74,14 @@ def _flocked(path: Path) -> Iterator[None]:
         except OSError:
             lock.seek(0)
             raise UsageError(f"{path.parent} is in use by process {lock.read().strip() or 'unknown'}") from None
-        lock.seek(0)
-        lock.truncate()
+        lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
 
 
 def last_beat(path: Path) -> Beat | None:
-    """The last sign of life at `path`; None where there is none that can be read, or it is too old."""
+    """The last heartbeat at `path`; None if there is none that can be read, or it has expired."""
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
         beat = Beat(**json.loads(read_text(path)))
         return beat if beat.age < DEAD else None
@@ -91,59 +90,58 @@ def last_beat(path: Path) -> Beat | None:
 
 @contextlib.contextmanager
 def _beating(path: Path) -> Iterator[None]:
-    mine = Beat(socket.gethostname(), os.getpid(), secrets.token_hex(8), 0.0)
-    _listen(path, mine)
-    _beat(path, mine)
+    token, done = secrets.token_hex(8), threading.Event()
+    _wait_until_free(path)
+    _beat(path, token)
     time.sleep(SETTLED)
-    _refuse_another(path, mine)
-    done = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(path, mine, done), name="heartbeat", daemon=True)
+    _refuse_another(path, token)
+    renewal = threading.Thread(target=_renew, args=(path, token, done), name="heartbeat", daemon=True)
     renewal.start()
     try:
         yield
     finally:
         done.set()
         renewal.join()
-        with contextlib.suppress(OSError, UsageError):  # in a minute it is free all the same
-            _refuse_another(path, mine)
+        with contextlib.suppress(OSError, UsageError):  # the lock expires in a minute anyway
+            _refuse_another(path, token)
             path.unlink()
 
 
-def _listen(path: Path, mine: Beat) -> None:
-    """Returns once the holder there may have been has been silent for long enough; refuses one that lives."""
+def _wait_until_free(path: Path) -> None:
+    """Returns when the last heartbeat has expired. Raises UsageError if another one follows it."""
     first = last_beat(path)
     if first is not None:
         print(
-            f"{path.parent} was in use by process {first.process} on {first.host} {max(0.0, first.age):.0f} s ago;"
+            f"{path.parent} was in use by process {first.process} on {first.host} {first.age:.0f} s ago;"
             f" listening for it, up to {DEAD:.0f} s",
             flush=True,
         )
-    while (beat := last_beat(path)) is not None:
-        if beat != first:
-            _refuse_another(path, mine)
-        time.sleep(LISTENING)
+        while last_beat(path) is not None:
+            _refuse_another(path, first.token, first.time)
+            time.sleep(LISTENING)
 
 
-def _renew(path: Path, mine: Beat, done: threading.Event) -> None:
+def _renew(path: Path, token: str, done: threading.Event) -> None:
     while not done.wait(RENEWED):
         try:
-            _refuse_another(path, mine)
-            _beat(path, mine)
+            _refuse_another(path, token)
+            _beat(path, token)
         except OSError:
-            continue  # tried again: others wait for a minute
+            continue  # the next attempt comes before the lock expires
         except UsageError as error:
             print(f"cgan: error: {error}", file=sys.stderr, flush=True)
             os._exit(error.exit_code)
 
 
-def _beat(path: Path, mine: Beat) -> None:
-    write_whole(path, json.dumps(mine._replace(time=time.time())._asdict()))
+def _beat(path: Path, token: str) -> None:
+    write_whole(path, json.dumps(Beat(socket.gethostname(), os.getpid(), token, time.time())._asdict()))
 
 
-def _refuse_another(path: Path, mine: Beat) -> None:
+def _refuse_another(path: Path, token: str, sent: float | None = None) -> None:
+    """Raises UsageError for a heartbeat of another token or, if `sent` is given, of another time."""
     beat = last_beat(path)
-    if beat is not None and beat.token != mine.token:
+    if beat is not None and (beat.token != token or sent not in (None, beat.time)):
         raise UsageError(
             f"{path.parent} is in use by process {beat.process} on {beat.host}, which gave a sign of life"
-            f" {max(0.0, beat.age):.0f} s ago; {DEAD:.0f} s without one and it is free"
+            f" {beat.age:.0f} s ago; {DEAD:.0f} s without one and it is free"
         )

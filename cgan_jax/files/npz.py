@@ -1,4 +1,4 @@
-"""NumPy archives from foreign hands: all of their arrays, or one error."""
+"""NumPy archives that others wrote: all of their arrays, or one error."""
 
 import struct
 import zipfile
@@ -8,7 +8,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-# What NumPy and zipfile raise for a file that is no whole archive; RuntimeError where a flag says that it is encrypted.
+from cgan_jax.files.storage import reason
+
+# What NumPy and zipfile raise for a file that is no whole archive; RuntimeError for an encrypted one.
 _DAMAGED = (
     OSError,
     EOFError,
@@ -26,7 +28,7 @@ _DAMAGED = (
 def arrays_in(file: Path | BinaryIO) -> dict[str, np.ndarray]:
     """The arrays of a .npz by name; nothing is unpickled.
 
-    Raises FileNotFoundError where there is no file and ValueError, in one line, for one that is no whole archive.
+    Raises FileNotFoundError if there is no file, and ValueError, in one line, if it is no whole archive.
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -34,4 +36,4 @@ def arrays_in(file: Path | BinaryIO) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except _DAMAGED as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(reason(error)) from error

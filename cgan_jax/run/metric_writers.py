@@ -1,18 +1,16 @@
-"""Where numbers go besides the terminal: TensorBoard event files, through CLU or, without TensorFlow, without it.
+"""TensorBoard event files: by CLU if TensorFlow is installed, else by the package `tensorboard` alone.
 
-clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB that nobody wants beside JAX on a GPU; the package
-`tensorboard` alone can write the same files. Both writers take the same calls.
+clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB. Both writers take the same calls.
 """
 
 import importlib.util
-import io
 import os
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,95 +19,74 @@ from cgan_jax.files import storage
 from cgan_jax.run.processes import is_first
 
 
-class MetricWriter(Protocol):
-    """The part of clu.metric_writers.MetricWriter that training uses."""
-
-    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None: ...
-
-    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None: ...
-
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None: ...
-
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def has_tensorflow() -> bool:
-    """Whether TensorFlow could be imported; it is not imported to find out."""
+    """Whether TensorFlow could be imported; does not import it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def make_writer(workdir: Path) -> MetricWriter:
-    """The writer of a run's event files, which are created once there is something to write.
+class MetricWriter:
+    """The event files of a run. The first of several processes writes them, from the first number on.
 
-    Of several processes the first writes them, the others none.
+    A bucket gets the files whole at every flush, because its objects do not grow.
     """
-    if not is_first():
-        return NoWriter()
-    return Deferred(lambda: Uploaded(workdir) if storage.is_remote(workdir) else _make_writer(workdir))
-
-
-class Deferred:
-    """A writer that is made at its first use: a run that is at its end already leaves no empty file."""
-
-    def __init__(self, make: Callable[[], MetricWriter]):
-        self._make, self._writer = make, None
-
-    def __getattr__(self, name: str) -> Any:
-        if self._writer is None:
-            self._writer = self._make()
-        return getattr(self._writer, name)
-
-    def flush(self) -> None:
-        """Where it was never used there is nothing to flush."""
-        if self._writer is not None:
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Where it was never used there is nothing to close."""
-        if self._writer is not None:
-            self._writer.close()
-
-
-class Uploaded:
-    """A writer of files of this machine, which at every flush are put whole into a bucket: its objects do not grow."""
 
     def __init__(self, workdir: Path):
-        self._workdir, self._folder = workdir, tempfile.TemporaryDirectory(prefix="cgan-")
-        self._local, self._sizes = Path(self._folder.name), {}
-        self._writer = _make_writer(self._local)
+        self._workdir, self._sizes = workdir, {}
+        self._writer = self._folder = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._writer, name)
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._write("scalars", step, scalars)
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Images uint8 [N, H, W, C] each."""
+        self._write("images", step, images)
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        self._write("texts", step, texts)
+
+    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+        self._write("hparams", hparams)
+
+    def _write(self, kind: str, *arguments: Any) -> None:
+        if self._writer is None and is_first():
+            if storage.is_remote(self._workdir):
+                self._folder = tempfile.TemporaryDirectory(prefix="cgan-")
+            self._writer = _make_writer(Path(self._folder.name) if self._folder else self._workdir)
+        if self._writer is not None:
+            getattr(self._writer, f"write_{kind}")(*arguments)
 
     def flush(self) -> None:
-        self._writer.flush()
-        for name in storage.files_below(self._local):
-            content = (self._local / name).read_bytes()
+        """Writes what is buffered, if there is anything."""
+        if self._writer is not None:
+            self._writer.flush()
+        for name in storage.files_below(Path(self._folder.name)) if self._folder else ():
+            content = Path(self._folder.name, name).read_bytes()
             if len(content) != self._sizes.get(name):
                 storage.write_whole(self._workdir / name, content)
                 self._sizes[name] = len(content)
 
     def close(self) -> None:
+        """Flushes and closes the files, if there are any."""
         self.flush()
-        self._writer.close()
-        self._folder.cleanup()
+        if self._writer is not None:
+            self._writer.close()
+        if self._folder:
+            self._folder.cleanup()
 
 
-def _make_writer(workdir: Path) -> MetricWriter:
+make_writer = MetricWriter
+
+
+def _make_writer(folder: Path) -> Any:
     if not has_tensorflow():
-        return EventFileWriter(workdir)
+        return EventFileWriter(folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
-    # TensorFlow would otherwise take the accelerator's memory.
-    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the accelerator's memory
     from clu import metric_writers
 
-    return metric_writers.create_default_writer(str(workdir), asynchronous=True)
+    return metric_writers.create_default_writer(str(folder), asynchronous=True)
 
 
 def make_hooks(writer: MetricWriter, workdir: Path, total_steps: int, profile: bool) -> list[Callable[[int], None]]:
@@ -124,88 +101,44 @@ def make_hooks(writer: MetricWriter, workdir: Path, total_steps: int, profile: b
     return hooks
 
 
-class NoWriter:
-    """Writes nothing."""
-
-    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        pass
-
-    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        pass
-
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        pass
-
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 class EventFileWriter:
-    """Event files through the package `tensorboard` alone."""
+    """Event files through the package `tensorboard` alone. Takes the calls of clu.metric_writers.MetricWriter."""
 
-    def __init__(self, logdir: Path):
+    def __init__(self, folder: Path):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter as Writer
 
-        self._writer = Writer(str(logdir), filename_suffix=f".{socket.gethostname()}")
+        self._writer = Writer(str(folder), filename_suffix=f".{socket.gethostname()}")
+        self.flush, self.close = self._writer.flush, self._writer.close
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         self._add(step, [{"tag": tag, "simple_value": float(value)} for tag, value in scalars.items()])
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """uint8 [N, H, W, C] each."""
-        self._add(
-            step, [self._image(f"{tag}/{i}", image) for tag, batch in images.items() for i, image in enumerate(batch)]
-        )
+        """Images uint8 [N, H, W, C] each."""
+        named = [(f"{tag}/{i}", image) for tag, batch in images.items() for i, image in enumerate(batch)]
+        self._add(step, [{"tag": name, "image": _summary_of(image)} for name, image in named])
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        self._add(step, [self._text(tag, text) for tag, text in texts.items()])
+        shown = {"metadata": {"plugin_data": {"plugin_name": "text"}}}
+        tensors = {tag: {"dtype": "DT_STRING", "string_val": [text.encode()]} for tag, text in texts.items()}
+        self._add(step, [{"tag": tag, "tensor": tensor, **shown} for tag, tensor in tensors.items()])
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         rows = "\n".join(f"| {name} | {value} |" for name, value in hparams.items())
         self.write_texts(0, {"hparams": f"| name | value |\n|---|---|\n{rows}"})
 
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
     def _add(self, step: int, values: list[dict[str, Any]]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
 
-        summary = Summary(value=[Summary.Value(**value) for value in values])
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary={"value": values}))
 
-    @staticmethod
-    def _image(tag: str, image: np.ndarray) -> dict[str, Any]:
-        from PIL import Image
-        from tensorboard.compat.proto.summary_pb2 import Summary
 
-        buffer = io.BytesIO()
-        height, width, channels = image.shape
-        Image.fromarray(image[:, :, 0] if channels == 1 else image).save(buffer, format="PNG")
-        return {
-            "tag": tag,
-            "image": Summary.Image(
-                height=height, width=width, colorspace=channels, encoded_image_string=buffer.getvalue()
-            ),
-        }
+def _summary_of(image: np.ndarray) -> dict[str, Any]:
+    """The fields of TensorBoard's Summary.Image for an image uint8 [H, W, C]."""
+    from cgan_jax.files.png import png
 
-    @staticmethod
-    def _text(tag: str, text: str) -> dict[str, Any]:
-        from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
-        from tensorboard.compat.proto.tensor_pb2 import TensorProto
-        from tensorboard.compat.proto.types_pb2 import DT_STRING
-
-        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
-        return {"tag": tag, "metadata": metadata, "tensor": TensorProto(dtype=DT_STRING, string_val=[text.encode()])}
+    height, width, channels = image.shape
+    return {"height": height, "width": width, "colorspace": channels, "encoded_image_string": png(image)}
 
 
 class Profile:
@@ -214,13 +147,11 @@ class Profile:
     first, last = 2, 6
 
     def __init__(self, logdir: Path, total_steps: int):
-        self._logdir = str(logdir)
-        self._total_steps = total_steps
-        self._calls = 0
-        self._traces = False
+        self._logdir, self._total_steps = str(logdir), total_steps
+        self._calls, self._traces = 0, False
 
     def __call__(self, step: int) -> None:
-        """After a call that ended at `step`; a run that ends early ends its trace too."""
+        """After a call that ended at `step`; the last call of a run ends the trace too."""
         self._calls += 1
         if self._traces and (self._calls == self.last or step >= self._total_steps):
             self.close()
@@ -229,7 +160,7 @@ class Profile:
             self._traces = True
 
     def close(self) -> None:
-        """Ends and writes a trace that is being taken."""
+        """Ends and writes the trace, if one is being taken."""
         if self._traces:
             jax.profiler.stop_trace()
             self._traces = False

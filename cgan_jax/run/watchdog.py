@@ -1,6 +1,6 @@
-"""A thread that notices when a run stands still: it shows where every thread is and which hosts have fallen behind.
+"""A thread that notices a run that stands still: it prints every thread's stack and the hosts that are behind.
 
-A lost peer or a dead device leaves a collective waiting for ever, and the process looks as if it worked.
+A collective waits for ever for a lost peer or a dead device, and the process looks as if it worked.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ import jax
 from cgan_jax.errors import Interrupted
 
 PATIENCE = 10.0
-"""How many times as long what is not a step may take: compilation before the first, pictures, evaluations."""
+"""Compilation, pictures and evaluations may take this many times as long as a step."""
 _LOOKS = 20  # in the time that a step may take
 _STEPS_OF_HOSTS = "cgan/steps/"
 
 
 class Watchdog:
-    """A context in which `beat` must be called every so many minutes; 0 of them switch it off.
+    """A context in which `beat` must be called every `minutes`; 0 switches it off.
 
-    If `exits`, a run that stands still ends with exit code 75, for a scheduler to start it again from its latest
-    checkpoint; else it is told of each time the minutes have passed again.
+    If `exits`, a run that stands still ends with exit code 75, so that a scheduler starts it again from its latest
+    checkpoint; else it prints a message whenever the minutes have passed again.
     """
 
     def __init__(self, minutes: float, exits: bool, step: int = 0):
@@ -56,7 +56,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
-        """What is done inside may take `PATIENCE` times as long as a step."""
+        """A context that may take `PATIENCE` times as long as a step."""
         self.rest()
         yield
         self.beat(self._step)
@@ -66,7 +66,7 @@ class Watchdog:
             report_step(self._step)
             still = time.monotonic() - self._since
             if still > self._allowed:
-                with contextlib.suppress(OSError):  # nobody reads it any more
+                with contextlib.suppress(OSError):  # stderr is closed
                     self._tell(still)
                 if self._exits:
                     os._exit(Interrupted.exit_code)
@@ -82,15 +82,15 @@ class Watchdog:
 
 
 def report_step(step: int) -> None:
-    """Tells the other hosts, where there are any, how far this one is."""
+    """Tells the other hosts, if there are any, the step of this one."""
     client = _client()
     if client is not None:
-        with contextlib.suppress(RuntimeError):  # the host that keeps the numbers may be the one that is lost
+        with contextlib.suppress(RuntimeError):  # the coordinator may be the lost host
             client.key_value_set(f"{_STEPS_OF_HOSTS}{jax.process_index()}", str(step), allow_overwrite=True)
 
 
 def hosts_behind(step: int) -> list[str]:
-    """The hosts that have not finished `step` by their own account, each with the step that it has."""
+    """The hosts that have reported no step or an earlier one than `step`, each with its last step."""
     client = _client()
     if client is None:
         return []
@@ -99,7 +99,7 @@ def hosts_behind(step: int) -> list[str]:
     except RuntimeError as error:
         return [f"the coordinator ({' '.join(str(error).split())[:100]})"]
     others = [host for host in range(jax.process_count()) if host != jax.process_index()]
-    # All of a call's hosts finish it or none does: one that is level may be the one that did not begin the next.
+    # Either all hosts finish a call or none does, so a host at the same step may not have begun the next.
     least = min((steps.get(host, -1) for host in others), default=step)
     return [f"host {host} (at step {steps.get(host, 'unknown')})" for host in others if steps.get(host, -1) == least]
 

@@ -1,4 +1,4 @@
-"""Grids of images, still or moving, as picture files, and the rows of which they are made."""
+"""Grids of images, still or moving, as picture files, and the rows that they consist of."""
 
 import io
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cgan_jax.files.png import png, to_pillow
 from cgan_jax.files.storage import write_whole
 
 _GAP = 2
@@ -16,7 +17,7 @@ _PAPER = (255, 255, 255)
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str] = ()) -> Image.Image:
-    """Rows of images uint8 [H, W, C], each beside its name, as one picture; small images are enlarged."""
+    """One picture of rows of images uint8 [H, W, C], each row beside its name; small images are enlarged."""
     height, width, _ = rows[0][0].shape
     zoom = max(1, 64 // height)
     height, width = height * zoom, width * zoom
@@ -36,20 +37,13 @@ def grid(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str] = ()) -> Ima
     return picture
 
 
-def to_pillow(image: np.ndarray) -> Image.Image:
-    """uint8 [H, W, 1] or [H, W, 3] -> a grey or an RGB picture."""
-    return Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
-
-
 def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG, whole, so that nobody reads half a file."""
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    write_whole(path, content.getvalue())
+    """Writes a PNG; a reader never finds half a file."""
+    write_whole(path, png(picture))
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:
-    """Writes a GIF or a WebP, by the name's ending, that goes there and back in `seconds`, again and again."""
+    """Writes a GIF or a WebP, by the suffix of `path`, which loops through the frames and back in `seconds`."""
     there_and_back = [*frames, *frames[-2:0:-1]]
     first, *others = there_and_back
     content = io.BytesIO()
@@ -60,18 +54,14 @@ def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) ->
     write_whole(path, content.getvalue())
 
 
-def png(image: np.ndarray) -> bytes:
-    """uint8 [H, W, 1 or 3] as a PNG, always the same bytes for the same pixels."""
-    file = io.BytesIO()
-    to_pillow(image).save(file, format="PNG")
-    return file.getvalue()
-
-
 def rows_by_class(
-    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool, columns: int = 0
 ) -> tuple[list[np.ndarray], Sequence[str]]:
-    """The rows of a grid and their names; an unconditional grid has rows of eight without names."""
-    columns = _COLUMNS if conditional else _UNCONDITIONAL_COLUMNS
+    """The rows of a grid and their names: one row or more per class, in the order of `labels`.
+
+    A row has `columns` images; without it 50, or 8 in an unconditional grid, which has no names.
+    """
+    columns = columns or (_COLUMNS if conditional else _UNCONDITIONAL_COLUMNS)
     rows, names = [], []
     for label in dict.fromkeys(labels.tolist()):
         of_class = images[labels == label]
@@ -82,16 +72,16 @@ def rows_by_class(
 
 
 def rows_of_ways(frames: np.ndarray, names: Sequence[str]) -> tuple[list[np.ndarray], Sequence[str]]:
-    """Frames uint8 [F, N, H, W, C] as the rows of a grid, a row for each of the N ways; alike names stand once."""
+    """Frames uint8 [F, N, H, W, C] as the N rows of a grid; a name stands beside its first row."""
     return list(frames.swapaxes(0, 1)), [name if name not in names[:row] else "" for row, name in enumerate(names)]
 
 
 def rows_beside(
     images: np.ndarray, others: np.ndarray, names: Sequence[str]
 ) -> tuple[list[list[np.ndarray]], Sequence[str]]:
-    """Images uint8 [N, H, W, C], each with its own others [N, K, H, W, C] behind it, as the rows of a grid.
+    """Images uint8 [N, H, W, C], each followed by its K of others [N, K, H, W, C], as the rows of a grid.
 
-    Several to a row where they are few, with a white cell between them; images of one name begin a new row.
+    If K is small, a row holds several groups with a white cell between them. Each name begins a new row.
     """
     per_row = max(1, _BESIDE_COLUMNS // (others.shape[1] + 2))
     white, rows, row_names = np.full(images.shape[1:], 255, np.uint8), [], []

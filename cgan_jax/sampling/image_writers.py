@@ -1,4 +1,4 @@
-"""Labelled images as files: a grid, a NumPy archive or PNGs by class. Nothing unfinished bears its final name."""
+"""Labelled images as files: a grid, a NumPy archive or PNGs by class. Only whole files have their final name."""
 
 import os
 import re
@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 from cgan_jax.sampling import grids
 
 _LONGEST_NAME = 100
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
-    """Class names reduced to [A-Za-z0-9_-], since they can come from foreign files.
+    """Class names reduced to [A-Za-z0-9_-], because they can come from files of others.
 
-    Where two of them would meet, also on a disk that takes "Cat" for "cat", or one is empty, all begin with their class
-    id.
+    If two become equal, also on a disk that takes "Cat" for "cat", or one is empty, all begin with their class id.
     """
     reduced = [re.sub(r"[^A-Za-z0-9_-]", "_", name)[:_LONGEST_NAME] for name in class_names]
     if all(reduced) and len({name.lower() for name in reduced}) == len(reduced):
@@ -50,7 +50,7 @@ def check_free(paths: Iterable[Path], force: bool) -> None:
 def write_grid(
     path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
 ) -> None:
-    """One picture, a row per class in the order of `labels`, or several where a class does not fit into one."""
+    """One picture, a row per class in the order of `labels`, or more if a class has more images than a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     grids.save(grids.grid(*grids.rows_by_class(images, labels, class_names, conditional)), path)
 
@@ -58,13 +58,11 @@ def write_grid(
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
     """images uint8 [N, H, W, C], labels int32 [N], class_names; readable with `allow_pickle=False`.
 
-    Images that are mapped into memory are copied a piece at a time.
+    Memory-mapped images are copied a piece at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    storage.make_folder(path.parent)
+    with storage.replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, images=images, labels=labels.astype(np.int32), class_names=np.asarray(class_names))
-    os.replace(partial, path)
 
 
 def write_folder(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Path]) -> None:

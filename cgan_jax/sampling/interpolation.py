@@ -1,6 +1,7 @@
 """The way from one image to another: between the latents of two seeds, or from one class to another."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,12 +11,16 @@ import numpy as np
 
 from cgan_jax.data.batches import to_uint8
 from cgan_jax.errors import UsageError
+from cgan_jax.run import progress
+from cgan_jax.sampling import grids
 from cgan_jax.sampling.sampling import Sampler
 from cgan_jax.train_state import Tree
 
+_SECONDS_THERE_AND_BACK = 4.0
+
 
 class End(NamedTuple):
-    """What the images at one end of the way are drawn from."""
+    """What the generator draws the images at one end of the way from."""
 
     latents: jax.Array
     """float32 [N, L]."""
@@ -36,11 +41,35 @@ def frames(
         yield np.asarray(draw(sampler.variables, first, second, weight))
 
 
+def write(
+    path: Path,
+    sampler: Sampler,
+    seeds: tuple[int, int],
+    labels: tuple[np.ndarray, np.ndarray],
+    indices: np.ndarray,
+    steps: int,
+) -> int:
+    """Writes `frames` as a grid (.png), a row per way, or animated (.gif, .webp); returns the number of images."""
+    batches = frames(sampler, seeds, labels, indices, steps)
+    drawn = np.stack(list(progress.counted(batches, steps * len(indices), "drawing")))
+    names, conditional = sampler.info.classes, sampler.info.recipe["dataset"]["conditional"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".png":
+        pairs = zip(*(part.tolist() for part in labels), strict=True)
+        of_row = [names[a] if a == b else f"{names[a]} to {names[b]}" for a, b in pairs] if conditional else ()
+        grids.save(grids.grid(*grids.rows_of_ways(drawn, of_row)), path)
+    else:
+        by_class = conditional and np.array_equal(*labels)
+        pictures = [grids.grid(*grids.rows_by_class(frame, labels[0], names, by_class)) for frame in drawn]
+        grids.save_animation(pictures, path, _SECONDS_THERE_AND_BACK)
+    return len(drawn) * len(indices)
+
+
 def make_drawer(generator: nn.Module, mixed: bool) -> Callable[..., jax.Array]:
     """(variables, first End, second End, weight) -> images uint8 [N, H, W, C], the first at 0 and the second at 1.
 
-    Labels are interpolated where `mixed`, and else taken from the first. Raises UsageError for a network in which they
-    do not enter by a layer of their own.
+    If `mixed`, labels are interpolated, else those of the first End count. Raises UsageError for a network that has no
+    layer of labels alone.
     """
 
     @jax.jit
@@ -61,20 +90,20 @@ def make_drawer(generator: nn.Module, mixed: bool) -> Callable[..., jax.Array]:
 def between(first: jax.Array, second: jax.Array, weight: jax.Array) -> jax.Array:
     """Spherical interpolation of latents [N, L] each, the first at weight 0 (White 2016, section 2.1).
 
-    On a straight line between two normal vectors the middle is shorter than any vector that training has shown.
+    The middle of a straight line between two normal vectors is shorter than any vector of training.
     """
     lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, second)]
     cosine = jnp.sum(first * second, axis=-1, keepdims=True) / (lengths[0] * lengths[1])
     angle = jnp.arccos(jnp.clip(cosine, -1, 1))
     curved = (jnp.sin((1 - weight) * angle) * first + jnp.sin(weight * angle) * second) / jnp.sin(angle)
-    # Where they point the same way the sine is 0, and the line is the arc.
+    # Vectors of the same direction have sine 0; then the line is the arc.
     return jnp.where(jnp.sin(angle) < 1e-4, (1 - weight) * first + weight * second, curved)
 
 
 class Blend:
-    """Lets every layer that reads labels alone, such as an embedding, answer for two classes at once.
+    """Mixes the outputs for two classes of every layer that reads labels alone, such as an embedding.
 
-    What it says of the network's own labels and of `others` int32 [N] is mixed, `weight` being the share of the others.
+    The output is (1 - weight) of that for the network's labels plus `weight` of that for `others` int32 [N].
     """
 
     def __init__(self, others: jax.Array, weight: jax.Array):
@@ -93,7 +122,7 @@ class Blend:
         if self._inside or not reads_labels:
             return layer(*args, **kwargs)
         self.used = self._inside = True
-        # In one call, since a layer that is called twice would have two sets of parameters.
+        # In one call, because a layer that is called twice has two sets of parameters.
         answers = layer(jnp.concatenate([args[0], self._others]))
         self._inside = False
         own, others = jnp.split(answers, 2)

@@ -1,4 +1,4 @@
-"""What a person may ask of a model: classes, a number of images, a checkpoint, a truncation."""
+"""What a user may ask of a model: classes, a number of images, a checkpoint, a truncation."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse_step(text: str | None) -> int | str | None:
-    """ "1500" -> 1500; "best" and None, the latest, are themselves. Raises UsageError for anything else."""
+    """ "1500" -> 1500; "best" and None, the latest, stay. Raises UsageError for anything else."""
     if text is None or text == "best":
         return text
     if not text.isdecimal():
@@ -27,20 +27,20 @@ def parse_step(text: str | None) -> int | str | None:
 
 
 def parse_truncation(number: float | None) -> float | None:
-    """Raises UsageError for a --truncation that is not above 0; None is none."""
+    """The number, or None for no truncation. Raises UsageError for a number that is not above 0."""
     if number is not None and not 0 < number < float("inf"):
         raise UsageError(f"--truncation must be a number above 0, such as 0.7, given {number}")
     return number
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
-    """ "3,7", "cat,Dog" or "all" -> class ids in this order. Raises UsageError for what is no class, or given twice."""
+    """ "3,7", "cat,Dog" or "all" -> class ids in this order. Raises UsageError for an unknown or a repeated class."""
     if text.strip().lower() == "all":
         return list(range(len(class_names)))
     names = [name.lower() for name in class_names]
     labels = []
     for word in (word.strip().lower() for word in text.split(",")):
-        # int() refuses thousands of digits by an error of its own.
+        # int() raises another error for thousands of digits.
         if word.isdecimal() and len(word) < 20 and int(word) < len(class_names):
             label = int(word)
             if word in names and names.index(word) != label:

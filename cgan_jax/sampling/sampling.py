@@ -1,5 +1,6 @@
-"""Images from the averaged generator. Image i of (seed, class) hangs on these three numbers alone."""
+"""Images from the averaged generator. Image i depends on (seed, class, i) alone."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,13 +13,13 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from cgan_jax import parallel
 from cgan_jax import recipe as recipes
 from cgan_jax.build import ImageSpec, build, network
-from cgan_jax.data.batches import to_uint8
+from cgan_jax.data.batches import to_uint8, whole_batches
 from cgan_jax.errors import UsageError
 from cgan_jax.losses.terms import boundary_of
 from cgan_jax.parallel import make_mesh, per_sample, replicated
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.workdir import read_info
-from cgan_jax.sampling import standing_statistics
+from cgan_jax.sampling import grids, standing_statistics
 from cgan_jax.sampling.request import spread
 from cgan_jax.train_state import Tree, create, init_generator
 
@@ -36,11 +37,11 @@ def latents_for(
 ) -> jax.Array:
     """The latents of image `indices[j]` of class `labels[j]`: int32 [N] each -> float32 [N, latent_dim], normal.
 
-    With a `truncation` coordinates outside of +-truncation are drawn again until they are inside (Brock, Donahue &
-    Simonyan 2019, section 3.1); the others stay as they are without. What many draws end with has the normal
-    distribution cut at +-truncation, so one draw from that is enough.
+    With a `truncation`, coordinates outside of +-truncation are drawn again until they are inside (Brock, Donahue &
+    Simonyan 2019, section 3.1); the others do not change. The result of many draws has the normal distribution cut at
+    +-truncation, so one draw from that is enough.
     """
-    # Apart from all that training draws from the same seed.
+    # Training draws other numbers from the same seed.
     samples_key = jax.random.fold_in(jax.random.key(seed, impl=parallel.PRNG), _SAMPLES)
 
     def latent(label, index):
@@ -59,7 +60,7 @@ def make_sampler(
 ) -> Callable[..., jax.Array]:
     """(variables, seed, labels int32 [N], indices int32 [N]) -> images uint8 [N, H, W, C], compiled per N.
 
-    Over a mesh every device draws its share of the N, a multiple of their number.
+    Over a mesh, every device draws N / devices images; N is a multiple of the number of devices.
     """
 
     def images(given: tuple[Tree, jax.Array], places: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -82,10 +83,10 @@ class Sampler:
         truncation: float | None = None,
         batch_stats: str = "ema",
     ):
-        """Restores the checkpoint at `step`, the "best", or the latest. Raises UsageError where there is none.
+        """Restores the checkpoint at `step`, the "best", or the latest. Raises UsageError if there is none.
 
-        With `batch_stats` "standing" the statistics by which the generator normalises are those of batches that it
-        draws itself, in place of the averaged running ones; an error where it has none.
+        With `batch_stats` "standing" the generator normalises by statistics of batches that it draws itself, instead of
+        the averaged running statistics. Raises UsageError if it has no batch normalisation.
         """
         self.info = read_info(workdir)
         recipe = self.info.recipe
@@ -93,19 +94,16 @@ class Sampler:
         self._spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
         self.generator = network(recipe, "generator", self._spec)
         shapes = jax.eval_shape(lambda: init_generator(self.generator, jax.random.key(0, impl=parallel.PRNG)))
-        checkpoints = Checkpoints(workdir, read_only=True)
-        try:
+        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
             self.step = checkpoints.chosen(step)
             self.variables = checkpoints.restore_average(self.step, shapes, replicated(self._mesh))
-        finally:
-            checkpoints.close()
         if batch_stats == "standing":
             self.variables = self._standing(truncation)
         self._truncation = truncation
         self._sampler = make_sampler(self.generator, truncation, self._mesh)
 
     def _standing(self, truncation: float | None) -> Tree:
-        """The variables with standing statistics, of latents and labels that no image of a small number has."""
+        """The variables with standing statistics, measured on latents that no image of a small number has."""
         if standing_statistics.COLLECTION not in self.variables:
             name = self.info.recipe["architecture"]
             raise UsageError(f"--batch_stats=standing: the generator of {name} has no batch normalisation")
@@ -122,22 +120,19 @@ class Sampler:
         )
 
     def discriminator(self) -> tuple[nn.Module, Tree, float]:
-        """The run's discriminator, its variables at the same step, and above which logit it takes an image for real.
+        """The run's discriminator, its variables at the same step, and the logit above which an image is real to it.
 
-        Raises UsageError where its losses have no such logit.
+        Raises UsageError if its losses have no such logit.
         """
-        recipes.check(self.info.recipe)  # drawing needs less of it
+        recipes.check(self.info.recipe)  # drawing alone does not need a complete recipe
         algorithm = build(self.info.recipe, self._spec)
         boundary = boundary_of(itertools.chain.from_iterable(algorithm.d_updates.values()))
         if boundary is None:
             losses = ", ".join(listed.name for terms in algorithm.d_updates.values() for listed in terms)
             raise UsageError(f"a discriminator trained by {losses} draws no line between real and generated images")
         shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=parallel.PRNG)))
-        checkpoints = Checkpoints(self._workdir, read_only=True)
-        try:
+        with contextlib.closing(Checkpoints(self._workdir, read_only=True)) as checkpoints:
             state = checkpoints.restore(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
-        finally:
-            checkpoints.close()
         return algorithm.discriminator, {"params": state.d_params, **state.d_stats}, boundary
 
     def latents(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> jax.Array:
@@ -161,15 +156,11 @@ def draw_images(
 ) -> Iterator[np.ndarray]:
     """The images of (seed, labels, indices), in batches of at most `batch_size`, uint8 [n, H, W, C] each.
 
-    A batch is begun before the one before it is handed out, so that the devices work while its images are written.
+    The devices draw a batch while the caller writes the images of the batch before it.
     """
     ahead = None
-    for start in range(0, len(labels), batch_size):
-        part = slice(start, start + batch_size)
-        n = len(labels[part])
-        # Whole batches only, so that one program serves all.
-        fill = (0, batch_size - n)
-        images = sampler(variables, np.uint32(seed), np.pad(labels[part], fill), np.pad(indices[part], fill))
+    for part, n in whole_batches((labels, indices), batch_size):
+        images = sampler(variables, np.uint32(seed), *part)
         if ahead is not None:
             yield np.asarray(ahead[0])[: ahead[1]]
         ahead = images, n
@@ -185,15 +176,12 @@ def gathered(batches: Iterator[np.ndarray]) -> np.ndarray:
 def rows_of_samples(
     sampler: Callable[..., jax.Array], variables: Tree, seed: int, class_names: Sequence[str], conditional: bool
 ) -> tuple[list[np.ndarray], Sequence[str]]:
-    """A grid's rows of images and their names: a row per class, or 5x5 without names."""
-    if not conditional:
-        columns, names = _UNCONDITIONAL_SIDE, ()
-        labels, indices = spread(columns * columns, [0])
-    else:
-        columns, names = _COLUMNS, class_names[:_ROWS]
-        labels, indices = spread(len(names) * columns, list(range(len(names))))
+    """A grid's rows of generated images and their names: 10 of each of the first 20 classes, or 5x5 without names."""
+    classes = range(len(class_names[:_ROWS])) if conditional else [0]
+    columns = _COLUMNS if conditional else _UNCONDITIONAL_SIDE
+    labels, indices = spread(columns * (len(classes) if conditional else columns), list(classes))
     images = gathered(draw_images(sampler, variables, seed, labels, indices, len(labels)))
-    return list(images.reshape(-1, columns, *images.shape[1:])), names
+    return grids.rows_by_class(images, labels, class_names, conditional, columns)
 
 
 def rows_of_real(
@@ -201,8 +189,7 @@ def rows_of_real(
 ) -> tuple[list[np.ndarray], Sequence[str]]:
     """The first images of each class, or of the whole set, in the layout of `rows_of_samples`."""
     if not conditional:
-        n = _UNCONDITIONAL_SIDE
-        return [images[row * n : (row + 1) * n] for row in range(n)], ()
-    rows = {name: images[labels == label][:_COLUMNS] for label, name in enumerate(class_names[:_ROWS])}
-    rows = {name: row for name, row in rows.items() if len(row)}
-    return list(rows.values()), list(rows)
+        first = images[: _UNCONDITIONAL_SIDE**2]
+        return grids.rows_by_class(first, np.zeros(len(first), int), class_names, False, _UNCONDITIONAL_SIDE)
+    first = np.concatenate([np.flatnonzero(labels == label)[:_COLUMNS] for label in range(len(class_names[:_ROWS]))])
+    return grids.rows_by_class(images[first], labels[first], class_names, True, _COLUMNS)

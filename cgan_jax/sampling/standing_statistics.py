@@ -1,4 +1,4 @@
-"""Standing statistics: batch normalisation by what the generator itself shows, measured over many batches.
+"""Standing statistics: batch normalisation by statistics of images that the generator draws.
 
 Brock, Donahue & Simonyan (2019), appendix D: the running averages of training lag behind the weights and know nothing
 of truncated latents. Here the statistics of batches are averaged, each batch having the same weight.
@@ -21,8 +21,8 @@ def measured(
 ) -> Tree:
     """The variables with the mean statistics of 16 batches of 128; inputs(start, n) -> (latents, labels) of n samples.
 
-    A layer keeps momentum * running + (1 - momentum) * batch's, and does not say its momentum: what it makes of running
-    statistics 0 and of 1 differs by just that (the median, since large statistics round), and the batch's own follow.
+    A layer keeps momentum * running + (1 - momentum) * batch, with a momentum that is not known here. Its results for
+    running statistics 0 and 1 differ by the momentum (the median, because large statistics round), which gives batch.
     """
 
     @jax.jit

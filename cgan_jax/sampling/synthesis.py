@@ -1,27 +1,25 @@
-"""A labelled synthetic dataset on disk: how many images of which class, what was done before an interruption, the card.
+"""A labelled synthetic dataset on disk: how many images of which class, and what an interrupted command has written.
 
 A dataset grows in `.NAME.partial` beside its folder and moves there when it is whole. Its state is the number of whole
-shards; a shard that was not finished is drawn again. Nothing that is written depends on the time or on where it was
-interrupted.
+shards; an unfinished shard is drawn again. The files depend neither on the time nor on interruptions.
 """
 
-import html
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from cgan_jax import __version__
-from cgan_jax.build import images_per_step
+from cgan_jax.data import sources
 from cgan_jax.errors import Interrupted, UsageError
 from cgan_jax.files.storage import write_whole
 from cgan_jax.lookup import module_named
 from cgan_jax.run import workdir
 from cgan_jax.run.signals import StopRequest
-from cgan_jax.sampling import image_writers
+from cgan_jax.sampling import card
 from cgan_jax.sampling.formats import Plan
 from cgan_jax.sampling.request import parse_labels
 
@@ -31,37 +29,16 @@ _DATASET, _STATE = "dataset", "state.json"
 MOST = 20_000_000
 """Images of a dataset: the order of all is in memory, 40 bytes for each while it is made."""
 
-_README = """# {name}
-
-Generated images. No picture of this dataset was ever taken, and a label is the class that the generator was asked for,
-which it may have missed.
-
-{facts}
-
-## Classes
-
-{classes}
-
-## Metrics of the run at this step
-
-{measured}
-
-## Loading
-
-```python
-folder = "."  # where this file is
-{loading}
-```
-"""
-
 
 def counts_for(
     balance: str, num_images: int, class_names: Sequence[str], real_labels: Callable[[], np.ndarray]
 ) -> list[int]:
-    """Images of each class: "uniform", "dataset" (as in `real_labels()`), or counts as in "cat=5000,dog=1000".
+    """Images of each class: "uniform", "dataset" (as `real_labels()`), or counts such as "cat=5000,dog=1000".
 
     Raises UsageError for anything else, for a class that does not exist or is named twice, and for no images at all.
     """
+    if balance in ("uniform", "dataset") and num_images > MOST:
+        raise UsageError(f"--num_images must be at most {MOST}, given {num_images}")
     if balance == "uniform":
         share, rest = divmod(num_images, len(class_names))
         return [share + (label < rest) for label in range(len(class_names))]
@@ -82,7 +59,7 @@ def counts_for(
 
 
 def _proportional(frequencies: np.ndarray, total: int) -> list[int]:
-    """`total` shared in proportion to `frequencies`, whole numbers by the largest remainders (Hare's quota)."""
+    """Integers in proportion to `frequencies` with the sum `total`, by the largest remainders (Hare's quota)."""
     quotas = frequencies * (total / frequencies.sum())
     counts = np.floor(quotas).astype(int)
     largest = np.argsort(counts - quotas, kind="stable")[: total - counts.sum()]
@@ -91,10 +68,10 @@ def _proportional(frequencies: np.ndarray, total: int) -> list[int]:
 
 
 def interleaved(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(labels int32 [N], index within the class int32 [N]), the classes as evenly mixed as they can be.
+    """(labels int32 [N], index within the class int32 [N]), the classes mixed as evenly as possible.
 
-    Image j of n of a class stands at (j + 1/2) / n of the way, so that any stretch of the dataset has all classes in
-    about their shares.
+    Image j of n of a class lies at (j + 1/2) / n of the dataset, so that any part of it has all classes in about their
+    shares.
     """
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     indices = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
@@ -102,8 +79,29 @@ def interleaved(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return labels[order], indices[order]
 
 
+def plan_for(info: workdir.RunInfo, balance: str, num_images: int, name: str | None) -> Plan:
+    """The images of a dataset drawn from a run; without a `name` that of the run's data, with _synthetic.
+
+    Raises UsageError for classes or counts that cannot be.
+    """
+    section = info.recipe["dataset"]
+    if not section["conditional"] and balance != "uniform":
+        raise UsageError("this run is unconditional: it has no classes to balance, leave --balance out")
+    counts = counts_for(balance, num_images, info.classes, lambda: sources.load_section(section).labels)
+    labels, indices = interleaved(counts)
+    learned_from = re.sub("[^a-z0-9]+", "_", section["name"].lower()).strip("_")
+    name = name or f"{learned_from or section['source']}_synthetic"
+    return Plan(
+        name=name if name[0].isalpha() else f"set_{name}",
+        class_names=tuple(info.classes),
+        labels=labels,
+        indices=indices,
+        image_shape=(section["image_size"], section["image_size"], info.channels),
+    )
+
+
 class Source(NamedTuple):
-    """Where the images of a dataset come from: all that decides them."""
+    """All that decides which images a dataset has."""
 
     workdir: Path
     info: workdir.RunInfo
@@ -113,96 +111,17 @@ class Source(NamedTuple):
     batch_stats: str
 
 
-def card_of(source: Source, plan: Plan, format_name: str) -> dict[str, Any]:
-    """What the dataset says of itself, the same whenever it is made."""
-    recipe, shape = source.info.recipe, plan.image_shape
-    counts = np.bincount(plan.labels, minlength=len(plan.class_names)).tolist()
-    return {
-        "name": plan.name,
-        "run": str(source.workdir),
-        "architecture": recipe["architecture"],
-        "trained_on": f"{recipe['dataset']['name']} {recipe['dataset']['split']}".strip(),
-        "step": source.step,
-        "kimg": round(source.step * images_per_step(recipe) / 1000, 6),
-        "seed": source.seed,
-        "truncation": source.truncation,
-        "batch_stats": source.batch_stats,
-        "format": format_name,
-        "num_images": len(plan.labels),
-        "image_shape": list(shape),
-        "classes": [
-            {"label": label, "name": name, "folder": folder, "images": count}
-            for label, (name, folder, count) in enumerate(
-                zip(plan.class_names, image_writers.folder_names(plan.class_names), counts, strict=True)
-            )
-        ],
-        "metrics": metrics_at(source.workdir, source.step),
-        "made_by": f"cgan_jax {__version__}",
-    }
-
-
-def metrics_at(run: Path, step: int) -> dict[str, float]:
-    """What evaluations.jsonl says of a step, by the names of the metrics; the latest line where several do."""
-    scores: dict[str, float] = {}
-    for line in workdir.read_metrics(run, workdir.EVALUATIONS):
-        if line.get("step") == step:
-            scores |= {name.removeprefix("eval/"): value for name, value in line.items() if name.startswith("eval/")}
-    return scores
-
-
-def readme(card: Mapping[str, Any], loading: str) -> str:
-    """The card for people; class names come from foreign files and cannot break out of their cells."""
-    height, width, channels = card["image_shape"]
-    truncation = "none" if card["truncation"] is None else f"latents drawn again outside of ±{card['truncation']:g}"
-    facts = {
-        "run": card["run"],
-        "generator": f"{card['architecture']}, averaged weights, trained on {card['trained_on']}",
-        "step": f"{card['step']} ({card['kimg']:g} kimg)",
-        "seed": card["seed"],
-        "truncation": truncation,
-        "batch statistics": card["batch_stats"],
-        "images": f"{card['num_images']:,} of {width}x{height} pixels, {'grey' if channels == 1 else 'RGB'}, 8 bits",
-        "format": card["format"],
-        "made by": f"{card['made_by']}, cgan synthesize",
-    }
-    classes = [[one["label"], one["name"], one["folder"], f"{one['images']:,}"] for one in card["classes"]]
-    metrics = [[name, f"{value:.6g}"] for name, value in card["metrics"].items()]
-    measured = (
-        _table(["metric, of untruncated images", "value"], metrics)
-        if metrics
-        else "None: the run was not evaluated at this step."
-    )
-    return _README.format(
-        name=card["name"],
-        facts=_table(["", ""], list(facts.items())),
-        classes=_table(["label", "class", "in paths", "images"], classes),
-        measured=measured,
-        loading=loading,
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows of cells as a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(content: object) -> str:
-    """One line that is neither HTML nor Markdown."""
-    text = html.escape(" ".join(str(content).split()), quote=False)
-    return "".join(f"&#{ord(sign)};" if sign in "|[]`\\" else sign for sign in text)
-
-
 class Unfinished:
-    """The dataset as far as it is written, beside the folder it will be."""
+    """The part of a dataset that is written, in a folder beside its final place."""
 
     def __init__(self, out: Path, source: Source, plan: Plan, format_name: str):
-        """Raises UsageError where the beginning of another dataset is there."""
+        """Raises UsageError if the folder holds the beginning of another dataset."""
         self._out, self._plan = out, plan
         self._format = module_named(FORMATS, format_name, "format")
-        self._card = card_of(source, plan, format_name)
+        origin = card.origin(source.workdir, source.info, source.step, source.batch_stats)
+        self._card = card.of_dataset(origin, plan, format_name, source.seed, source.truncation)
         self.folder = out.with_name(f".{out.name}.partial")
-        # What an evaluation adds meanwhile is welcome.
+        # An evaluation may add metrics meanwhile.
         decisive = {name: value for name, value in self._card.items() if name != "metrics"}
         self._state = {"of": decisive, "shards": 0, "whole": False}
         try:
@@ -220,18 +139,18 @@ class Unfinished:
 
     @property
     def images(self) -> int:
-        """How many are written, in whole shards."""
+        """The number of images in whole shards."""
         return min(self._state["shards"] * self._plan.shard_size, len(self._plan.labels))
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is left but to move it to its place."""
+        """Whether all is written, so that it can move to its place."""
         return self._state["whole"]
 
     def write(self, draw: Callable[[slice], Iterator[np.ndarray]]) -> None:
-        """Writes the shards that are left, each of the batches of `draw(places)`, and the card.
+        """Writes the missing shards, each from the batches of `draw(places)`, and the card.
 
-        Raises Interrupted where asked to stop.
+        Raises Interrupted if a signal asks to stop.
         """
         if self.whole:
             return
@@ -244,7 +163,7 @@ class Unfinished:
                 self._keep(shards=shard + 1)
         self._format.finish(inside, plan)
         write_whole(inside / CARD, json.dumps(self._card, indent=2) + "\n")
-        write_whole(inside / README, readme(self._card, self._format.loading(plan)))
+        write_whole(inside / README, card.readme(self._card, self._format.loading(plan)))
         self._keep(whole=True)
 
     def _keep(self, **state: object) -> None:
@@ -259,7 +178,7 @@ class Unfinished:
                 raise Interrupted(f"stopped and kept {self.images} of {total} images; run the same command to go on")
 
     def move(self) -> None:
-        """Moves what is whole to its place: the folder at once where it is new, else file by file."""
+        """Moves the whole dataset to its place: a new folder in one step, else file by file."""
         inside = self.folder / _DATASET
         if inside.exists() and not self._out.exists():
             os.replace(inside, self._out)

@@ -104,7 +104,7 @@ def test_where_the_data_are_not_prepared_images_are_made_up_and_it_says_so(recip
     [
         ([], "--config=FILE is needed"),
         (["--config=nowhere.py"], "no such recipe file: nowhere.py"),
-        (["--config={recipe}", "--calls=0"], "--calls must be at least 1, given 0"),
+        (["--config={recipe}", "--calls=0"], "--calls=0: 0 is not a positive integer"),
         (["--config={recipe}", "--calls=many"], "calls"),
         (["--config={recipe}", "--config.train.batch_size=12"], "batch_size=12 cannot be shared evenly by 8 devices"),
         (["--config={recipe}", "--config.train.batchsize=12"], "unknown key train.batchsize"),

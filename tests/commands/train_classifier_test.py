@@ -96,7 +96,7 @@ def test_interrupted_it_goes_on_to_the_same_weights(monkeypatch, tmp_path, capsy
         ([], "--dataset=NAME is needed"),
         (["--dataset=digits", "--image_size=4"], "--image_size must be at least 8"),
         (["--dataset=digits", "--image_size=30"], "30"),
-        (["--dataset=digits", "--epochs=0"], "--epochs must be at least 1"),
+        (["--dataset=digits", "--epochs=0"], "--epochs=0: 0 is not a positive integer"),
         (["--dataset=digits", "--split=half"], "'half'"),
         (["--dataset=digits", "--out=c.pt"], "ends in .npz"),
         (["--dataset=cifar10", "--data_dir=none"], "cgan prepare-data --dataset=cifar10"),

@@ -180,3 +180,12 @@ def test_a_dataset_on_the_host_is_uint8_images_and_int32_labels():
 def test_arrays_that_are_no_labelled_images_are_refused(images, labels):
     with pytest.raises(ValueError, match="need uint8"):
         batches.on_host(images, labels)
+
+
+def test_the_last_batch_is_padded_with_zeros():
+    images, labels = np.ones((5, 2, 2, 1), np.uint8), np.arange(1, 6, dtype=np.int32)
+    whole = list(batches.whole_batches((images, labels), 3))
+    assert [n for _, n in whole] == [3, 2]
+    assert [part[0].shape for part, _ in whole] == [(3, 2, 2, 1)] * 2
+    assert [part[1].tolist() for part, _ in whole] == [[1, 2, 3], [4, 5, 0]]
+    assert whole[1][0][0][2].max() == 0 and whole[1][0][0].dtype == np.uint8

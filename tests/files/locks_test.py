@@ -89,10 +89,10 @@ def test_of_many_that_find_it_free_at_once_one_holds_it(remote, monkeypatch):
     held, refused, beat = [], [], locks._beat
     all_found_it_free = threading.Barrier(8)
 
-    def beat_together(path, mine):
+    def beat_together(path, token):
         if threading.current_thread().name != "heartbeat":
             all_found_it_free.wait()
-        beat(path, mine)
+        beat(path, token)
 
     def take():
         try:

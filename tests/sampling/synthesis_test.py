@@ -10,7 +10,7 @@ import pytest
 
 from cgan_jax.errors import Interrupted, UsageError
 from cgan_jax.run import workdir
-from cgan_jax.sampling import synthesis
+from cgan_jax.sampling import card, synthesis
 from cgan_jax.sampling.formats import Plan
 from tests.conftest import small_recipe
 
@@ -145,7 +145,7 @@ def test_one_that_was_killed_between_its_last_shard_and_its_card_goes_on(form, t
 
     write(tmp_path / "whole", form)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(synthesis, "readme", killed)
+        patch.setattr(card, "readme", killed)
         write(tmp_path / "out", form)
     write(tmp_path / "out", form, killed)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -222,6 +222,6 @@ def test_a_card_says_what_the_dataset_is(tmp_path):
 
 
 def test_a_class_name_cannot_break_out_of_the_card():
-    assert synthesis._cell("<script>alert(1)</script>") == "&lt;script&gt;alert(1)&lt;/script&gt;"
-    assert synthesis._cell("a|b\n# c") == "a&#124;b # c"
-    assert synthesis._cell("[x](http://y)") == "&#91;x&#93;(http://y)"
+    assert card._cell("<script>alert(1)</script>") == "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert card._cell("a|b\n# c") == "a&#124;b # c"
+    assert card._cell("[x](http://y)") == "&#91;x&#93;(http://y)"

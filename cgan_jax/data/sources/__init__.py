@@ -1,6 +1,7 @@
 """Where images come from. One file here = one source: `load(name, split, data_dir, image_size) -> Dataset`."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,13 @@ class Dataset(NamedTuple):
 
 
 def load(source: str, name: str, split: str, data_dir: str, image_size: int) -> Dataset:
-    """Loads `split` of the dataset `name` through `datasets/<source>.py`, with images of `image_size` pixels a side.
+    """Loads `split` of the dataset `name` by data/sources/SOURCE.py, with images of `image_size` pixels a side.
 
     Raises UsageError for a source, name, split or size that does not exist, or data that is not there.
     """
     return module_named(__name__, source, "dataset source").load(name, split, data_dir, image_size)
+
+
+def load_section(section: Mapping[str, Any]) -> Dataset:
+    """The dataset that a recipe's section `dataset` names. Raises UsageError as `load`."""
+    return load(*(section[key] for key in ("source", "name", "split", "data_dir", "image_size")))

@@ -34,10 +34,10 @@ def decode(file: BinaryIO | str | os.PathLike, size: int, channels: int, upright
 
 
 def fill(images: np.ndarray, decode_at: Callable[[int], np.ndarray], bytes_per_image: float) -> None:
-    """Sets images[i] = decode_at(i) for every i; logs a line now and then if it takes long.
+    """Sets images[i] = decode_at(i) for every i; logs a line every 5 s.
 
-    It takes several threads where the images are large, in encoded bytes. Decoding a small one is mostly Python code,
-    and threads would only wait for each other. Raises what `decode_at` raises, for the smallest such i.
+    Several threads decode large images (16 KiB encoded). Decoding small ones is mostly Python code, which runs in one
+    thread at a time. Raises what `decode_at` raises, for the smallest such i.
     """
     threads = (os.cpu_count() or 1) if bytes_per_image >= _WORTH_A_THREAD else 1
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cgan_jax.data.sources import Dataset, _pixels
 from cgan_jax.errors import MissingData, UsageError
+from cgan_jax.files.storage import reason
 from cgan_jax.lookup import unknown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -20,7 +21,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
     """The pictures as images uint8 [N, image_size, image_size, 3], cut to their centred square and resized.
 
-    `name` is a folder in `data_dir`, or "" for `data_dir` itself. `split` is a folder in that; where there is none, the
+    `name` is a folder in `data_dir`, or "" for `data_dir` itself. `split` is a folder in that; without such folders the
     splits "train" and "all" are the folder itself. Classes are in the order of their sorted names, files too. Every
     picture becomes RGB: grey is repeated, transparency is composited on black, the EXIF orientation is followed. Hidden
     files and files of other kinds are passed over.
@@ -49,12 +50,12 @@ def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
 def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     """The folder whose sub-folders are the classes of `split`, and the names that number them.
 
-    Every split counts by the classes of "train", where there is one, so that a class missing elsewhere moves no number.
+    If there is a split "train", its classes number those of every split, so a missing class moves no number.
     """
     folders = _folders_in(root)
     if not folders:
         raise MissingData(f"{root}: no folder with one sub-folder per class")
-    # A class may be called as a split is: what has no folders inside is a class.
+    # A class may have the name of a split; a folder without folders inside is a class.
     splits = {folder.name: folder for folder in folders if _folders_in(folder)}
     if split not in splits:
         if split in ("train", "all") and len(splits) < len(folders):
@@ -65,14 +66,14 @@ def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """The sub-folders that are not hidden, sorted; none where there is no such folder."""
+    """The sub-folders that are not hidden, sorted; none if the folder does not exist."""
     if not folder.is_dir():
         return []
     return sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    """The pictures of one class, sorted. Raises UsageError where there are none."""
+    """The pictures of one class, sorted. Raises UsageError if there are none."""
     pictures = sorted(
         Path(entry)
         for entry in os.scandir(folder)
@@ -87,5 +88,4 @@ def _decode(path: Path, size: int) -> np.ndarray:
     try:
         return _pixels.decode(path, size, channels=3, upright=True)
     except _pixels.UNDECODABLE as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path}: not a picture that can be read ({reason})") from error
+        raise UsageError(f"{path}: not a picture that can be read ({reason(error)})") from error

@@ -1,8 +1,8 @@
 """Made-up labelled images, the same on every machine: for tests, and for throughput without a dataset.
 
 The name says what to make: "classes10_images1024_channels3". Each part may be left out and then has the value shown
-here; the empty name takes all three. Class c is a grating of its own direction in its own colour (its own brightness
-when there is one channel), at one of eight phases, under noise.
+here; the empty name takes all three. Each class is a grating of another direction and colour (brightness for one
+channel), at one of eight phases, under noise.
 """
 
 import re
@@ -69,5 +69,5 @@ def _gratings(c: int, num_classes: int, size: int, channels: int) -> np.ndarray:
     phase = np.arange(_PHASES).reshape(-1, 1, 1) / _PHASES
     wave = np.cos(2 * np.pi * (3 * along + phase))[..., np.newaxis]
     colour = np.array([share]) if channels == 1 else 0.5 + 0.5 * np.cos(2 * np.pi * (share + np.arange(3) / 3))
-    # The 0.3 keeps whole and half numbers off the edge where the cosines of two machines could end up apart.
+    # The 0.3 keeps values off the integers, because the cosines of two machines may round differently there.
     return (32.3 + 96 * colour + 47 * (1 + wave)).astype(np.uint8)

@@ -67,7 +67,8 @@ def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
         encoded += shard_encoded
         labels += shard_labels
         owners += [shard.path] * len(records)
-    class_names = _class_names(builder.info.features[keys.label])
+    classes = builder.info.features[keys.label]
+    class_names = tuple(classes.names or map(str, range(classes.num_classes)))
     _check_labels(labels, len(class_names), name, split)
     channels = 1 if builder.info.features[keys.image].shape[-1] == 1 else 3
     images = np.empty((len(encoded), image_size, image_size, channels), np.uint8)
@@ -138,13 +139,13 @@ def _missing(name: str, data_dir: str) -> MissingData:
 
 
 def _builder(folder: Path) -> tfds.core.DatasetBuilder:
-    """What the folder says of itself. It is read from the folder alone: looking a name up could ask the network."""
+    """The builder that the folder describes. Looking up its name could ask the network, so this does not."""
     try:
         return tfds.builder_from_directory(folder)
     except ImportError:  # says nothing about the folder
         raise
-    except Exception as error:  # TFDS lets pass whatever its JSON and its features raise
-        raise UsageError(f"{folder}: not a whole prepared dataset ({_line(error)})") from error
+    except Exception as error:  # TFDS passes on what its JSON and its features raise
+        raise UsageError(f"{folder}: not a whole prepared dataset ({storage.reason(error)})") from error
 
 
 def _shards(name: str, info: tfds.core.DatasetInfo, split: str) -> list[_Shard]:
@@ -180,7 +181,7 @@ def _read_array_record(path: Path) -> list[bytes]:
         with storage.as_file(path) as file, contextlib.closing(ArrayRecordReader(str(file))) as reader:
             return reader.read_all()
     except RuntimeError as error:
-        raise UsageError(f"{path}: damaged: {_line(error)}") from error
+        raise UsageError(f"{path}: damaged: {storage.reason(error)}") from error
 
 
 def _parse(records: Sequence[bytes], keys: Keys, path: Path) -> tuple[list[bytes], list[int]]:
@@ -200,21 +201,11 @@ def _decode(encoded: bytes, size: int, channels: int, path: Path) -> np.ndarray:
     try:
         return _pixels.decode(io.BytesIO(encoded), size, channels)
     except _pixels.UNDECODABLE as error:
-        raise UsageError(f"{path}: damaged: holds an image that cannot be decoded ({_line(error)})") from error
-
-
-def _class_names(label: tfds.features.ClassLabel) -> tuple[str, ...]:
-    """The set's names for its classes; their numbers where it has none."""
-    return tuple(label.names or (str(c) for c in range(label.num_classes)))
+        raise UsageError(f"{path}: damaged: holds an image that cannot be decoded ({storage.reason(error)})") from error
 
 
 def _check_labels(labels: Sequence[int], num_classes: int, name: str, split: str) -> None:
-    """Raises UsageError for labels outside the classes; -1 is how TFDS marks images whose class is kept secret."""
+    """Raises UsageError for labels outside the classes; TFDS gives -1 to images whose class is not published."""
     strays = sorted({label for label in labels if not 0 <= label < num_classes})
     if strays:
         raise UsageError(f"split {split!r} of {name} holds images without a class (label {strays[0]})")
-
-
-def _line(error: Exception) -> str:
-    """An error's message on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

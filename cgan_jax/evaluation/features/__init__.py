@@ -7,7 +7,7 @@ import jax
 
 
 class Features(NamedTuple):
-    """What a network says of N images."""
+    """The outputs of a network for N images."""
 
     features: jax.Array
     """float32 [N, F], from before the last layer."""
@@ -16,20 +16,20 @@ class Features(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A trained network and all that a protocol must say about it."""
+    """A trained network and all that a protocol says about it."""
 
     name: str
     prefix: str
     """What its metrics are called by first: "" for the original Inception network, "c" for the classifier."""
     weights_sha256: str
     preprocessing: str
-    """What happens to an image on its way in, in words."""
+    """How images are prepared for it, in words."""
     channels: tuple[int, ...]
     """The numbers of channels that it takes."""
     image_size: int | None
-    """Pixels a side of the images that it takes; None where any will do."""
+    """Pixels a side of the images that it takes; None if it takes any size."""
     class_names: tuple[str, ...]
-    """What its logits stand for; () where that is nothing a generated image is asked for."""
+    """What its logits stand for; () if they are no classes of a dataset."""
     variables: Any
     extract: Callable[[Any, jax.Array], Features]
     """(variables, images uint8 [N, H, W, C]) -> Features; pure, each image by itself."""

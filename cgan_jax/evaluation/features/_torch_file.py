@@ -1,16 +1,14 @@
-"""The tensors in a file of `torch.save`, read without torch and without running what a pickle may ask for.
+"""The tensors in a file that `torch.save` wrote before PyTorch 1.6, read without torch and without running the pickle.
 
-Since PyTorch 1.6 the file is a zip archive: NAME/data.pkl says which tensor is which part of which storage, and
-NAME/data/KEY holds the bytes of storage KEY. Before, it was a row of pickles: a magic number, the version of the
-protocol, facts of the machine, the tensors as above, the keys of the storages in order; then for each storage its
-number of elements, int64, and its bytes. Source: torch/serialization.py of PyTorch 1.1 and 2.13.
+The file is a row of pickles: a magic number, the version of the protocol, facts of the machine, the tensors (which
+tensor is which part of which storage), the keys of the storages in order; then for each storage its number of elements,
+int64, and its bytes. Source: torch/serialization.py of PyTorch 1.1, _legacy_load.
 """
 
 import io
 import math
 import pickle
 import struct
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files.storage import reason
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {
@@ -34,7 +33,7 @@ _DTYPES = {
 
 
 class _Storage(NamedTuple):
-    """`numel` numbers, which stand elsewhere in the file under `key`."""
+    """`numel` numbers, which the file holds under `key`."""
 
     dtype: np.dtype
     key: str
@@ -42,7 +41,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """An array as the pickle describes it, taken on trust until `_array` looks at it."""
+    """An array as the pickle describes it; `_array` checks the description."""
 
     storage: Any
     offset: Any
@@ -53,32 +52,16 @@ class _Tensor(NamedTuple):
 def read(content: bytes, name: str) -> dict[str, np.ndarray]:
     """The tensors of a state dict by their names. Raises UsageError, which says what is wrong with the file `name`."""
     try:
-        tensors, buffers = (_read_zip if content.startswith(b"PK") else _read_stream)(content)
+        tensors, buffers = _read(io.BytesIO(content))
         if not isinstance(tensors, dict) or not all(isinstance(key, str) for key in tensors):
             raise ValueError("it holds something else than named tensors")
         return {key: _array(key, tensor, buffers) for key, tensor in tensors.items()}
-    except Exception as error:  # a damaged pickle raises what it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{name} is not a whole file of PyTorch tensors: {reason[:200]}") from error
+    except Exception as error:  # a damaged pickle raises any type
+        raise UsageError(f"{name} is not a whole file of PyTorch tensors: {reason(error)}") from error
 
 
-def _read_zip(content: bytes) -> tuple[Any, dict[str, bytes]]:
-    """What the pickle of a zip archive says, and the bytes of the storages."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-            raise ValueError("its archive is compressed")  # torch never does, and a small file could fill the memory
-        (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        folder = pickled.removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-            raise ValueError("its numbers are not little endian")
-        unpickler = _Unpickler(io.BytesIO(archive.read(pickled)))
-        tensors = unpickler.load()
-        return tensors, {key: archive.read(f"{folder}data/{key}") for key in unpickler.storages}
-
-
-def _read_stream(content: bytes) -> tuple[Any, dict[str, bytes]]:
-    """The same of a row of pickles."""
-    stream = io.BytesIO(content)
+def _read(stream: io.BytesIO) -> tuple[Any, dict[str, bytes]]:
+    """The descriptions of the tensors, and the bytes of the storages by their keys."""
     if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
         raise ValueError("it begins otherwise")
     if not _Unpickler(stream).load()["little_endian"]:
@@ -95,9 +78,9 @@ def _read_stream(content: bytes) -> tuple[Any, dict[str, bytes]]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """A pickle of names, numbers and descriptions of tensors; whatever else it asks for is refused, not called.
+    """A pickle of names, numbers and descriptions of tensors. Refuses to look up anything else.
 
-    What it may call is made anew for each file, so that nothing which it sets on that outlasts the reading.
+    The allowed objects are new for each name, so that a state which the pickle sets on one does not outlast the file.
     """
 
     def __init__(self, file: io.BytesIO):
@@ -130,20 +113,21 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _array(name: str, tensor: Any, buffers: Mapping[str, bytes]) -> np.ndarray:
-    """The array that a description means. Raises ValueError if any of it would lie outside its storage."""
+    """The array that a description means. Raises ValueError or TypeError if it reaches beyond its storage."""
     if not isinstance(tensor, _Tensor) or not isinstance(tensor.storage, _Storage):
         raise ValueError(f"{name!r} is not a tensor")
     (dtype, key, numel), offset, size, stride = tensor
     if len(buffers[key]) != numel * dtype.itemsize:
         raise ValueError(f"storage {key} has {len(buffers[key])} bytes, not {numel * dtype.itemsize}")
-    if not all(type(numbers) is tuple and len(numbers) <= 8 for numbers in (size, stride)) or len(size) != len(stride):
-        raise ValueError(f"{name!r} has no shape")
-    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
+    shape_is_tuples = isinstance(size, tuple) and isinstance(stride, tuple)
+    if not shape_is_tuples or not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
         raise ValueError(f"{name!r} has a shape of other than natural numbers")
-    # In Python's integers, which do not wrap around.
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if not 1 <= math.prod(size) <= numel or last >= numel:
-        raise ValueError(f"{name!r} reaches beyond its storage")
-    flat = np.frombuffer(buffers[key], dtype)[offset:]
-    strides = [step * dtype.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(flat, size, strides).astype(dtype.newbyteorder("="), order="C")
+    if not 1 <= math.prod(size) <= numel:
+        raise ValueError(f"{name!r} has another number of elements than its storage")
+    try:  # NumPy refuses what reaches beyond the buffer
+        strides = [step * dtype.itemsize for step in stride]
+        return np.ndarray(size, dtype, buffers[key], offset * dtype.itemsize, strides).astype(
+            dtype.newbyteorder("="), "C"
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name!r} reaches beyond its storage: {error}") from error

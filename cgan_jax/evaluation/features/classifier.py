@@ -25,6 +25,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Features, Network
+from cgan_jax.files import storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.networks import convolution
 
@@ -39,13 +40,13 @@ _WHITENED = 2  # pixels a side
 class Classifier(nn.Module):
     """images uint8 [N, H, W, C] -> (features float32 [N, F], logits float32 [N, num_classes]); H and W at least 8.
 
-    Batch normalisation is by the batch when `train`, which moves the collection "batch_stats" where it is mutable.
+    Batch normalisation is by the batch when `train`, which updates the collection "batch_stats" if it is mutable.
     """
 
     num_classes: int
     widths: tuple[int, ...] = (64, 192, 192)
     mirrored: bool = False
-    """Whether features, but in training, are the mean over the image and its mirror image."""
+    """Whether features outside training are the mean over the image and its mirror image."""
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -68,7 +69,7 @@ class Classifier(nn.Module):
 def pooled(x: jax.Array) -> jax.Array:
     """The maximum of every 2x2 pixels; an odd last row or column is left out.
 
-    As two maxima of slices: on a CPU the gradient of a window's maximum takes more time than the convolutions.
+    Two maxima of slices, because the gradient of a window's maximum takes more time than the convolutions on a CPU.
     """
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     x = jnp.maximum(x[:, ::2], x[:, 1::2])
@@ -91,7 +92,7 @@ def whitening(images: np.ndarray) -> np.ndarray:
 
 
 class _Whitening(nn.Module):
-    """The convolution whose kernel `whitening` gives: its collection is "fixed", so that no optimizer sees it."""
+    """The convolution with the kernel of `whitening`, in the collection "fixed", which no optimizer sees."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -103,7 +104,7 @@ class _Whitening(nn.Module):
 
 
 class _Conv(nn.Module):
-    """A 3x3 convolution without bias that starts as the identity where it has the channels for it."""
+    """A 3x3 convolution without bias that starts as the identity, as far as it has the channels."""
 
     features: int
 
@@ -128,7 +129,7 @@ def _identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) 
 
 
 class Description(NamedTuple):
-    """What the file of a classifier says of it besides its weights."""
+    """What the file of a classifier says of it."""
 
     class_names: tuple[str, ...]
     image_size: int
@@ -151,13 +152,11 @@ class Description(NamedTuple):
 
 
 def save(path: Path, description: Description, variables: Mapping[str, Any]) -> None:
-    """Writes weights as float16 beside the description: under a temporary name, then renamed."""
+    """Writes the description and the weights, as float16."""
     arrays = {name: np.asarray(value, np.float16) for name, value in flatten_dict(variables, sep="/").items()}
     text = np.frombuffer(json.dumps(description._asdict(), indent=1).encode(), np.uint8)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    with storage.replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **{_DESCRIPTION: text}, **arrays)
-    os.replace(partial, path)
 
 
 def read(path: Path) -> tuple[Description, dict[str, Any], str]:
@@ -180,7 +179,7 @@ def read(path: Path) -> tuple[Description, dict[str, Any], str]:
 
 
 def place(source: str, name: str, data_dir: str, image_size: int, channels: int, class_names: tuple[str, ...]) -> Path:
-    """Where in the cache folder the classifier of a dataset lies; `data_dir` counts where there is no other name."""
+    """Where in the cache folder the classifier of a dataset lies; `data_dir` counts if there is no name."""
     folder = [] if name or not data_dir else [os.path.realpath(data_dir)]
     digest = hashlib.sha256(json.dumps([*class_names, *folder]).encode()).hexdigest()[:8]
     safe = re.sub(r"[^A-Za-z0-9]+", "_", name or Path(data_dir).name).strip("_") or source
@@ -188,7 +187,7 @@ def place(source: str, name: str, data_dir: str, image_size: int, channels: int,
 
 
 def is_packaged(image_size: int, channels: int, class_names: tuple[str, ...]) -> bool:
-    """Whether the classifier that comes with the package is of such images and classes."""
+    """Whether the packaged classifier is of such images and classes."""
     packaged = read(PACKAGED)[0]
     return (packaged.image_size, packaged.channels, packaged.class_names) == (image_size, channels, class_names)
 
@@ -200,7 +199,7 @@ def init(description: Description, key: jax.Array) -> dict[str, Any]:
 
 
 def load(path: Path) -> Network:
-    """The classifier in a file, as a source of features. Raises UsageError where it cannot be read."""
+    """The classifier in a file, as a source of features. Raises UsageError if it cannot be read."""
     description, variables, digest = read(path)
 
     def extract(variables: Mapping[str, Any], images: jax.Array) -> Features:

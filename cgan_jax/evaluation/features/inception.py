@@ -20,7 +20,8 @@ import numpy as np
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Features, Network, _torch_file
 from cgan_jax.evaluation.features._inception_v3 import InceptionV3
-from cgan_jax.files.cache import cache_path
+from cgan_jax.files import download
+from cgan_jax.files.cache import cache_folder, cache_path
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
@@ -68,7 +69,7 @@ def extract(variables: Any, images: jax.Array) -> Features:
 def load(path: str = "", sha256: str = SHA256) -> Network:
     """The network with the weights of a file: `path`, else $CGAN_INCEPTION_WEIGHTS, else the one in the cache folder.
 
-    Raises UsageError, in one line that says what to do, where there is no file or another than the one published.
+    Raises UsageError, in one line that says what to do, if there is no file or it is not the published one.
     """
     file = _weights_file(path)
     try:
@@ -80,6 +81,18 @@ def load(path: str = "", sha256: str = SHA256) -> Network:
         raise UsageError(f"{file} is not the published {FILE}: its sha256 is {digest}, not {sha256}")
     variables = _variables(_torch_file.read(content, str(file)), str(file))
     return Network("inception", "", digest, PREPROCESSING, _CHANNELS, None, (), variables, extract)
+
+
+def prepare() -> tuple[Path, bool]:
+    """The file of the weights in the cache folder, and whether it was there before. Raises UsageError."""
+    try:
+        path = cache_folder() / FILE
+        is_there = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
+    except OSError as error:
+        raise UsageError(f"cannot use {error.filename}: {error.strerror}; choose a folder by CGAN_CACHE_DIR") from error
+    if not is_there:
+        download.fetch(URL, path, SHA256, f"fetch {URL} by hand and put it in {path.parent}")
+    return path, is_there
 
 
 def cached_file() -> Path:

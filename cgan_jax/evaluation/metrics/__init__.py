@@ -1,15 +1,15 @@
 """Measures of generated images. One file here = one metric:
 
-    READS = ("features",)                            what of a Sample it looks at besides the labels
+    READS = ("features",)                            the fields of a Sample that it reads, and the labels
     MIN_IMAGES, MIN_PER_CLASS = 2, 0                 the fewest images it can do with, in all and of every class
     compute(fake, real, class_names) -> {name: number}
 
-and, where they apply,
+and, if they apply,
 
     USES_REAL = False                                it says something of generated images alone; `real` may be None
     OF_CLASSES = True                                it needs logits of the very classes that were asked for
-    BETTER = "lower"                                 or "higher": it ranks checkpoints by the number of its own name
-    SETTINGS = "k 3"                                 what its number hangs on besides the images, for the protocol
+    BETTER = "lower"                                 or "higher": it ranks checkpoints by the number with its name
+    SETTINGS = "k 3"                                 what its number also depends on, for the protocol
     NAMES = {"c": "cfd"}                             what its name becomes with the features of that prefix
 
 A name with a slash is a part of the whole, e.g. `pixel_mse/cat`. An unconditional run has a single class, "all".

@@ -1,6 +1,6 @@
 """How often a classifier of real images sees the class that was asked for: does a generated cat look like a cat?
 
-Top-1 and, where there are more than five classes, top-5 accuracy of generated images, and top-1 of each class. This is
+Top-1 and, with more than five classes, top-5 accuracy of generated images, and top-1 of each class. This is
 the evaluation of conditional generators with a classifier of real images (Shmelkov, Schmid & Alahari 2018, section 3,
 "GAN-test"). It grows with fidelity alone: a generator that repeats one good image per class is perfect by it.
 """
@@ -18,7 +18,7 @@ NAMES = {"c": "class_accuracy"}
 
 
 def compute(fake: Sample, real: Sample | None, class_names: tuple[str, ...]) -> dict[str, float]:
-    """Raises UsageError where the logits are not one for each class, or a class has no image."""
+    """Raises UsageError if the logits are not one for each class, or a class has no image."""
     check("class_accuracy", fake, None, class_names, READS, MIN_IMAGES, MIN_PER_CLASS)
     width, classes = fake.logits.shape[1], len(class_names)
     if width != classes:

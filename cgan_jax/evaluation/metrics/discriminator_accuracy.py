@@ -15,7 +15,7 @@ MIN_IMAGES, MIN_PER_CLASS = 1, 0
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
-    """A verdict above 0 says "real"; `held_out` where the real sample has such images."""
+    """A verdict above 0 says "real"; `held_out` if the real sample has such images."""
     check("discriminator_accuracy", fake, real, class_names, READS, MIN_IMAGES)
     shares = {"generated": np.mean(fake.verdicts < 0), "real": np.mean(real.verdicts > 0)}
     if real.held_out_verdicts is not None:

@@ -16,6 +16,7 @@ import numpy as np
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.metrics import Sample, check
 from cgan_jax.files.npz import arrays_in
+from cgan_jax.files.storage import reason
 
 READS = ("features",)
 MIN_IMAGES, MIN_PER_CLASS = 2, 0
@@ -33,7 +34,7 @@ class Moments(NamedTuple):
     covariance: np.ndarray
     """float64 [F, F], divided by count - 1."""
     count: int | None
-    """The number of images; None where a file does not say."""
+    """The number of images; None if a file does not say."""
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
@@ -53,14 +54,14 @@ def moments(features: np.ndarray) -> Moments:
     mean = features.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((len(mean), len(mean)))
     for start in range(0, len(features), _ROWS):
-        # Centred first: E[x x'] - m m' would cancel where the mean is large. By rows, to hold no float64 copy of all.
+        # Centred first: E[x x'] - m m' cancels if the mean is large. By rows, without a float64 copy of all.
         centred = features[start : start + _ROWS] - mean
         scatter += centred.T @ centred
     return Moments(mean, scatter / (len(features) - 1), len(features))
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """d^2 above, never negative. Raises UsageError where the features have different widths.
+    """d^2 above, never negative. Raises UsageError if the features have different widths.
 
     With C = R R', the eigenvalues of C_1 C_2 are the squared singular values of R_1' R_2, so the trace of the root is
     the sum of these. Nothing here can become complex, and no root is taken of the zeros of a singular product, which
@@ -89,9 +90,7 @@ def load_moments(path: str | Path) -> Moments:
         arrays = arrays_in(path)
         mean, covariance = (np.asarray(arrays[name], np.float64) for name in ("mu", "sigma"))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(
-            f"{path} is no .npz file with the numbers mu and sigma ({' '.join(str(error).split())})"
-        ) from error
+        raise UsageError(f"{path} is no .npz file with the numbers mu and sigma ({reason(error)})") from error
     if mean.ndim != 1 or not mean.size or covariance.shape != 2 * mean.shape:
         raise UsageError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not of shapes (F,) and (F, F)")
     if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(covariance))):

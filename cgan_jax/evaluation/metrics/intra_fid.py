@@ -17,7 +17,7 @@ NAMES = {"c": "intra_cfd"}
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
-    """Raises UsageError where a class has fewer than two images of either kind."""
+    """Raises UsageError if a class has fewer than two images of either kind."""
     check("intra_fid", fake, real, class_names, READS, MIN_IMAGES, MIN_PER_CLASS)
     distances = {}
     for label, name in enumerate(class_names):

@@ -6,11 +6,11 @@ of means, variances and covariance under a Gaussian window (Wang, Bovik, Sheikh 
 
     l_M^w_M  prod over scales j of (contrast * structure)_j^w_j,    scale j + 1 = means of 2x2 pixels of scale j
 
-with l, contrast and structure averaged over the places where the window fits wholly. Theirs are five scales of at least
+with l, contrast and structure averaged over the places in which the window fits. Theirs are five scales of at least
 11 pixels; smaller images get as many as have 11 pixels (two at 32), with the paper's first weights divided by their
 sum, and below 11 pixels one scale and the largest odd window. A negative mean, which has no root, counts as 0. Each
 channel is an image by itself, and their mean is taken. 2,000 pairs of two images per class, always the same; all pairs
-where there are no more.
+if there are no more.
 """
 
 import itertools
@@ -45,7 +45,7 @@ def compute(fake: Sample, real: Sample | None, class_names: tuple[str, ...]) -> 
 
 
 def pairs(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two places each among `count` > 1, never the same: all pairs, or 2,000 random ones where there are more."""
+    """Two places each among `count` > 1, never the same: all pairs, or 2,000 random ones if there are more."""
     if count * (count - 1) // 2 <= _PAIRS:
         first, second = zip(*itertools.combinations(range(count), 2), strict=True)
         return np.array(first), np.array(second)

@@ -20,7 +20,7 @@ BETTER = "lower"
 
 
 def compute(fake: Sample, real: Sample, class_names: tuple[str, ...]) -> dict[str, float]:
-    """Over the classes that have images of both kinds; raises UsageError where there is none."""
+    """Over the classes that have images of both kinds; raises UsageError if there is none."""
     check("pixel_mse", fake, real, class_names, READS, MIN_IMAGES)
     if fake.images.shape[1:] != real.images.shape[1:]:
         raise UsageError(f"pixel_mse: images {fake.images.shape[1:]} and real ones {real.images.shape[1:]} differ")

@@ -55,7 +55,7 @@ def _record(one: Labelled, class_folder: str) -> bytes:
     feature["id"].bytes_list.value.append(f"{class_folder}/{one.index:06d}".encode())
     feature["image"].bytes_list.value.append(png(one.image))
     feature["label"].int64_list.value.append(one.label)
-    return example.SerializeToString(deterministic=True)  # a map has no order of its own
+    return example.SerializeToString(deterministic=True)  # a map has no order
 
 
 def finish(folder: Path, plan: Plan) -> None:
@@ -88,7 +88,7 @@ def finish(folder: Path, plan: Plan) -> None:
     info.write_to_directory(str(inside))
 
 
-def _features(plan: Plan) -> "tfds.features.FeaturesDict":  # noqa: F821 (imported where it is needed)
+def _features(plan: Plan) -> "tfds.features.FeaturesDict":  # noqa: F821 (imported late)
     import tensorflow_datasets as tfds
 
     names = plan.class_names
