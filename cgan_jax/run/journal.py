@@ -1,7 +1,6 @@
 """The outputs of a run in training: lines on the terminal, logs, event files, curves, pictures, and the time."""
 
 import contextlib
-import io
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from cgan_jax import STARTED
 from cgan_jax import recipe as recipes
 from cgan_jax.build import kimg_after, steps_for
 from cgan_jax.files import storage
+from cgan_jax.files.png import png
 from cgan_jax.run import curves, environment, processes
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.metric_writers import make_writer
@@ -79,7 +79,7 @@ class Journal:
         storage.write_whole(self.workdir / "model.txt", model)
         self.writer.write_hparams(dict(recipes.flattened(self._recipe)))
         storage.make_folder(self.workdir / "samples")
-        _save(real, self.workdir / "samples" / "real.png")
+        storage.write_whole(self.workdir / "samples" / "real.png", png(real))
         self._save_samples(average)
 
     def say(self, text: str) -> None:
@@ -167,11 +167,5 @@ class Journal:
         picture, kimg = self._draw(average), self.kimg(self.step)
         whole = self._recipe["train"]["sample_kimg"] >= 1
         name = f"kimg_{kimg:06.0f}.png" if whole else f"kimg_{kimg:010.3f}.png"
-        _save(picture, self.workdir / "samples" / name)
+        storage.write_whole(self.workdir / "samples" / name, png(picture))
         self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    storage.write_whole(path, content.getvalue())
