@@ -41,9 +41,6 @@ class MetricWriter:
         """Images uint8 [N, H, W, C] each."""
         self._write("images", step, images)
 
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        self._write("texts", step, texts)
-
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         self._write("hparams", hparams)
 

@@ -157,7 +157,7 @@ def test_a_painter_leaves_out_what_comes_while_it_paints_and_keeps_what_must_be(
     painter.paint(lambda: (begin.wait(10), painted.append("slow")))
     painter.paint(painted.append, "left out")
     threading.Timer(0.05, begin.set).start()
-    painter.paint(painted.append, "kept", surely=True)
+    painter.paint(painted.append, "kept", wait=True)
     painter.close()
     assert painted == ["slow", "kept"]
 
@@ -166,6 +166,6 @@ def test_a_picture_that_cannot_be_written_is_told_of_and_ends_nothing(tmp_path):
     said = []
     painter = curves.Painter(said.append)
     for _ in range(2):
-        painter.paint(curves.save_curves, [], tmp_path / "nowhere" / "curves.png", surely=True)
+        painter.paint(curves.save_curves, [], tmp_path / "nowhere" / "curves.png", wait=True)
     painter.close()
     assert len(said) == 2 and all("a picture could not be written" in line and "nowhere" in line for line in said)
