@@ -1,6 +1,6 @@
 """Loads an exported model and samples from it with jax and numpy only (jax.export also needs flatbuffers).
 
-To use a model without the rest of cgan_jax, copy this file and errors.py, which it imports.
+To use a model without the rest of the package, copy this file and errors.py into a folder named cgan_jax.
 
     model = exported.load("model.cgan")
     images = model([3, 3, 7], seed=0)           # uint8 [3, H, W, C], the images of `cgan sample --seed=0`

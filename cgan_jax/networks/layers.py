@@ -1,5 +1,7 @@
 """The layers that two or more architectures share. Activations are [N, H, W, C] or [N, F]; labels int32 [N]."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,6 @@ glorot_uniform = nn.initializers.glorot_uniform()
 orthogonal = nn.initializers.orthogonal()
 """The columns of a kernel's [-1, features] form are orthonormal, or its rows if it is wide (Saxe et al. 2014)."""
 
-_AFFINE = ("scale", "bias")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -205,7 +206,8 @@ class ClassBatchNorm(BatchNorm):
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
-        scale, bias = (Embed(self.num_classes, x.shape[-1], orthogonal, name=name)(labels) for name in _AFFINE)
+        scale = Embed(self.num_classes, x.shape[-1], orthogonal, name="scale")(labels)
+        bias = Embed(self.num_classes, x.shape[-1], orthogonal, name="bias")(labels)
         return self._normalized(x, 1 + _of_sample(scale, x), _of_sample(bias, x), train)
 
 
@@ -220,10 +222,11 @@ class ConditionalBatchNorm(BatchNorm):
 
     @nn.compact
     def __call__(self, x: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
-        scale, bias = (
-            Dense(x.shape[-1], orthogonal, use_bias=False, spectral_epsilon=self.spectral_epsilon, name=name)(vectors)
-            for name in _AFFINE
+        linear = functools.partial(
+            Dense, x.shape[-1], orthogonal, use_bias=False, spectral_epsilon=self.spectral_epsilon
         )
+        scale = linear(name="scale")(vectors)
+        bias = linear(name="bias")(vectors)
         return self._normalized(x, 1 + _of_sample(scale, x), _of_sample(bias, x), train)
 
 

@@ -94,11 +94,11 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         width, inside = x.shape[-1], _EXPANSION * x.shape[-1]
         gain = (2 / 1.04) ** 0.5 * self.depth**-0.25
-        biases = (self.param(name, nn.initializers.zeros, (1, 1, 1, inside)) for name in ("bias1", "bias2"))
-        first, second = (bias.astype(x.dtype) for bias in biases)
+        bias1 = self.param("bias1", nn.initializers.zeros, (1, 1, 1, inside)).astype(x.dtype)
+        bias2 = self.param("bias2", nn.initializers.zeros, (1, 1, 1, inside)).astype(x.dtype)
         kernel = self.param("grouped", _scaled(gain, 9 * _GROUP), (3, 3, _GROUP, inside))
-        y = leaky_relu(Linear(inside, gain, name="widen")(x) + first)
-        y = leaky_relu(convolution.grouped_conv(y, kernel.astype(x.dtype)) + second)
+        y = leaky_relu(Linear(inside, gain, name="widen")(x) + bias1)
+        y = leaky_relu(convolution.grouped_conv(y, kernel.astype(x.dtype)) + bias2)
         return x + Linear(width, 0.0, name="narrow")(y)
 
 
