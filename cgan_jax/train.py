@@ -84,8 +84,7 @@ class Prepared(NamedTuple):
 
 def load_dataset(recipe: Mapping[str, Any]) -> sources.Dataset:
     """The dataset of a checked recipe. Raises UsageError if it is missing."""
-    section = recipe["dataset"]
-    return sources.load(*(section[name] for name in ("source", "name", "split", "data_dir", "image_size")))
+    return sources.load_section(recipe["dataset"])
 
 
 def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:

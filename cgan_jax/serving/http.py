@@ -25,8 +25,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files.png import png
 from cgan_jax.serving import page, story
-from cgan_jax.serving.studio import MOST_IMAGES, Answer, Busy, Drawing, Queue, Studio, grid_png, image_png, images_zip
+from cgan_jax.serving.studio import MOST_IMAGES, Answer, Busy, Drawing, Queue, Studio, grid_png, images_zip
 
 MOST_BYTES = 64 * 1024  # of a request's body
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -112,8 +113,8 @@ class Desk:
     async def morph(self, request: Request) -> Response:
         """One image between two."""
         way = self._studio.way(*_way_of(_of_query(request)))
-        png = await self._turn(request, lambda: image_png(self._studio.between(way)))
-        return Response(png, media_type="image/png")
+        image = await self._turn(request, lambda: png(self._studio.between(way)))
+        return Response(image, media_type="image/png")
 
     async def report(self, request: Request) -> Response:
         """The training story."""
@@ -146,7 +147,7 @@ def _described(studio: Studio, drawing: Drawing) -> bytes:
         {
             "class": studio.class_names[label],
             "label": label,
-            "png": base64.b64encode(image_png(image)).decode(),
+            "png": base64.b64encode(png(image)).decode(),
         }
         for image, label in zip(drawing.images, drawing.labels.tolist(), strict=True)
     ]

@@ -45,16 +45,14 @@ def state_of(run: Path) -> Hashable:
 
 
 def _marks(run: Path) -> list[tuple[str, int, int]]:
-    pictures = run / "samples"
-    if storage.is_remote(run):
-        # A log in a bucket is a folder of parts, of which none is written twice: their names tell.
-        folders = [*(run / Path(name).stem for name in _LOGS), pictures]
-        return [(f"{folder.name}/{name}", 0, 0) for folder in folders for name in storage.files_below(folder)]
+    pictures = [run / "samples" / name for name in storage.files_below(run / "samples")]
     found = []
-    for path in [*(run / name for name in (workdir.CONFIG, *_LOGS)), *sorted(pictures.glob("*.png"))]:
+    for path in [*(run / name for name in (workdir.CONFIG, *_LOGS)), *pictures]:
         with contextlib.suppress(OSError):
             about = path.stat()
-            found.append((path.name, about.st_size, about.st_mtime_ns))
+            # The words of a bucket's objects, and of files.
+            marks = (about.length, about.mtime) if storage.is_remote(run) else (about.st_size, about.st_mtime_ns)
+            found.append((path.name, *marks))
     return found
 
 

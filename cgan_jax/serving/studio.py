@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files.png import png
 from cgan_jax.sampling import grids
 from cgan_jax.sampling.image_writers import folder_names
 from cgan_jax.sampling.request import parse_labels, spread
@@ -213,14 +214,9 @@ def _short(value: Any) -> str:
 
 def grid_png(studio: Studio, drawing: Drawing) -> bytes:
     """The drawing as one picture, a row or more per class, each named."""
-    rows, names = [], []
     columns = _COLUMNS if studio.conditional else _UNCONDITIONAL_COLUMNS
-    for label in dict.fromkeys(drawing.labels.tolist()):
-        of_class = drawing.images[drawing.labels == label]
-        for start in range(0, len(of_class), columns):
-            rows.append(of_class[start : start + columns])
-            names.append(studio.class_names[label] if start == 0 else "")
-    return _png(grids.grid(rows, names if studio.conditional else ()))
+    rows = grids.rows_by_class(drawing.images, drawing.labels, studio.class_names, studio.conditional, columns)
+    return png(grids.grid(*rows))
 
 
 def images_zip(studio: Studio, drawing: Drawing) -> bytes:
@@ -229,17 +225,6 @@ def images_zip(studio: Studio, drawing: Drawing) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for image, label in zip(drawing.images, drawing.labels.tolist(), strict=True):
-            archive.writestr(zipfile.ZipInfo(f"{names[label]}/{counts[label]:06d}.png"), image_png(image))
+            archive.writestr(zipfile.ZipInfo(f"{names[label]}/{counts[label]:06d}.png"), png(image))
             counts[label] += 1
-    return buffer.getvalue()
-
-
-def image_png(image: np.ndarray) -> bytes:
-    """uint8 [H, W, C] as a PNG."""
-    return _png(grids.to_pillow(image))
-
-
-def _png(picture) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
     return buffer.getvalue()
