@@ -6,7 +6,7 @@
 Each contestant is a process that waits while others run. Ours and one other run in alternation, and each pair of times
 gives one ratio, so that other load on the machine slows both. The processor time of all threads is compared too, which
 other load changes less. All use the same shapes and optimizers, and random images. A framework that is not installed is
-reported and left out. benchmarks/README.md has the results.
+reported and left out. docs/measurements.md has the results.
 """
 
 import argparse

@@ -7,6 +7,7 @@ that flag may be given without its name. This file parses the command line befor
 import contextlib
 import os
 import sys
+import textwrap
 import traceback
 
 from absl import flags as absl_flags
@@ -14,7 +15,7 @@ from absl import flags as absl_flags
 from cgan_jax import __version__
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.heap import keep_freed_memory
-from cgan_jax.lookup import module_named, names_in
+from cgan_jax.lookup import module_named, names_in, unknown
 
 _COMMANDS = "cgan_jax.commands"
 _BROKEN_PIPE = 141  # the exit code after SIGPIPE
@@ -68,7 +69,7 @@ def run(argv: list[str]) -> int:
 def _run_command(name: str, argv: list[str]) -> None:
     commands = [command.replace("_", "-") for command in names_in(_COMMANDS)]
     if name not in commands:
-        raise UsageError(f"unknown command {name!r}; there are: {', '.join(commands)} (see cgan --help)")
+        raise unknown("command", name, commands)
     command = module_named(_COMMANDS, name.replace("-", "_"), "command")
     flags = absl_flags.FlagValues()
     command.define_flags(flags, argv)
@@ -121,7 +122,8 @@ def _help(name: str, text: str, flags: absl_flags.FlagValues) -> str:
             spelled = f"--no{flag.name}" if flag.default else f"--{flag.name}"
         else:
             spelled = f"--{flag.name}=..." + ("" if flag.default in (None, "") else f" [{flag.default}]")
-        lines.append(f"  {spelled}\n      {flag.help}")
+        explained = textwrap.fill(flag.help, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines.append(f"  {spelled}\n{explained}")
     return "\n".join(lines)
 
 

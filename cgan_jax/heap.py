@@ -2,7 +2,7 @@
 
 On a CPU, XLA asks the C library for the buffers of a step at every call. glibc maps blocks of their size from the
 system and returns them at once. So each call pays for every page again: a page fault, and 4 KiB of zeros. In a step of
-the digits recipe that was a quarter of the time (benchmarks/README.md).
+the digits recipe that was a quarter of the time (docs/measurements.md).
 """
 
 import ctypes

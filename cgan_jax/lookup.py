@@ -1,5 +1,6 @@
 """Finds the file or table entry for a name in a recipe or on the command line, or lists the names that exist."""
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
@@ -32,5 +33,8 @@ def entry_named(table: Mapping[str, Entry], name: str, what: str) -> Entry:
 
 
 def unknown(what: str, given: object, allowed: Iterable[object]) -> UsageError:
-    """The error for an unknown name: one line that lists the `allowed` ones."""
-    return UsageError(f"unknown {what} {given!r}; there are: {', '.join(str(a) for a in allowed)}")
+    """The error for an unknown name: one line that lists the `allowed` names, and the closest one again."""
+    names = [str(name) for name in allowed]
+    close = difflib.get_close_matches(str(given), names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return UsageError(f"unknown {what} {given!r}; there are: {', '.join(names)}{hint}")

@@ -1,7 +1,8 @@
 """Trains one run from its recipe to its last checkpoint: set up, restore, loop. The mathematics is in train_step.
 
-The host dispatches call n and then reads the numbers of call n-1, so the devices never wait for the host. Pictures,
-checkpoints and evaluations are maintenance: the clock counts them apart from training.
+A call is one compiled program of `steps_per_call` train steps. The host dispatches call n and then reads the numbers of
+call n-1, so between maintenance the devices do not wait for the host. Pictures, checkpoints and evaluations are
+maintenance: the clock counts them apart from training.
 """
 
 import contextlib
@@ -37,12 +38,11 @@ from cgan_jax.train_step import drawn_rows, train_steps
 
 
 def train_and_evaluate(
-    recipe: dict[str, Any], workdir: Path, profile: bool = False, journal: type[Journal] | None = None
+    recipe: dict[str, Any], workdir: Path, profile: bool = False, journal_class: type[Journal] | None = None
 ) -> None:
     """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
-    `profile` writes a trace of a few calls for TensorBoard. `journal` is the class that logs the run; the default is
-    run.journal.Journal.
+    `profile` writes a trace of a few calls for TensorBoard. `journal_class` logs the run; the default is Journal.
 
     Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
     run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
@@ -62,14 +62,14 @@ def train_and_evaluate(
             mesh, sampler = make_mesh(), make_sampler(prepared.algorithm.generator)
             recovery = Recovery(workdir, recipe, prepared.algorithm, prepared.spec, prepared.shapes, mesh)
             held.callback(recovery.close)
-            told = (journal or Journal)(workdir, info, functools.partial(_picture_of_samples, sampler, info))
-            held.callback(told.close)
-            state = recovery.restore(told)
-            told.open(int(state.step))
-            if told.writes and not state.step:
+            journal = (journal_class or Journal)(workdir, info, functools.partial(_picture_of_samples, sampler, info))
+            held.callback(journal.close)
+            state = recovery.restore(journal)
+            journal.open(int(state.step))
+            if journal.writes and not state.step:
                 about = describe(prepared.algorithm, prepared.spec, prepared.shapes)
-                told.describe(about, _picture_of_real(dataset, info), state.average)
-            run = _Run(recipe, dataset, prepared, mesh, sampler, told, recovery)
+                journal.describe(about, _picture_of_real(dataset, info), state.average)
+            run = _Run(recipe, dataset, prepared, mesh, sampler, journal, recovery)
         run.train(state, stop, profile)
 
 

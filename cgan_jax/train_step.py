@@ -9,6 +9,9 @@ One train step is
 Every function is pure and describes one replica under the axis "data" (parallel.py). A replica sees its share of the
 batch; gradients, statistics and memories are averaged over the axis before use. A random number belongs to a sample of
 the global batch, never to a device: fold_in(fold_in(fold_in(run key, purpose), step), index in the global batch).
+
+A look is a call of the discriminator, with augmentation and dropout. Terms are the summands of a loss; they may add
+views, further batches to look at, and keep a memory between steps (losses/terms.py).
 """
 
 import enum
@@ -73,7 +76,7 @@ def _discriminator_update(
     algorithm: Algorithm, state: TrainState, batches: Batches, generate: Callable, index: jax.Array, number: int
 ) -> tuple[TrainState, Scalars]:
     """The state after one optimizer update on the batches, by entry `number` of `loss.d_updates`, and its scalars."""
-    # Draw keys. Annealing counts generator steps: the second of two discriminator steps is half a step further.
+    # Draw keys. Annealing counts generator steps: with two discriminator steps a train step, step i counts as i / 2.
     name, terms = list(algorithm.d_updates.items())[number]
     annealed = _annealed(algorithm, state, index / algorithm.d_steps_per_g_step)
     dropout_key = jax.random.fold_in(_key(state, Purpose.D_DROPOUT, index), number)
@@ -187,8 +190,7 @@ def averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
 def _key(state: TrainState, purpose: Purpose, index: jax.Array | None = None) -> jax.Array:
     """The run's key for a purpose, at step `index` if one is given.
 
-    The purpose is folded in first. Splitting a key gives the keys that folding in 0, 1, ... gives, so a key that is
-    split must never be one into which an index is folded.
+    The purpose is folded in first. split(key) and fold_in(key, i) can give equal keys, so no key gets both.
     """
     key = jax.random.fold_in(state.key, purpose)
     return key if index is None else jax.random.fold_in(key, index)

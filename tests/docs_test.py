@@ -5,10 +5,13 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags as absl_flags
 
 from cgan_jax.lookup import names_in
+from cgan_jax.losses.terms import Pass
+from cgan_jax.networks.heads import Output
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -237,3 +240,16 @@ def test_an_absent_file_is_found(text):
 
 def test_a_recipe_that_the_table_lacks_is_found():
     assert table_of_recipes("| recipe |\n|---|\n| `digits` | d |\n| digits_sngan | d |\n") == ["digits"]
+
+
+def test_the_loss_of_the_page_on_the_code_is_one():
+    """It runs as it stands there, in the file that the page names."""
+    from cgan_jax.losses import adversarial
+
+    code = (ROOT / "docs" / "house.md").read_text().split("## Add a loss")[1].split("```python\n")[1].split("```")[0]
+    names = dict(vars(adversarial))
+    exec(code.replace("    ...\n", ""), names)
+    term = names["DISCRIMINATOR"]["bce_real_smoothed"](smoothing=0.1)
+    passed = Pass({}, {"real": Output(np.float32([0.0, 2.0]), {})}, *[None] * 5)
+    values, _ = term.value(passed)
+    np.testing.assert_allclose(values, np.logaddexp(0, [0.0, -2.0]) + np.array([0.0, 0.2]), rtol=1e-5)

@@ -30,7 +30,10 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None or not flags.workdir:
-        raise UsageError("both --config=FILE and --workdir=FOLDER are needed (see cgan train --help)")
+        missing = " and ".join(
+            word for word, given in (("--config=NAME", flags.config), ("--workdir=FOLDER", flags.workdir)) if not given
+        )
+        raise UsageError(f"{missing} must be given (see cgan train --help)")
     workdir = storage.place(flags.workdir)
     if flags.profile and storage.is_remote(workdir):
         raise UsageError(f"--profile writes into a folder of this machine, given --workdir={workdir}")

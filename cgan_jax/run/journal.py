@@ -152,7 +152,9 @@ class Journal:
     def finish(self) -> None:
         """Prints the last line of a run that is done."""
         trained = duration(self.clock.seconds)
-        self.say(f"done: {self.kimg(self.step):.1f} kimg, {trained} of training; pictures in {self.workdir}")
+        self.say(
+            f"done: {self.kimg(self.step):.1f} kimg, {trained} of training; pictures in {self.workdir / 'samples'}"
+        )
 
     def close(self) -> None:
         """Waits for the painter, then closes the bar and the event files, also after an error in one of them."""

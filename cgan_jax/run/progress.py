@@ -46,29 +46,42 @@ class TrainingProgress:
         """`shown` is False in all processes but the first, which shows the bar."""
         self._total_kimg = total_kimg
         self._images_per_epoch = images_per_epoch
-        layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} kimg{postfix}"
+        layout = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} kimg{postfix}"
+        self._speed, self._ends, self._losses = 0.0, math.inf, ""
         self._bar = None
         if sys.stderr.isatty() and shown:
             self._bar = tqdm(total=total_kimg, initial=done_kimg, bar_format=layout, dynamic_ncols=True)
 
     def advance(self, step: int, kimg: float) -> None:
-        """Moves the bar after a call."""
+        """Moves the bar after a call, and renews the time left."""
         if self._bar is not None:
+            if self._speed:
+                # The losses come last, because a narrow terminal cuts off the end.
+                left = duration(self._left(kimg, self._ends - time.monotonic()))
+                self._bar.set_postfix_str(f"{self._speed:.0f} images/s, {left} left, {self._losses}", refresh=False)
             self._bar.update(min(kimg, self._total_kimg) - self._bar.n)
 
     def report(self, step: int, kimg: float, scalars: Mapping[str, float], limit: float = math.inf) -> None:
         """Shows the scalars of the last interval and the remaining time, at most `limit` seconds."""
-        numbers = (
-            f"step {step}  epoch {1000 * kimg / self._images_per_epoch:.2f}"
-            f"  d_loss {scalars['train/d_loss']:.3f}  g_loss {scalars['train/g_loss']:.3f}"
+        self._speed = scalars.get("time/images_per_sec", self._speed)
+        self._ends = time.monotonic() + limit
+        d_loss, g_loss = scalars["train/d_loss"], scalars["train/g_loss"]
+        self._losses = f"D {d_loss:.3g}, G {g_loss:.3g}"
+        if self._bar is not None:
+            self.advance(step, kimg)
+            self._bar.refresh()
+            return
+        line = (
+            f"kimg {kimg:.1f}/{self._total_kimg:.1f}  step {step}  epoch {1000 * kimg / self._images_per_epoch:.2f}"
+            f"  d_loss {d_loss:.3f}  g_loss {g_loss:.3f}"
         )
-        if speed := scalars.get("time/images_per_sec"):
-            left = max(0.0, min(limit, 1000 * (self._total_kimg - kimg) / speed))
-            numbers += f"  {speed:.0f} images/s  {duration(left)} left"
-        if self._bar is None:
-            say(f"kimg {kimg:.1f}/{self._total_kimg:.1f}  {numbers}")
-        else:
-            self._bar.set_postfix_str(numbers)
+        if self._speed:
+            line += f"  {self._speed:.0f} images/s  {duration(self._left(kimg, limit))} left"
+        say(line)
+
+    def _left(self, kimg: float, limit: float) -> float:
+        """Seconds to the end of the run at the last speed, at most `limit`."""
+        return max(0.0, min(limit, 1000 * (self._total_kimg - kimg) / self._speed))
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""

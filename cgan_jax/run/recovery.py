@@ -49,7 +49,7 @@ class Recovery:
 
     @property
     def since(self) -> int:
-        """The step that the last rollback went to. The guards read only the log lines after it."""
+        """The step that the last rollback went to. The discriminator guard reads only the log lines after it."""
         return self.rollbacks[-1]["to"] if self.rollbacks else 0
 
     def restore(self, journal: Journal) -> TrainState:

@@ -68,7 +68,7 @@ def test_a_layer_computes_in_the_type_of_what_it_is_given_and_keeps_float32_weig
 
 def test_a_type_that_no_network_computes_in_is_one_line():
     assert layers.activation_dtype("bfloat16") == jnp.bfloat16
-    with pytest.raises(UsageError, match=r"^unknown dtype 'float16'; there are: float32, bfloat16$"):
+    with pytest.raises(UsageError, match=r"^unknown dtype 'float16'; there are: float32, bfloat16 .did you"):
         layers.activation_dtype("float16")
 
 

@@ -108,6 +108,18 @@ def test_on_a_terminal_a_bar_starts_where_the_run_resumes_and_ends_at_its_length
     shown.close()
     text = terminal.getvalue()
     assert "25%" in text and "10.0/40.0 kimg" in text
-    assert "d_loss 1.235" in text and "500 images/s" in text
-    assert "100%" in text and "40.0/40.0 kimg" in text
+    assert "20.0/40.0 kimg, 500 images/s, 40s left, D 1.23, G 0.7" in text
+    assert "100%" in text and "40.0/40.0 kimg, 500 images/s, 0s left" in text, "renewed after every call"
     assert capsys.readouterr().out == ""
+
+
+def test_on_80_columns_the_speed_and_the_time_left_are_shown(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = progress.TrainingProgress(0.0, 32000.0, 50000)
+    shown.report(80, 1234.5, {**SCALARS, "time/images_per_sec": 10123.0})
+    shown.close()
+    lines = terminal.getvalue().replace("\r", "\n").split("\n")
+    assert all(len(line) <= 80 for line in lines)
+    assert any("1234.5/32000.0 kimg, 10123 images/s, 50m39s left, D 1.23" in line for line in lines)
