@@ -77,6 +77,12 @@ def read_text(path: Path) -> str:
         return path.read_text()
 
 
+def read_damaged_text(path: Path) -> str:
+    """The text of a file, in which a replacement character stands for bytes that are not UTF-8. Raises OSError."""
+    with _reaching(path):
+        return path.read_bytes().decode(errors="replace")
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A file, to read its bytes. Raises OSError."""
@@ -122,7 +128,7 @@ def append_line(path: Path, line: str) -> None:
 def read_log(path: Path) -> str:
     """All lines of a log, "" if there is none. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        return read_text(path)
+        return read_damaged_text(path)
     return _read_parts(path.with_suffix("")) if is_remote(path) else ""
 
 
@@ -142,7 +148,7 @@ def _read_parts(folder: Path) -> str:
         parts.sort(key=lambda part: part[0])
         begins = max((i for i, (_, anew, _) in enumerate(parts) if anew), default=0)
         with ThreadPoolExecutor(16) as pool:
-            return "".join(pool.map(read_text, [path for _, _, path in parts[begins:]]))
+            return "".join(pool.map(read_damaged_text, [path for _, _, path in parts[begins:]]))
     return ""
 
 

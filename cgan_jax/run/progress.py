@@ -102,7 +102,7 @@ class Clock:
     def __init__(self, history: Sequence[Mapping[str, float]], kimg: float):
         """Continues from the last line of metrics.jsonl in `history`."""
         self.seconds = history[-1]["seconds"] if history else 0.0
-        self._maintenance = history[-1]["time/maintenance_seconds"] if history else 0.0
+        self._maintenance = history[-1].get("time/maintenance_seconds", 0.0) if history else 0.0
         self._sums: dict[str, float] = {}
         self._calls = 0
         self.start(kimg)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 from cgan_jax.files import locks, storage
+from cgan_jax.run.progress import say
 
 CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, LOCK = (
     "config.json",
@@ -17,6 +18,13 @@ CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, LOCK = (
     "environments.jsonl",
     ".lock",
 )
+_NUMBERS = {
+    METRICS: ("step", "kimg", "seconds"),
+    EVALUATIONS: ("step", "kimg"),
+}
+"""What every line of a log has."""
+_TOLD: set[Path] = set()
+"""The logs whose damaged lines this process has reported."""
 
 
 class RunInfo(NamedTuple):
@@ -89,12 +97,30 @@ def append_metrics(workdir: Path, line: Mapping[str, float], log: str = METRICS)
 
 
 def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
-    """The lines of a log. Skips a torn last line, which a kill leaves."""
-    lines = []
-    for text in storage.read_log(workdir / log).splitlines():
-        with contextlib.suppress(ValueError):
-            lines.append(json.loads(text))
-    return lines
+    """The whole lines of a log. Skips damaged lines, and says so once.
+
+    A kill leaves a torn last line, which is skipped in silence.
+    """
+    *texts, torn = storage.read_log(workdir / log).split("\n")
+    lines = [_parsed(text, log) for text in texts]
+    damaged = [str(number) for number, line in enumerate(lines, 1) if line is None]
+    if damaged and (workdir / log) not in _TOLD:
+        _TOLD.add(workdir / log)
+        say(f"warning: skipping damaged lines of {workdir / log}: {', '.join(damaged[:10])}")
+    last = _parsed(torn, log) if torn else None
+    return [line for line in [*lines, last] if line is not None]
+
+
+def _parsed(text: str, log: str) -> dict[str, Any] | None:
+    """The line, or None if it is no JSON object or lacks a number that every line of that log has."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict):
+        return None
+    needed = _NUMBERS.get(log, ())
+    return line if all(type(line.get(name)) in (int, float) for name in needed) else None
 
 
 def read_metrics_until(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:

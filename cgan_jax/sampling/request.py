@@ -34,30 +34,33 @@ def parse_truncation(number: float | None) -> float | None:
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
-    """ "3,7", "cat,Dog" or "all" -> class ids in this order. Raises UsageError for an unknown or a repeated class."""
+    """ "cat,Dog", "3,#7" or "all" -> class ids in this order. Raises UsageError for an unknown or a repeated class.
+
+    A name wins over a number: "3" is the class called 3 if there is one, "#3" is always class number 3.
+    """
     if text.strip().lower() == "all":
         return list(range(len(class_names)))
-    names = [name.lower() for name in class_names]
-    labels = []
-    for word in (word.strip().lower() for word in text.split(",")):
-        # int() raises another error for thousands of digits.
-        if word.isdecimal() and len(word) < 20 and int(word) < len(class_names):
-            label = int(word)
-            if word in names and names.index(word) != label:
-                raise UsageError(
-                    f"{word} is the number of class {class_names[label]!r} and the name of class {names.index(word)};"
-                    f" rename the classes, or take all"
-                )
-        elif names.count(word) > 1:
-            bearers = ", ".join(str(label) for label, name in enumerate(names) if name == word)
-            raise UsageError(f"several classes are named {word!r}; give a number: {bearers}")
-        elif word in names:
-            label = names.index(word)
-        else:
-            known = ", ".join(f"{label} {name}" for label, name in enumerate(class_names[:20]))
-            more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
-            raise UsageError(f"unknown class {word!r}; there are: {known}{more}")
+    labels: list[int] = []
+    for word in (word.strip() for word in text.split(",")):
+        label = _label(word, class_names)
         if label in labels:
-            raise UsageError(f"class {word!r} is asked for twice")
+            raise UsageError(f"class {word.lower()!r} is asked for twice")
         labels.append(label)
     return labels
+
+
+def _label(word: str, class_names: Sequence[str]) -> int:
+    """The class id of a name, in any case, or of a number with or without "#"."""
+    for name, names in ((word, list(class_names)), (word.lower(), [name.lower() for name in class_names])):
+        if names.count(name) == 1:
+            return names.index(name)
+        if name in names:
+            bearers = ", ".join(f"#{label}" for label, other in enumerate(names) if other == name)
+            raise UsageError(f"several classes are named {name!r}; give a number: {bearers}")
+    digits = word.removeprefix("#")
+    # int() raises another error for thousands of digits.
+    if digits.isdecimal() and len(digits) < 20 and int(digits) < len(class_names):
+        return int(digits)
+    known = ", ".join(f"{label} {name}" for label, name in enumerate(class_names[:20]))
+    more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
+    raise UsageError(f"unknown class {word.lower()!r}; there are: {known}{more}")

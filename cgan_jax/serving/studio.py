@@ -135,14 +135,14 @@ class Studio:
             return parse_labels(given[:10_000], self.class_names)
         if not isinstance(given, list) or not given or len(given) > len(self.class_names):
             raise UsageError(f'classes must be "all" or a list of names and numbers, given {_short(given)}')
-        return parse_labels(",".join(str(self._number(one)) for one in given), self.class_names)
+        return parse_labels(",".join(self._number(one) for one in given), self.class_names)
 
-    def _number(self, one: Any) -> int | str:
-        """The number of a class given by its name or number: names may hold commas."""
+    def _number(self, one: Any) -> str:
+        """The number of a class, as "#3", or its name as it was given. Names may hold commas."""
         if isinstance(one, str) and self.class_names.count(one) == 1:
-            return self.class_names.index(one)
+            return f"#{self.class_names.index(one)}"
         if isinstance(one, int) and not isinstance(one, bool):
-            return one
+            return f"#{one}"
         if isinstance(one, str) and "," not in one:
             return one
         raise UsageError(f"a class is given by its name or number, given {_short(one)}")

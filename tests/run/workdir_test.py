@@ -12,6 +12,15 @@ from cgan_jax.errors import UsageError
 from cgan_jax.run import workdir as workdirs
 from tests.conftest import small_recipe
 
+
+def line_of(step: int) -> dict[str, float]:
+    return {"step": step, "kimg": step / 10, "seconds": 1.5 * step}
+
+
+def log_of(*steps: int) -> str:
+    return "".join(json.dumps(line_of(step)) + "\n" for step in steps)
+
+
 INFO = workdirs.RunInfo(small_recipe(), 3, ["cat", "köter"], 50_000)
 
 
@@ -76,7 +85,7 @@ def test_a_folder_that_cannot_be_made_is_wrong_use(tmp_path):
 
 def test_metrics_are_read_as_they_were_written(tmp_path):
     assert workdirs.read_metrics(tmp_path) == []
-    lines = [{"step": step, "kimg": step / 10, "train/d_loss": 1 / 3} for step in (10, 20)]
+    lines = [{**line_of(step), "train/d_loss": 1 / 3} for step in (10, 20)]
     for line in lines:
         workdirs.append_metrics(tmp_path, line)
     assert workdirs.read_metrics(tmp_path) == lines
@@ -84,15 +93,33 @@ def test_metrics_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("torn", ['{"step": 30, "kim', '{"step": 30', "{", '"step', "\x00\x00\x00"])
-def test_a_torn_last_line_is_skipped(tmp_path, torn):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n' + torn)
-    assert workdirs.read_metrics(tmp_path) == [{"step": 10}, {"step": 20}]
+def test_a_torn_last_line_is_skipped(tmp_path, torn, capsys):
+    (tmp_path / "metrics.jsonl").write_text(log_of(10, 20) + torn)
+    assert workdirs.read_metrics(tmp_path) == [line_of(10), line_of(20)]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b'"stfp"', b'"st\xf3p"', b'"step', b"", b"[", b"\x00" * 6, b'"kimg":1}{'],
+    ids=["a key", "no UTF-8", "a quote", "nothing", "a bracket", "zeros", "two objects"],
+)
+def test_a_damaged_line_is_skipped_and_told_of_once(tmp_path, capsys, damage):
+    content = log_of(10, 20, 30).encode()
+    second = content.index(b'"step"', 20)
+    (tmp_path / "metrics.jsonl").write_bytes(content[:second] + damage + content[second + 6 :])
+    for _ in range(2):
+        assert workdirs.read_metrics(tmp_path) == [line_of(10), line_of(30)]
+    told = capsys.readouterr().out
+    assert told == f"warning: skipping damaged lines of {tmp_path / 'metrics.jsonl'}: 2\n"
+    assert workdirs.forget_metrics_after(tmp_path, 30) == [line_of(10), line_of(30)]
+    assert (tmp_path / "metrics.jsonl").read_text() == log_of(10, 30)
 
 
 @pytest.mark.parametrize(("step", "kept"), [(0, []), (19, [10]), (20, [10, 20]), (99, [10, 20, 30])])
 def test_lines_after_the_checkpoint_are_dropped_from_the_file_too(tmp_path, step, kept):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n{"step": 30}\n{"st')
-    assert workdirs.forget_metrics_after(tmp_path, step) == [{"step": s} for s in kept]
+    (tmp_path / "metrics.jsonl").write_text(log_of(10, 20, 30) + '{"st')
+    assert workdirs.forget_metrics_after(tmp_path, step) == [line_of(s) for s in kept]
     workdirs.append_metrics(tmp_path, {"step": 1000})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [*kept, 1000]

@@ -146,6 +146,8 @@ NAMES = ["Cat", "dog", "tree frog", "5", "crane", "crane"]
         ("4", [4]),
         ("4,3", [4, 3]),
         ("02", [2]),
+        ("5", [3]),
+        ("#5,#0", [5, 0]),
     ],
 )
 def test_labels_are_asked_for_by_number_or_name_in_any_case(text, labels):
@@ -164,8 +166,9 @@ def test_labels_are_asked_for_by_number_or_name_in_any_case(text, labels):
         ("all,cat", "unknown class 'all'; there are: 0 Cat"),
         ("cat,0", "class '0' is asked for twice"),
         ("dog,Dog", "class 'dog' is asked for twice"),
-        ("5", "5 is the number of class 'crane' and the name of class 3; rename the classes, or take all"),
-        ("crane", "several classes are named 'crane'; give a number: 4, 5"),
+        ("#6", "unknown class '#6'; there are: 0 Cat"),
+        ("5,#3", "class '#3' is asked for twice"),
+        ("crane", "several classes are named 'crane'; give a number: #4, #5"),
     ],
 )
 def test_what_is_no_class_is_one_line(text, message):
@@ -242,3 +245,11 @@ def test_a_step_without_a_checkpoint_is_one_line_that_lists_the_steps(run):
 def test_a_folder_without_a_run_is_one_line(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
         sampling.Sampler(tmp_path)
+
+
+def test_every_class_can_be_asked_for_whatever_numbers_they_are_called():
+    """Folders that other tools numbered: 0, 1, 10, 11, 2, ..."""
+    names = sorted(map(str, range(12)))
+    for label, name in enumerate(names):
+        assert request.parse_labels(name, names) == [label], "the name wins"
+        assert request.parse_labels(f"#{label}", names) == [label]

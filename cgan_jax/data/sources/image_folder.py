@@ -66,10 +66,13 @@ def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """The sub-folders that are not hidden, sorted; none if the folder does not exist."""
+    """The sub-folders that are not hidden, sorted, by value if all are numbers; none if the folder does not exist."""
     if not folder.is_dir():
         return []
-    return sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    found = sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if all(path.name.isdecimal() for path in found):
+        found.sort(key=lambda path: int(path.name))
+    return found
 
 
 def _pictures_in(folder: Path) -> list[Path]:

@@ -42,6 +42,12 @@ def test_one_class_per_folder_in_sorted_order(tmp_path):
     np.testing.assert_array_equal(load(tmp_path, "all").images, dataset.images)
 
 
+def test_folders_that_are_numbers_are_in_their_order(tmp_path):
+    for number in range(12):
+        write(tmp_path / str(number) / "1.png", noise(seed=number))
+    assert load(tmp_path).class_names == tuple(map(str, range(12)))
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg"])
 def test_jpeg(suffix, tmp_path):
     write(tmp_path / "a" / f"1.{suffix}", np.full((8, 8, 3), [200, 100, 50], np.uint8), quality=95)
