@@ -49,6 +49,8 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     integer("to_seed", None, "The seed to go to; left out: --seed + 1.", lower_bound=0, upper_bound=2**32 - 1)
     integer("frames", None, "Steps of a way; left out: 10, or 40 if it moves.", lower_bound=2, upper_bound=500)
     integer("nearest", 0, "Training images beside each image; .png only.", lower_bound=0, upper_bound=20)
+    integer("columns", None, "Images in a row of a .png; left out: 10, or 50 of many.", lower_bound=1, upper_bound=200)
+    integer("scale", None, "How many times larger a .png shows a pixel.", lower_bound=1, upper_bound=32)
     enum("sort_by", "index", ["index", "confidence"], "The order within a class; .png and .npz.")
 
 
@@ -117,6 +119,9 @@ def _check_together(flags: absl_flags.FlagValues, kind: str) -> None:
             raise UsageError("--nearest and --sort_by are for images by themselves, not for --interpolate")
         if flags.interpolate == "labels" and flags.to_seed is not None:
             raise UsageError("--to_seed belongs to --interpolate=latents; between labels the latents stay")
+    for name in ("columns", "scale"):
+        if getattr(flags, name) is not None and (kind != ".png" or flags.interpolate or flags.nearest):
+            raise UsageError(f"--{name} is for a .png without --interpolate and --nearest")
     if flags.nearest and kind != ".png":
         raise UsageError(f"--nearest writes .png, given --out={flags.out}")
     if flags.sort_by != "index" and kind not in (".png", ".npz"):
@@ -170,7 +175,8 @@ def _draw(
             f"median distance to the nearest: {drawn:.3g}; of training images to the nearest other: {typical:.3g}"
         )
     if out.suffix.lower() == ".png":
-        image_writers.write_grid(out, images, labels, sampler.info.classes, conditional)
+        names = sampler.info.classes
+        image_writers.write_grid(out, images, labels, names, conditional, flags.columns, flags.scale)
     else:
         image_writers.write_npz(out, images, labels, sampler.info.classes)
     return ""

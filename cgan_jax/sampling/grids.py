@@ -11,15 +11,19 @@ from cgan_jax.files.png import png, to_pillow
 from cgan_jax.files.storage import write_whole
 
 _GAP = 2
-_COLUMNS, _UNCONDITIONAL_COLUMNS, _BESIDE_COLUMNS = 50, 8, 24
+_COLUMNS, _BESIDE_COLUMNS = 10, 24
+_MANY, _COLUMNS_OF_MANY = 500, 50  # so that a picture of thousands is not a ribbon
 _INK = (60, 60, 60)
 _PAPER = (255, 255, 255)
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str] = ()) -> Image.Image:
-    """One picture of rows of images uint8 [H, W, C], each row beside its name; small images are enlarged."""
+def grid(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str] = (), scale: int | None = None) -> Image.Image:
+    """One picture of rows of images uint8 [H, W, C], each row beside its name.
+
+    A pixel becomes `scale` x `scale` pixels; without it images are enlarged to about 64 pixels.
+    """
     height, width, _ = rows[0][0].shape
-    zoom = max(1, 64 // height)
+    zoom = scale or max(1, 64 // height)
     height, width = height * zoom, width * zoom
     margin = max((int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(name)) for name in names), default=-8) + 8
     columns = max(len(row) for row in rows)
@@ -55,13 +59,18 @@ def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) ->
 
 
 def rows_by_class(
-    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool, columns: int = 0
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    conditional: bool,
+    columns: int | None = None,
 ) -> tuple[list[np.ndarray], Sequence[str]]:
     """The rows of a grid and their names: one row or more per class, in the order of `labels`.
 
-    A row has `columns` images; without it 50, or 8 in an unconditional grid, which has no names.
+    A row has `columns` images; without it 10, or 50 if there are more than 500 images. An unconditional grid has no
+    names.
     """
-    columns = columns or (_COLUMNS if conditional else _UNCONDITIONAL_COLUMNS)
+    columns = columns or (_COLUMNS if len(images) <= _MANY else _COLUMNS_OF_MANY)
     rows, names = [], []
     for label in dict.fromkeys(labels.tolist()):
         of_class = images[labels == label]

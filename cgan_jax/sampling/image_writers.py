@@ -48,11 +48,18 @@ def check_free(paths: Iterable[Path], force: bool) -> None:
 
 
 def write_grid(
-    path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], conditional: bool
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    conditional: bool,
+    columns: int | None = None,
+    scale: int | None = None,
 ) -> None:
     """One picture, a row per class in the order of `labels`, or more if a class has more images than a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    grids.save(grids.grid(*grids.rows_by_class(images, labels, class_names, conditional)), path)
+    rows = grids.rows_by_class(images, labels, class_names, conditional, columns)
+    grids.save(grids.grid(*rows, scale), path)
 
 
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:

@@ -49,6 +49,22 @@ def test_a_grid_has_a_row_per_class(run, tmp_path):
     assert height == 3 * 66 + 2 and 4 * 66 < width < 4 * 66 + 40
 
 
+def test_a_grid_wraps_and_is_as_wide_and_large_as_asked_for(run, tmp_path):
+    options = ("sample", f"--workdir={run}", "--labels=3,7", "--num_images=64")
+    assert cgan(*options, f"--out={tmp_path / 'a.png'}") == 0
+    width, height = Image.open(tmp_path / "a.png").size
+    assert height == 8 * 66 + 2 and 10 * 66 < width < 10 * 66 + 40
+    assert cgan(*options, "--columns=16", "--scale=2", f"--out={tmp_path / 'b.png'}") == 0
+    width, height = Image.open(tmp_path / "b.png").size
+    assert height == 4 * (2 * 8 + 2) + 2 and 16 * (2 * 8 + 2) < width < 16 * (2 * 8 + 2) + 40
+
+
+@pytest.mark.parametrize("option", ["--columns=3", "--scale=2"])
+def test_what_belongs_to_grids_is_refused_elsewhere(run, tmp_path, option, capsys):
+    assert cgan("sample", f"--workdir={run}", "--labels=3", option, f"--out={tmp_path / 'a.npz'}") == 2
+    assert "is for a .png" in capsys.readouterr().err
+
+
 def test_a_folder_has_a_sub_folder_per_class(run, tmp_path):
     out = tmp_path / "pictures"
     assert cgan("sample", f"--workdir={run}", "--labels=1,2", "--num_images=3", f"--out={out}") == 0

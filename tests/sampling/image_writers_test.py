@@ -161,11 +161,11 @@ def test_a_conditional_grid_has_a_row_per_class_in_the_order_asked_for(tmp_path)
     assert os.listdir(tmp_path / "new") == ["grid.png"]
 
 
-def test_an_unconditional_grid_has_rows_of_eight_and_no_names(tmp_path):
+def test_an_unconditional_grid_has_rows_of_ten_and_no_names(tmp_path):
     image_writers.write_grid(tmp_path / "grid.png", flat(*range(11)), np.zeros(11, np.int32), NAMES, conditional=False)
     picture = read(tmp_path / "grid.png")
-    assert picture.shape[:2] == (2 * 66 + 2, 8 * 66 + 2)
-    assert levels(picture, 2, 8) == [list(range(8)), [8, 9, 10] + 5 * [255]]
+    assert picture.shape[:2] == (2 * 66 + 2, 10 * 66 + 2)
+    assert levels(picture, 2, 10) == [list(range(10)), [10] + 9 * [255]]
 
 
 def test_ways_are_rows_and_alike_names_stand_once():
