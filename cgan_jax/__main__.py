@@ -115,16 +115,21 @@ def _overview() -> str:
 
 
 def _help(name: str, text: str, flags: absl_flags.FlagValues) -> str:
-    lines = [f"cgan {name}: {text.strip()}", "", "flags:"]
+    lines = [_wrapped(f"cgan {name}: {text.strip()}"), "", "flags:"]
     own = {flag for flags_of_module in flags.flags_by_module_dict().values() for flag in flags_of_module}
     for flag in sorted(own, key=lambda flag: flag.name):
         if flag.boolean:
             spelled = f"--no{flag.name}" if flag.default else f"--{flag.name}"
         else:
             spelled = f"--{flag.name}=..." + ("" if flag.default in (None, "") else f" [{flag.default}]")
-        explained = textwrap.fill(flag.help, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
-        lines.append(f"  {spelled}\n{explained}")
+        lines.append(f"  {spelled}\n{textwrap.indent(textwrap.fill(flag.help, 90), ' ' * 6)}")
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    """The text at 100 columns. Examples, which are indented, keep their lines."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(one if one.startswith(" ") else textwrap.fill(one, 100) for one in paragraphs)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A run that nobody trained: its checkpoints hold random numbers, which draw pictures just as well."""
+"""A run without training: its checkpoints hold random numbers, which draw pictures just as well."""
 
 from pathlib import Path
 

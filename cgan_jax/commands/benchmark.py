@@ -1,7 +1,7 @@
 """Measure how fast a recipe trains and draws images on this machine, and which parts take the time.
 
-    cgan benchmark --config=configs/cifar10_dcgan.py
-    cgan benchmark --config=configs/digits.py --calls=50 --config.train.batch_size=128 --json
+    cgan benchmark --config=cifar10_dcgan
+    cgan benchmark --config=digits --calls=50 --config.train.batch_size=128 --json
 
 Times the call that training makes, after a warm-up: medians and quartiles. It takes the recipe's data, or says that it
 takes made-up images of the same size because the data are not prepared. It writes no files. Operations are counted

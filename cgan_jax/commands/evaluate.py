@@ -85,4 +85,9 @@ def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
     for name, value in protocol.items():
         told = ", ".join(f"{of}: {what}" for of, what in value.items()) if isinstance(value, dict) else value
         lines += [] if value is None else [f"{name:<{width}}  {told}"]
+    if any(name.startswith("cfd") for name in scores):
+        lines += [
+            "",
+            "cfd is a Fréchet distance by the features of a small classifier. It is not comparable with FID.",
+        ]
     return "\n".join(lines)

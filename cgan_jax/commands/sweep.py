@@ -1,8 +1,8 @@
 """Train variations of a recipe, one after another, and compare them in a table and a picture.
 
-    cgan sweep --config=configs/cifar10_cgan_deep.py --workdir=runs/study \\
+    cgan sweep --config=cifar10_cgan_deep --workdir=runs/study \\
         --vary=generator.kernel_size=3,5 --vary=g_optimizer.learning_rate+d_optimizer.learning_rate=2e-4,5e-4
-    cgan sweep --config=configs/digits.py --workdir=runs/grid --grid --config.train.total_kimg=10.0 \\
+    cgan sweep --config=digits --workdir=runs/grid --grid --config.train.total_kimg=10.0 \\
         --vary=generator.width=16,32 --vary=generator.latent_dim=32,64
 
 Each --vary names a field of the recipe and the values it takes, or several fields joined by + that take them together.

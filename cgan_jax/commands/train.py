@@ -1,7 +1,7 @@
 """Train a recipe, or go on with a run from its latest checkpoint.
 
-    cgan train --config=configs/digits.py --workdir=runs/digits
-    cgan train --config=configs/digits.py --workdir=runs/digits2 --config.train.total_kimg=300.0 --config.seed=1
+    cgan train --config=digits --workdir=runs/digits
+    cgan train --config=digits --workdir=runs/digits2 --config.train.total_kimg=300.0 --config.seed=1
 
 Every value of the recipe can be overridden by --config.section.field=value; a loss that it does not list is added
 whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". The same command again resumes the run exactly. Ctrl-C

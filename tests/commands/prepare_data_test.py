@@ -185,7 +185,7 @@ def test_a_download(tmp_path, monkeypatch, capsys):
     assert "404" in message and f"fetch {CIFAR_URL} by hand" in message
 
 
-def nobody(url, **kwargs):
+def unreachable(url, **kwargs):
     raise requests.ConnectionError
 
 
@@ -200,7 +200,7 @@ def overloaded(url, **kwargs):
     return response
 
 
-@pytest.mark.parametrize("answer", [nobody, silence, overloaded])
+@pytest.mark.parametrize("answer", [unreachable, silence, overloaded])
 def test_a_host_that_cannot_be_reached(answer, tmp_path, monkeypatch):
     monkeypatch.setattr(requests, "head", answer)
     start = time.monotonic()
@@ -296,7 +296,7 @@ def test_the_inception_network_is_fetched_once_to_where_it_is_looked_for(there, 
     assert capsys.readouterr().out == f"the Inception network is already prepared in {cached}\n"
 
 
-@pytest.mark.parametrize("answer", [nobody, silence])
+@pytest.mark.parametrize("answer", [unreachable, silence])
 def test_the_inception_network_without_a_network(answer, weights, monkeypatch):
     monkeypatch.setattr(requests, "head", answer)
     start = time.monotonic()

@@ -46,7 +46,7 @@ class Terminal:
             if select.select([self._keyboard], [], [], 1.0)[0]:
                 try:
                     text += os.read(self._keyboard, 4096).decode()
-                except OSError:  # Linux's way to say that nobody is left at the other end
+                except OSError:  # Linux raises this when the other end has closed
                     assert until is None, f"ended before {until!r}: {text!r}"
                     break
         return text.replace("\r\n", "\n")

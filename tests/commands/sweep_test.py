@@ -20,7 +20,7 @@ NAMES = ["baseline", CHANGE]
 
 
 def in_process(self, command) -> int:
-    """In place of a process of its own."""
+    """Stands in for a process."""
     return cgan(*command[command.index("train") :])
 
 

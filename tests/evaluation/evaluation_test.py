@@ -37,7 +37,7 @@ class Recorded:
 
 
 def sampler(variables, seed, labels, indices):
-    """An image of the numbers that it hangs on."""
+    """An image of the numbers that it depends on."""
     values = variables["base"] + 100 * seed + 10 * labels + indices
     return np.broadcast_to(values.astype(np.uint8)[:, None, None, None], (len(labels), 2, 2, 1))
 

@@ -84,7 +84,7 @@ def test_what_goes_wrong_is_one_line_and_changes_nothing(there, served, path):
         assert message.startswith(f"downloading {host}/none failed: 404") and message.endswith("; fetch it by hand")
     with serving(served, CutShort) as host:
         assert refused(f"{host}/weights", path).endswith("; fetch it by hand")
-    assert refused(url, path).startswith("cannot reach 127.0.0.1:")  # nobody is there any more
+    assert refused(url, path).startswith("cannot reach 127.0.0.1:")  # the server has gone
 
 
 def test_a_folder_that_is_not_there(served, tmp_path):

@@ -122,12 +122,13 @@ def test_a_kill_before_a_log_is_rewritten_leaves_the_old_lines(remote, monkeypat
 
 
 def test_a_resumed_run_forgets_the_lines_after_its_checkpoint(remote):
-    for step in (10, 20, 30, 40):
-        workdirs.append_metrics(remote, {"step": step})
-    assert workdirs.read_metrics_until(remote, 25) == [{"step": 10}, {"step": 20}]
-    assert workdirs.forget_metrics_after(remote, 25) == [{"step": 10}, {"step": 20}]
-    workdirs.append_metrics(remote, {"step": 30, "again": 1})
-    assert workdirs.read_metrics(remote) == [{"step": 10}, {"step": 20}, {"step": 30, "again": 1}]
+    lines = [{"step": step, "kimg": 0.1 * step, "seconds": 1.0} for step in (10, 20, 30, 40)]
+    for line in lines:
+        workdirs.append_metrics(remote, line)
+    assert workdirs.read_metrics_until(remote, 25) == lines[:2]
+    assert workdirs.forget_metrics_after(remote, 25) == lines[:2]
+    workdirs.append_metrics(remote, {**lines[2], "again": 1})
+    assert workdirs.read_metrics(remote) == [*lines[:2], {**lines[2], "again": 1}]
 
 
 def test_files_below_are_listed_with_their_ways(place):
@@ -209,7 +210,7 @@ def test_trouble_on_the_way_to_a_bucket_is_an_oserror_that_names_the_path(remote
         assert raised.value.filename == "gs://bucket/runs/digits/config.json"
     says = "^--workdir=gs://bucket/runs/digits cannot be written: Anonymous caller"
     with pytest.raises(UsageError, match=says), workdirs.locked(remote):
-        pytest.fail("a lock that nobody could write")
+        pytest.fail("a lock that could not be written")
 
 
 def test_what_is_not_there_is_said_to_be_no_run(remote):

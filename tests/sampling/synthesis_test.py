@@ -202,9 +202,9 @@ def test_another_dataset_is_not_mixed_into_one_that_was_begun(tmp_path):
 
 def test_a_card_says_what_the_dataset_is(tmp_path):
     lines = [
-        {"step": 4, "eval/cfd1k_train": 9.0},
+        {"step": 4, "kimg": 0.064, "eval/cfd1k_train": 9.0},
         {"step": 8, "kimg": 0.1, "eval/cfd1k_train": 3.0, "protocol": {}},
-        {"step": 8, "eval/cfd1k_train": 2.5},
+        {"step": 8, "kimg": 0.128, "eval/cfd1k_train": 2.5},
     ]
     (tmp_path / workdir.EVALUATIONS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     write(tmp_path / "out", "tfds", step=8, seed=7)

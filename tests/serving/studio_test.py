@@ -1,4 +1,4 @@
-"""Requests from anybody: what is asked for is drawn, what is wrong is said, and only so many wait, so long."""
+"""Valid requests are drawn, wrong ones are refused in a line, and a bounded number waits for a bounded time."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""What torch saved is read exactly; what nobody should have saved is one line, and never runs."""
+"""Files that torch saved are read exactly; malicious ones are refused in a line, and never run."""
 
 import os
 import pickle
