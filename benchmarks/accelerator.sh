@@ -5,7 +5,7 @@
 #     bash benchmarks/accelerator.sh --out=FOLDER --only=train --minutes=5 [--setup=FILE]
 #
 # Each stage has its own limit, and a stage that fails or is cut off does not end the others. Seconds on an H100 stand in
-# brackets: the speed of four recipes [29, 99, 61, 96], the blocks [over 64] and the classic step beside PyTorch's [over
+# brackets: the speed of five recipes [29, 99, 61, 25, 96], the blocks [over 64] and the classic step beside PyTorch's [over
 # 81], the compiled blocks and the convolutions [not run yet]. The minutes that are left train cifar10_biggan_cr_short
 # [95 to compile]; its generator (38 MB), pictures and logs are kept. Run it twice: first with --only='speed|block|step',
 # then with --only=train. --setup names a file of shell commands that says where packages and images are.
@@ -51,7 +51,7 @@ stage() {
 
 calls=10 batch=512 rounds=5 many=20 steps=64
 [[ -z $quick ]] || calls=1 batch=4 rounds=1 many=1 steps=1
-for recipe in cifar10_dcgan cifar10_biggan_cr_short cifar10_sngan cifar10_r3gan_lite; do
+for recipe in cifar10_dcgan cifar10_biggan_cr_short cifar10_sngan digits cifar10_r3gan_lite; do
     lines=18 stage "speed_$recipe" 110 "$python" -m cgan_jax benchmark --config="configs/$recipe.py" --calls=$calls --noparts
 done
 stage blocks 140 "$python" -m benchmarks.blocks --dtype=bfloat16 --batch=$batch --rounds=$rounds
