@@ -15,9 +15,9 @@ from cgan_jax import augment, optimizers
 from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
-from cgan_jax.losses import adversarial, classes, consistency, regularizers, terms
+from cgan_jax.losses import adversarial, classes, consistency, patches, regularizers, terms
 
-_TERMS = (adversarial, regularizers, consistency, classes)
+_TERMS = (adversarial, patches, regularizers, consistency, classes)
 DISCRIMINATOR_TERMS = {name: make for module in _TERMS for name, make in module.DISCRIMINATOR.items()}
 GENERATOR_TERMS = {name: make for module in _TERMS for name, make in module.GENERATOR.items()}
 
