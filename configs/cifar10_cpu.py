@@ -1,4 +1,13 @@
-"""Draft."""
+"""CIFAR-10 on two processor cores: images judged by fixed features.
+
+Source: projected GANs (Sauer, Chitta, Müller & Geiger 2021), made small; see networks/architectures/projected.py.
+Expected: EXPECTED
+Differs: the fixed network is small and knows CIFAR-10's own classes; no random projections; no augmentation, because
+few epochs are shown; SNGAN's residual blocks in the generator; one rate for both networks, ten times theirs.
+Hardware and time: HARDWARE
+
+    cgan train --config=cifar10_cpu --workdir=runs/cifar10_cpu
+"""
 
 from ml_collections import ConfigDict
 
@@ -17,36 +26,32 @@ def get_config() -> ConfigDict:
 
     config.architecture = "projected"
     config.generator.latent_dim = 64
-    config.generator.width = 32
-    config.generator.excitation = False
+    config.generator.width = 32  # channels at 32 pixels; 256 at 4
     config.generator.dtype = "float32"
     config.discriminator.width = 64
-    config.discriminator.maps = "0123"
     config.discriminator.dtype = "float32"
 
     config.loss.d_updates.both = {"patch_hinge_real": {"weight": 1.0}, "patch_hinge_fake": {"weight": 1.0}}
     config.loss.g_terms.hinge = {"weight": 1.0}
-    config.augment.policy = "color,translation,cutout"
 
     config.g_optimizer.name = "adam"
-    config.g_optimizer.learning_rate = 5e-4
+    # After 12.5 kimg cfd2k is 183 with 5e-4, 123 with 1e-3 and 64 with 2e-3.
+    config.g_optimizer.learning_rate = 2e-3
     config.g_optimizer.b1 = 0.0
     config.g_optimizer.b2 = 0.99
     config.g_optimizer.eps = 1e-8
+    config.g_optimizer.schedule = "cosine"  # over the minutes
     config.d_optimizer.update(config.g_optimizer)
-    config.d_optimizer.learning_rate = 5e-4
-    config.ema.halflife_kimg = 5.0
+    config.ema.halflife_kimg = 10.0
     config.ema.start_kimg = 2.0
 
-    config.train.total_kimg = 50.0
+    config.train.max_minutes = 60.0
+    config.train.total_kimg = 4000.0  # never reached on two cores
     config.train.batch_size = 32
     config.train.g_batch_size = 32
     config.train.d_steps_per_g_step = 1
 
-    config.train.log_kimg = 2.5
-    config.train.sample_kimg = 12.5
+    config.train.sample_kimg = 25.0
     config.evaluate.metrics = "fid,class_accuracy,precision_recall"
-    config.evaluate.every_kimg = 25.0
     config.evaluate.num_images = 2000
-    config.checkpoint.every_kimg = 25.0
     return config

@@ -39,6 +39,9 @@ PARAMETERS = {
     "cifar10_cgan_deep": (3, 2_638_695, 4_362_933),
     # cifar10_dcgan, one more channel in (16*128 and 9*128), maps 10*50 + 51*64 and 10*50 + 51*1024
     "cifar10_cgan_embedding": (3, 1_382_327, 213_237),
+    # dense 65*4096; blocks from I to O channels, 256 to 128 to 64 to 32: 20*(I+O) + 9*O*(I+O) + 2*O + I*O + O; 64;
+    # 9*32*3+3; against it, for 32, 64, 128, 192 and 3 channels, 3, 2, 1, 0 and 3 of 16*I*64+64, then 9*I*64+64, 65, 640
+    "cifar10_cpu": (3, 904_899, 822_597),
     # dense 101*8192, two of 16*128*128+128, 64*128*3+3; 9*3*128+128, 9*128*128+128, dense 8193
     "cifar10_dcgan": (3, 1_376_515, 159_361),
     # dense 101*8192, 16*128*128+128, 9*128*64+64, 9*64*3+3, scales and biases 2*320;

@@ -16,12 +16,12 @@ MOMENTUM, EPSILON = 0.9, 1e-4
 """Of the batch normalisation in generators that have these blocks."""
 
 
-def _doublings(image_size: int) -> int:
+def doublings(image_size: int) -> int:
     """The number of doublings from 4 to image_size pixels. Raises UsageError unless image_size is 32, 64, 128, ..."""
-    doublings = (image_size // 4).bit_length() - 1
-    if doublings < 3 or image_size != 4 << doublings:
+    count = (image_size // 4).bit_length() - 1
+    if count < 3 or image_size != 4 << count:
         raise UsageError(f"residual networks draw images of 32 times a power of two pixels, given {image_size}")
-    return doublings
+    return count
 
 
 def generator_widths(image_size: int, width: int) -> list[int]:
@@ -29,7 +29,7 @@ def generator_widths(image_size: int, width: int) -> list[int]:
 
     For larger images `width` at image_size, and twice as many with each halving, up to 16 x width.
     """
-    sides = _doublings(image_size) + 1
+    sides = doublings(image_size) + 1
     return [4 * width] * sides if image_size == 32 else [width * min(16, 2**i) for i in reversed(range(sides))]
 
 
@@ -37,7 +37,7 @@ def discriminator_blocks(image_size: int, width: int) -> list[tuple[int, bool]]:
     """(channels, whether it halves) per block: 2 x width and two halvings for 32 pixels, else doubling down to 4."""
     if image_size == 32:
         return [(2 * width, True), (2 * width, True), (2 * width, False), (2 * width, False)]
-    sides = _doublings(image_size) + 1
+    sides = doublings(image_size) + 1
     return [(width * min(16, 2**i), i < sides - 1) for i in range(sides)]
 
 

@@ -37,10 +37,10 @@ def test_the_feature_maps_are_pytorchs():
 
 
 def make_discriminator(num_classes=3):
-    return Discriminator(32, 3, num_classes, width=2, maps="0123", dtype="float32")
+    return Discriminator(32, 3, num_classes, width=2, dtype="float32")
 
 
-def test_a_judge_convolves_down_to_4_pixels_and_projects_there():
+def test_a_patch_discriminator_convolves_down_to_4_pixels_and_projects_there():
     torch = pytest.importorskip("torch", reason="the extra [reference] brings PyTorch, to compare with")
     discriminator = make_discriminator()
     variables = random_variables(discriminator, IMAGES, LABELS)
@@ -52,9 +52,9 @@ def test_a_judge_convolves_down_to_4_pixels_and_projects_there():
         return torch.tensor(weights / np.linalg.norm(matrix @ (u / np.linalg.norm(u))))
 
     expected = []
-    maps = pretrained.feature_maps(pretrained.weights(), IMAGES)
-    for number, (x, halvings) in enumerate(zip(maps, (3, 2, 1, 0), strict=True)):
-        judge, x = f"Judge_{number}", torch.tensor(np.asarray(x, np.float64).transpose(0, 3, 1, 2))
+    maps = [*pretrained.feature_maps(pretrained.weights(), IMAGES), IMAGES]
+    for number, (x, halvings) in enumerate(zip(maps, (3, 2, 1, 0, 3), strict=True)):
+        judge, x = f"PatchDiscriminator_{number}", torch.tensor(np.asarray(x, np.float64).transpose(0, 3, 1, 2))
         for i in range(halvings + 1):
             bias = torch.tensor(variables["params"][judge][f"Conv_{i}"]["bias"]).double()
             kernel = normed(judge, f"Conv_{i}").permute(3, 2, 0, 1).double()
@@ -73,13 +73,20 @@ def test_a_judge_convolves_down_to_4_pixels_and_projects_there():
     np.testing.assert_allclose(output.logits, output.extras["patches"].mean(1), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("channels", "colours"), [(1, [0, 0, 0]), (4, [0, 1, 2])])
+def test_grey_is_every_colour_and_transparency_none(channels, colours):
+    images = np.random.default_rng(1).uniform(-1, 1, size=(2, 32, 32, channels)).astype(np.float32)
+    actual, expected = (pretrained.feature_maps(pretrained.weights(), x) for x in (images, images[..., colours]))
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
 def test_no_optimizer_and_no_statistic_holds_the_fixed_network():
     params = sizes(make_discriminator(), IMAGES, LABELS)
-    assert {name.partition("_")[0] for kind in params.values() for name in kind} == {"Judge"}
+    assert {name.partition("_")[0] for kind in params.values() for name in kind} == {"PatchDiscriminator"}
 
 
 def test_half_of_the_channels_with_each_doubling():
-    generator = Generator(64, 3, 10, latent_dim=6, width=2, excitation=False, dtype="float32")
+    generator = Generator(64, 3, 10, latent_dim=6, width=2, dtype="float32")
     params = sizes(generator, LATENTS, LABELS)["params"]
     assert [params[f"GeneratorBlock_{i}"]["Conv_0"]["kernel"][-1] for i in range(4)] == [16, 8, 4, 2]
     assert params["Dense_0"]["kernel"] == (6, 16 * 16)
