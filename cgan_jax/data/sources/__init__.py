@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cgan_jax.lookup import module_named
+from cgan_jax.names import printable
 
 
 class Dataset(NamedTuple):
@@ -23,7 +24,8 @@ def load(source: str, name: str, split: str, data_dir: str, image_size: int) -> 
 
     Raises UsageError for a source, name, split or size that does not exist, or data that is not there.
     """
-    return module_named(__name__, source, "dataset source").load(name, split, data_dir, image_size)
+    dataset = module_named(__name__, source, "dataset source").load(name, split, data_dir, image_size)
+    return dataset._replace(class_names=tuple(map(printable, dataset.class_names)))
 
 
 def load_section(section: Mapping[str, Any]) -> Dataset:

@@ -5,7 +5,6 @@ formats that TFDS writes, tfrecord and array_record.
 """
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
+from cgan_jax.data import pictures
 from cgan_jax.data.sources import Dataset, _pixels
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.files import storage, tfrecord
@@ -71,9 +71,14 @@ def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
     class_names = tuple(classes.names or map(str, range(classes.num_classes)))
     _check_labels(labels, len(class_names), name, split)
     channels = 1 if builder.info.features[keys.image].shape[-1] == 1 else 3
+    if not encoded:
+        raise UsageError(f"split {split!r} of {name} holds no images")
     images = np.empty((len(encoded), image_size, image_size, channels), np.uint8)
-    bytes_per_image = sum(map(len, encoded)) / max(1, len(encoded))
-    _pixels.fill(images, lambda i: _decode(encoded[i], image_size, channels, owners[i]), bytes_per_image)
+    form = _pixels.Form(image_size, channels)
+    bytes_per_image = sum(map(len, encoded)) / len(encoded)
+    made = _pixels.in_order(lambda i: _decode(encoded[i], form, owners[i]), len(encoded), bytes_per_image, "decoded")
+    for i, image in enumerate(made):
+        images[i] = image
     return Dataset(images, np.array(labels, np.int32), class_names)
 
 
@@ -197,10 +202,10 @@ def _parse(records: Sequence[bytes], keys: Keys, path: Path) -> tuple[list[bytes
     return encoded, labels
 
 
-def _decode(encoded: bytes, size: int, channels: int, path: Path) -> np.ndarray:
+def _decode(encoded: bytes, form: _pixels.Form, path: Path) -> np.ndarray:
     try:
-        return _pixels.decode(io.BytesIO(encoded), size, channels)
-    except _pixels.UNDECODABLE as error:
+        return _pixels.decode(encoded, form, upright=False)
+    except pictures.Unreadable as error:
         raise UsageError(f"{path}: damaged: holds an image that cannot be decoded ({storage.reason(error)})") from error
 
 
