@@ -31,6 +31,8 @@ class Value(NamedTuple):
     """Whether the number may be annealed."""
     is_path: bool = False
     """Whether the text is a folder or a file."""
+    before: str | None = None
+    """What holds for a run from before there was this field."""
 
 
 _RATE = Value(float, low=0.0, high=1.0)
@@ -61,6 +63,11 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "conditional": Value(bool),
         "flip": Value(bool),
         "placement": Value(str, choices=("replicated", "sharded", "stream"), may_change=True),
+        "fit": Value(str, choices=("crop", "pad", "stretch"), before="crop"),
+        "channels": Value(str, choices=("auto", "grey", "rgb", "rgba"), before="auto"),
+        "background": Value(str, choices=("black", "white"), before="black"),
+        "classes": Value(str, before=""),
+        "balance": Value(str, choices=("none", "sqrt", "uniform"), before="none"),
     },
     "g_optimizer": _OPTIMIZER,
     "d_optimizer": _OPTIMIZER,
@@ -111,6 +118,11 @@ def defaults() -> ConfigDict:
             "dataset": {
                 "data_dir": "",  # for tfds $TFDS_DATA_DIR, then ~/tensorflow_datasets
                 "placement": "replicated",  # every device holds all images
+                "fit": "crop",  # what makes a rectangle a square
+                "channels": "auto",  # the source decides
+                "background": "black",  # behind transparent pixels
+                "classes": "",  # all
+                "balance": "none",  # classes are drawn as often as they are there
             },
             "generator": {},
             "discriminator": {},
@@ -188,7 +200,7 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
         if section in absent:
             continue
         _check_section(section, recipe[section])
-        there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and v.may_change)}
+        there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and _may_lack(v))}
         _check_keys(section + ".", recipe[section], there)
         for name, value in there.items():
             if not (stored and value.may_change):
@@ -208,6 +220,15 @@ def complete(stored: dict[str, Any]) -> None:
     """Gives a recipe that was stored with a run what all had that an earlier version did not let choose."""
     for player in ("generator", "discriminator"):
         stored[player].setdefault("dtype", "float32")
+    for section, fields in SECTIONS.items():
+        for name, value in fields.items():
+            if value.before is not None:
+                stored[section].setdefault(name, value.before)
+
+
+def _may_lack(value: Value) -> bool:
+    """Whether a stored run may lack such a field."""
+    return value.may_change or value.before is not None
 
 
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:

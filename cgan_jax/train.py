@@ -27,6 +27,7 @@ from cgan_jax.run import checkpoint, processes, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
 from cgan_jax.run.metric_writers import Profile, make_hooks
+from cgan_jax.run.progress import say
 from cgan_jax.run.recovery import Recovery
 from cgan_jax.run.signals import StopRequest
 from cgan_jax.run.throughput import steps_per_call
@@ -53,6 +54,8 @@ def train_and_evaluate(
                 recipes.check(recipe)
                 recipes.check_devices(recipe, jax.device_count())
                 dataset = load_dataset(recipe)
+                for line in dataset.about if processes.is_first() else ():
+                    say(line)
                 prepared = prepare(recipe, dataset)
                 info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
                 if processes.is_first():

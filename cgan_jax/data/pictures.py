@@ -1,13 +1,15 @@
 """Picture files: which files of a folder are pictures, and how one is opened. All readers follow these rules."""
 
 import collections
+import contextlib
 import functools
 import io
 import os
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,7 +20,7 @@ from cgan_jax.names import printable
 
 # Pillow runs another program for EPS, and knows no more than the name of the others.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-_OF_ANY_NAME = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF")
+_OF_ANY_NAME = {"PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF"}
 """Formats that their first bytes tell, whatever the file is called."""
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -48,12 +50,17 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
+def is_named_as_picture(name: str) -> bool:
+    """Whether Pillow reads files of that suffix."""
+    return PurePath(name).suffix.lower() in _suffixes()
+
+
 def is_picture(path: Path) -> bool:
     """Whether Pillow reads files of that name or, for a name that it does not know, this file."""
-    if path.suffix.lower() in _suffixes():
+    if is_named_as_picture(path.name):
         return True
     try:
-        with Image.open(path, formats=_OF_ANY_NAME):
+        with Image.open(path, formats=[name for name in _formats() if name in _OF_ANY_NAME]):
             return True
     except _UNREADABLE:
         return False
@@ -98,22 +105,58 @@ def told(skipped: collections.Counter[str]) -> str:
     return f"; passed over: {printable(', '.join(named))}" if named else ""
 
 
+class Facts(NamedTuple):
+    """What a picture file says of itself."""
+
+    width: int
+    height: int
+    mode: str
+    """Pillow's word for its channels: L is grey."""
+    is_transparent: bool
+    is_animated: bool
+    """Whether it has more images than the first."""
+
+    @property
+    def is_grey(self) -> bool:
+        return self.mode in ("1", "L", "LA", "La") or self.mode.startswith("I")
+
+
+def facts(content: bytes) -> Facts:
+    """What the header of a picture file says. Raises Unreadable."""
+    with _refusing():
+        image = _opened(content, decodes=False)
+        return Facts(*image.size, image.mode, image.has_transparency_data, getattr(image, "is_animated", False))
+
+
 def opened(content: bytes, upright: bool = True) -> Image.Image:
     """The first image of a picture file, decoded; `upright` turns it as its EXIF tag says. Raises Unreadable."""
-    try:
-        try:
-            image = Image.open(io.BytesIO(content), formats=_formats())
-            image.load()
-        except ValueError:  # Pillow refuses texts of more than 1 MB, which programs that draw put into a PNG
-            if not content.startswith(_PNG):
-                raise
-            image = Image.open(io.BytesIO(_without_texts(content)), formats=["PNG"])
-            image.load()
+    with _refusing():
+        image = _opened(content, decodes=True)
         return ImageOps.exif_transpose(image) if upright else image
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what Pillow raises into Unreadable."""
+    try:
+        yield
     except UnidentifiedImageError as error:
         raise Unreadable("no format that Pillow reads") from error
     except _UNREADABLE as error:
         raise Unreadable(reason(error)) from error
+
+
+def _opened(content: bytes, decodes: bool) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content), formats=_formats())
+        if decodes:
+            image.load()
+        return image
+    except ValueError:  # Pillow refuses texts of more than 1 MB, which programs that draw put into a PNG
+        bare = _without_texts(content) if content.startswith(_PNG) else content
+        if bare == content:
+            raise
+        return _opened(bare, decodes)
 
 
 def _without_texts(png: bytes) -> bytes:

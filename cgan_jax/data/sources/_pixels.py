@@ -2,6 +2,7 @@
 
 import collections
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from absl import logging
 from PIL import Image
+from tqdm import tqdm
 
 from cgan_jax.data import pictures
 
@@ -33,7 +35,11 @@ class Form(NamedTuple):
 
 def decode(content: bytes, form: Form, upright: bool = True) -> np.ndarray:
     """Decodes one image to `form`. An image that has it already keeps its pixels. Raises pictures.Unreadable."""
-    image = pictures.in_mode(pictures.opened(content, upright), form.channels, form.background)
+    return shaped(pictures.in_mode(pictures.opened(content, upright), form.channels, form.background), form)
+
+
+def shaped(image: Image.Image, form: Form) -> np.ndarray:
+    """The pixels of an image that has the channels of `form`."""
     if image.size != (form.size, form.size):
         image = _FITS[form.fit](image, form)
     return np.asarray(image).reshape(form.size, form.size, form.channels)
@@ -70,10 +76,10 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def in_order(make: Callable[[int], Made], count: int, bytes_per_image: float, what: str) -> Iterator[Made]:
-    """make(0), ..., make(count - 1), made ahead by threads; logs a line every 5 s. Raises what `make` raises.
+    """make(0), ..., make(count - 1), made ahead by threads. Raises what `make` raises.
 
-    Several threads read large images (16 KiB encoded). Decoding small ones is mostly Python code, which runs in one
-    thread at a time.
+    Shows a bar on a terminal, and logs a line every 5 s. Several threads read large images (16 KiB encoded). Decoding
+    small ones is mostly Python code, which runs in one thread at a time.
     """
     threads = (os.cpu_count() or 1) if bytes_per_image >= _WORTH_A_THREAD else 1
 
@@ -82,6 +88,7 @@ def in_order(make: Callable[[int], Made], count: int, bytes_per_image: float, wh
 
     told, done = time.monotonic(), 0
     pool, coming = ThreadPoolExecutor(threads), collections.deque()
+    bar = tqdm(total=count, desc=what, unit=" images", delay=2, disable=not sys.stderr.isatty(), leave=False)
     starts = iter(range(0, count, _CHUNK))
     try:
         while True:
@@ -92,9 +99,11 @@ def in_order(make: Callable[[int], Made], count: int, bytes_per_image: float, wh
                 return
             made = coming.popleft().result()
             yield from made
+            bar.update(len(made))
             done += len(made)
             if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
                 told = time.monotonic()
-                logging.info("%s %d of %d images", what, done, count)
+                logging.info("%s: %d of %d images", what, done, count)
     finally:
+        bar.close()
         pool.shutdown(cancel_futures=True)

@@ -7,6 +7,7 @@ or, with splits, one more level: pictures/train/cat/1.jpg, pictures/test/cat/7.j
 
 import collections
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from cgan_jax.data import pictures
@@ -16,7 +17,8 @@ from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.lookup import unknown
 from cgan_jax.names import printable
 
-_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "all"}
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "all"}
+"""What folders of splits are called."""
 UNLABELLED = ("image",)
 """The classes of pictures that lie in no class folder."""
 
@@ -27,7 +29,7 @@ def load(
     data_dir: str,
     image_size: int,
     fit: str = "crop",
-    channels: int = 0,
+    channels: str = "auto",
     background: str = "black",
     stored: bool = False,
 ) -> Dataset:
@@ -46,7 +48,7 @@ def load(
     if not name and not data_dir:
         raise UsageError("image_folder needs to know where the pictures are: give data_dir, or name, or both")
     found = find(Path(data_dir, name).expanduser(), split)
-    return decoded(found, image_size, channels or 3, fit, background, stored)
+    return decoded(found, image_size, fit, channels, background, stored, usual="rgb")
 
 
 def find(root: Path, split: str) -> Pictures:
@@ -79,7 +81,7 @@ def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     if not folders and not any(map(pictures.is_picture, pictures.directly_in(root))):
         raise MissingData(f"{printable(str(root))}: no folder with one sub-folder per class, or of pictures")
     # A folder with folders inside is a split if it is asked for or called as one; else it is a class.
-    named = {folder.name: folder for folder in folders if folder.name.lower() in _SPLITS}
+    named = {folder.name: folder for folder in folders if folder.name.lower() in SPLITS}
     splits = named if len(named) == len(folders) else {folder.name: folder for folder in folders if _folders_in(folder)}
     if split in splits:
         return splits[split], _class_names(splits.get("train", splits[split]))
@@ -89,14 +91,21 @@ def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(printable(path.name) for path in _folders_in(folder)))
+    return class_order(printable(path.name) for path in _folders_in(folder))
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The distinct names, sorted, by value if all are numbers."""
+    distinct = set(names)
+    if all(name.isdecimal() for name in distinct):
+        return tuple(sorted(distinct, key=lambda name: (int(name), name)))
+    return tuple(sorted(distinct))
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """The sub-folders that are not hidden, sorted, by value if all are numbers; none if the folder does not exist."""
+    """The sub-folders that are not hidden, in the order of classes; none if the folder does not exist."""
     if not folder.is_dir():
         return []
     found = [Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not pictures.is_hidden(entry.name)]
-    if all(path.name.isdecimal() for path in found):
-        return sorted(found, key=lambda path: (int(path.name), path.name))
-    return sorted(found, key=lambda path: printable(path.name))
+    place = {name: i for i, name in enumerate(class_order(printable(path.name) for path in found))}
+    return sorted(found, key=lambda path: (place[printable(path.name)], path.name))

@@ -154,6 +154,8 @@ def test_every_format_of_pillow_is_read(name, tmp_path):
         pytest.skip("this Pillow was built without it")
     grey = np.full((8, 8, 3), 120, np.uint8)
     kind = {"": "PNG"}.get(Path(name).suffix) or Image.registered_extensions()[Path(name).suffix.lower()]
+    if kind not in Image.SAVE:
+        pytest.skip("this Pillow reads it alone")
     write(tmp_path / "a" / name, grey, format=kind)
     assert np.abs(load(tmp_path).images.astype(int) - 120).max() <= 2
 
