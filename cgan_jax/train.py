@@ -19,7 +19,7 @@ from cgan_jax import parallel
 from cgan_jax import recipe as recipes
 from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, kimg_after, steps_for
 from cgan_jax.data import placement, sources
-from cgan_jax.data.batches import Data
+from cgan_jax.data.batches import Data, balanced
 from cgan_jax.errors import GuardError, Interrupted
 from cgan_jax.evaluation.evaluation import Evaluator
 from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device
@@ -225,7 +225,8 @@ class _Run(NamedTuple):
 
     def feed(self, state: TrainState, per_call: int) -> Any:
         """Yields the data of each call, starting at this state."""
-        data, where = Data(self.dataset.images, self.dataset.labels), self.recipe["dataset"]["placement"]
+        section, (images, labels, *_) = self.recipe["dataset"], self.dataset
+        data, where = Data(images, labels, balanced(labels, section.get("balance", "none"))), section["placement"]
         draws = functools.partial(drawn_rows, self.prepared.algorithm, per_call)
         return placement.feed(where, data, self.mesh, draws, state.key, per_call, int(state.step))
 
