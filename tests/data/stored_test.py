@@ -3,13 +3,16 @@
 import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from cgan_jax import recipe as recipes
-from cgan_jax.data import pictures, sources, stored
+from cgan_jax.data import pictures, placement, sources, stored
+from cgan_jax.data.batches import Data, balanced, order_key, rows
 from cgan_jax.errors import UsageError
+from cgan_jax.parallel import PRNG, make_mesh
 
 SECTION = recipes.defaults().dataset.to_dict() | {"source": "images", "name": "", "split": "train", "image_size": 8}
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
@@ -121,6 +124,28 @@ def test_an_interrupted_decoding_leaves_no_file_that_looks_whole(folder):
     with pytest.raises(UsageError, match=r"6\.png: not a picture"):
         load(folder)
     assert not list((folder.parent / "cache" / "images").glob("*array_record*"))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_stream_from_a_file_sends_what_one_from_memory_sends(first, folder):
+    """From any step on, which is what resuming asks."""
+    dataset, mesh = load(folder), make_mesh(jax.devices()[:2])
+    order = balanced(dataset.labels, "uniform")
+
+    def draws(epoch, key, step):
+        places = jax.vmap(lambda index: rows(order_key(key), index, 4, epoch))(step + np.arange(2, dtype=np.int32))
+        return places, places[:1]
+
+    def windows(images):
+        data = Data(images, dataset.labels, order)
+        feed = placement.feed("stream", data, mesh, draws, jax.random.key(5, impl=PRNG), 2, first)
+        found = [jax.tree.map(np.asarray, next(feed)) for _ in range(3)]
+        feed.close()
+        return found
+
+    for ours, expected in zip(windows(dataset.images), windows(IMAGES), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours, expected)
+        np.testing.assert_array_equal(ours.images, IMAGES[ours.rows])
 
 
 def test_grain_reads_the_file(folder):
