@@ -109,6 +109,8 @@ def test_a_flipped_bit_is_no_image(folder):
     file.write_bytes(content)
     with pytest.raises(UsageError, match="damaged, delete it"):
         images[4]
+    np.testing.assert_array_equal(load(folder, "replicated").images, IMAGES)
+    np.testing.assert_array_equal(load(folder).images[:], IMAGES)
 
 
 def test_without_a_cache_folder_the_images_are_decoded_into_memory(folder, monkeypatch):

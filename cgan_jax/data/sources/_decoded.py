@@ -118,12 +118,13 @@ def _images(found: Pictures, form: _pixels.Form, path: Path, in_file: bool) -> n
     shape = (len(found.names), form.size, form.size, form.channels)
     try:
         kept = stored.opened(path, shape)
-        if kept is None:
-            cache_folder()
-            with stored.storing(path) as store:
-                images = _filled(found, form, None if in_file else np.empty(shape, np.uint8), store)
-            kept = stored.opened(path, shape) if in_file else images
-        return kept if in_file else np.asarray(kept)
+        if kept is not None:
+            with contextlib.suppress(UsageError):  # damaged inside: it is decoded anew
+                return kept if in_file else kept[:]
+        cache_folder()
+        with stored.storing(path) as store:
+            images = _filled(found, form, None if in_file else np.empty(shape, np.uint8), store)
+        return stored.opened(path, shape) if in_file else images
     except (OSError, ImportError) as error:  # no space, no permission, no ArrayRecord for this system
         if in_file:
             raise UsageError(
