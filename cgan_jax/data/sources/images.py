@@ -55,19 +55,32 @@ def load(
             return dataset._replace(about=("the set was prepared by TensorFlow Datasets",))
         if (path / f"{split}.npz").is_file():
             return _of_arrays(path / f"{split}.npz", *options[:-1])
-        for listing in (path / name for name in _LISTS):
-            if listing.is_file():
-                return _decoded.decoded(_list.find(listing, split), *options)
-        return _decoded.decoded(image_folder.find(path, split), *options)
+        return _decoded.decoded(_in_folder(path, split), *options)
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
         if split not in ("train", "all"):
             raise unknown(f"split of {path}", split, ("train", "all"))
         return _of_arrays(path, *options[:-1])
-    finders = {".zip": _zip.find, **dict.fromkeys(_list.SUFFIXES, _list.find)}
+    finders = {".zip": _zip.find, ".parquet": _in_parquet, **dict.fromkeys(_list.SUFFIXES, _list.find)}
     if suffix not in finders:
         raise UsageError(f"{printable(str(path))}: expected is a folder, or a file in {', '.join(finders)} or .npz")
     return _decoded.decoded(finders[suffix](path, split), *options)
+
+
+def _in_folder(folder: Path, split: str) -> _decoded.Pictures:
+    """The pictures of a folder: those that a list or Parquet files hold, else its picture files."""
+    for listing in (folder / name for name in _LISTS):
+        if listing.is_file():
+            return _list.find(listing, split)
+    if next(folder.rglob("*.parquet"), None) is not None:
+        return _in_parquet(folder, split)
+    return image_folder.find(folder, split)
+
+
+def _in_parquet(path: Path, split: str) -> _decoded.Pictures:
+    from cgan_jax.data.sources import _parquet  # takes a moment
+
+    return _parquet.find([path] if path.is_file() else _parquet.files_of(path, split))
 
 
 def _of_arrays(path: Path, image_size: int, fit: str, channels: str, background: str) -> Dataset:

@@ -6,6 +6,7 @@ import json
 import zipfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -75,6 +76,26 @@ def arrays(folder, **more):
     np.savez(folder / "train.npz", images=IMAGES, labels=labels, **more)
 
 
+def parquet(path, first=0, last=4, label="label", labels=(0, 0, 1, 1), names=None, group=3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = slice(first, last)
+    columns = {"image": [{"bytes": png(image), "path": None} for image in IMAGES[rows]], label: list(labels[rows])}
+    table = pyarrow.table(columns)
+    if names:
+        described = {"info": {"features": {label: {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(described)})
+    pyarrow.parquet.write_table(table, path, row_group_size=group)
+    return path
+
+
+def split_parquet(folder):
+    """As Hugging Face's hub has it."""
+    parquet(folder / "data" / "test-00000-of-00001.parquet", 1, 2, names=["cat", "dog"])
+    parquet(folder / "data" / "train-00000-of-00002.parquet", 0, 3, names=["cat", "dog"], group=2)
+    parquet(folder / "data" / "train-00001-of-00002.parquet", 3, 4, names=["cat", "dog"])
+    return folder
+
+
 FORMS = {
     "folder": files,
     "splits": lambda folder: files(folder / "train").parent,
@@ -97,6 +118,8 @@ FORMS = {
         | {"val/cat/1.png": png(IMAGES[0])},
     ),
     "zip of StyleGAN": lambda folder: zipped(folder / "a.zip", ENTRIES | {"dataset.json": json.dumps(LABELS)}),
+    "parquet": lambda folder: parquet(folder / "a.parquet", labels=["cat", "cat", "dog", "dog"]),
+    "parquet of Hugging Face": split_parquet,
     "npz": lambda folder: arrays(folder, class_names=["cat", "dog"]) or folder / "train.npz",
     "npz of a split": lambda folder: arrays(folder) or folder,
 }
@@ -143,7 +166,8 @@ def test_images_without_classes_are_of_one(form, tmp_path):
         ("a.jsonl", "[" * 100_000, "line 1 is no JSON"),
         ("a.zip", b"PK\x03\x04", "not a whole ZIP"),
         ("a.npy", b"", "is a single array"),
-        ("a.parquet", b"", "expected is a folder, or a file in .zip, .csv"),
+        ("a.parquet", b"PAR1", "not a whole Parquet file"),
+        ("a.tar", b"", "expected is a folder, or a file in .zip, .parquet, .csv"),
     ],
 )
 def test_what_is_no_such_form_is_one_line(name, content, line, tmp_path):
@@ -160,6 +184,19 @@ def test_a_damaged_zip_names_its_picture(tmp_path):
     at = content.index(b"IDAT", content.index(b"IDAT") + 4) + 8  # of the second picture
     path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
     assert "a.zip: 00000/img1.png: not a picture that can be read (Bad CRC-32" in refused(path)
+
+
+def test_a_parquet_file_of_other_columns_is_one_line(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "label": [0]}), tmp_path / "a.parquet")
+    assert "no column of images (image or img); it has text, label" in refused(tmp_path / "a.parquet")
+    parquet(tmp_path / "b.parquet", labels=[0.5] * 4)
+    assert "a label is a name or a whole number, given 0.5" in refused(tmp_path / "b.parquet")
+    assert "'val'; there are: test, train" in refused(split_parquet(tmp_path / "c"), split="val")
+    path = parquet(tmp_path / "d.parquet")
+    content = path.read_bytes()
+    at = content.index(b"IDAT") + 20
+    path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
+    assert "d.parquet row 0: not a picture that can be read" in refused(path)
 
 
 def test_paths_that_are_not_there(tmp_path):
