@@ -60,7 +60,7 @@ def drawn(run: Path) -> np.ndarray:
 
 def real() -> np.ndarray:
     """The first real images of each class, in the same order."""
-    images, labels, names = sources.load("tfds", "cifar10", "train", "", 32)
+    images, labels, names, _ = sources.load("tfds", "cifar10", "train", "", 32)
     return np.concatenate([images[labels == label][: _DRAWN // len(names)] for label in range(len(names))])
 
 

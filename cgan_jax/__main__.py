@@ -16,6 +16,7 @@ from cgan_jax import __version__
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.heap import keep_freed_memory
 from cgan_jax.lookup import module_named, names_in, unknown
+from cgan_jax.names import printable
 
 _COMMANDS = "cgan_jax.commands"
 _BROKEN_PIPE = 141  # the exit code after SIGPIPE
@@ -133,7 +134,7 @@ def _wrapped(text: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
 def _tell(text: str) -> None:

@@ -31,6 +31,8 @@ class Value(NamedTuple):
     """Whether the number may be annealed."""
     is_path: bool = False
     """Whether the text is a folder or a file."""
+    before: str | None = None
+    """What holds for a recipe without this field, as one from before there was such a field."""
 
 
 _RATE = Value(float, low=0.0, high=1.0)
@@ -61,6 +63,11 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "conditional": Value(bool),
         "flip": Value(bool),
         "placement": Value(str, choices=("replicated", "sharded", "stream"), may_change=True),
+        "fit": Value(str, choices=("crop", "pad", "stretch"), before="crop"),
+        "channels": Value(str, choices=("auto", "grey", "rgb", "rgba"), before="auto"),
+        "background": Value(str, choices=("black", "white"), before="black"),
+        "classes": Value(str, before=""),
+        "balance": Value(str, choices=("none", "sqrt", "uniform"), before="none"),
     },
     "g_optimizer": _OPTIMIZER,
     "d_optimizer": _OPTIMIZER,
@@ -111,6 +118,11 @@ def defaults() -> ConfigDict:
             "dataset": {
                 "data_dir": "",  # for tfds $TFDS_DATA_DIR, then ~/tensorflow_datasets
                 "placement": "replicated",  # every device holds all images
+                "fit": "crop",  # what makes a rectangle a square
+                "channels": "auto",  # the source decides
+                "background": "black",  # behind transparent pixels
+                "classes": "",  # all
+                "balance": "none",  # classes are drawn as often as they are there
             },
             "generator": {},
             "discriminator": {},
@@ -188,7 +200,7 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
         if section in absent:
             continue
         _check_section(section, recipe[section])
-        there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and v.may_change)}
+        there = {name: v for name, v in fields.items() if name in recipe[section] or not _may_lack(v, stored)}
         _check_keys(section + ".", recipe[section], there)
         for name, value in there.items():
             if not (stored and value.may_change):
@@ -208,6 +220,10 @@ def complete(stored: dict[str, Any]) -> None:
     """Gives a recipe that was stored with a run what all had that an earlier version did not let choose."""
     for player in ("generator", "discriminator"):
         stored[player].setdefault("dtype", "float32")
+
+
+def _may_lack(value: Value, stored: bool) -> bool:
+    return value.before is not None or (stored and value.may_change)
 
 
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
@@ -231,7 +247,13 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
     """Raises UsageError, listing every key, where `given` changes what a run in `where` cannot change on resuming."""
-    before, after = dict(flattened(started)), dict(flattened(given))
+    unsaid = {
+        f"{section}.{name}": value.before
+        for section, fields in SECTIONS.items()
+        for name, value in fields.items()
+        if value.before is not None
+    }
+    before, after = {**unsaid, **dict(flattened(started))}, {**unsaid, **dict(flattened(given))}
     changed = [
         f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
         for key in sorted(before.keys() | after.keys())

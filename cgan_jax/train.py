@@ -19,7 +19,7 @@ from cgan_jax import parallel
 from cgan_jax import recipe as recipes
 from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, kimg_after, steps_for
 from cgan_jax.data import placement, sources
-from cgan_jax.data.batches import Data
+from cgan_jax.data.batches import Data, balanced
 from cgan_jax.errors import GuardError, Interrupted
 from cgan_jax.evaluation.evaluation import Evaluator
 from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device
@@ -27,6 +27,7 @@ from cgan_jax.run import checkpoint, processes, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
 from cgan_jax.run.metric_writers import Profile, make_hooks
+from cgan_jax.run.progress import say
 from cgan_jax.run.recovery import Recovery
 from cgan_jax.run.signals import StopRequest
 from cgan_jax.run.throughput import steps_per_call
@@ -53,6 +54,8 @@ def train_and_evaluate(
                 recipes.check(recipe)
                 recipes.check_devices(recipe, jax.device_count())
                 dataset = load_dataset(recipe)
+                for line in dataset.about if processes.is_first() else ():
+                    say(line)
                 prepared = prepare(recipe, dataset)
                 info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
                 if processes.is_first():
@@ -222,7 +225,8 @@ class _Run(NamedTuple):
 
     def feed(self, state: TrainState, per_call: int) -> Any:
         """Yields the data of each call, starting at this state."""
-        data, where = Data(self.dataset.images, self.dataset.labels), self.recipe["dataset"]["placement"]
+        section, (images, labels, *_) = self.recipe["dataset"], self.dataset
+        data, where = Data(images, labels, balanced(labels, section.get("balance", "none"))), section["placement"]
         draws = functools.partial(drawn_rows, self.prepared.algorithm, per_call)
         return placement.feed(where, data, self.mesh, draws, state.key, per_call, int(state.step))
 

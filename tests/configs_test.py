@@ -61,6 +61,9 @@ PARAMETERS = {
     # dense 101*6272, 16*129*128+128, 16*128*128+128, 49*128+1, map 10*50 + 51*49;
     # 9*2*128+128, 9*128*128+128, dense 6273, map 10*50 + 51*784
     "fashion_mnist_cgan_embedding": (1, 1_169_336, 196_773),
+    # dense 129*4096; blocks of 256, 128, 64, 32, 16 channels as in imagenet64_biggan, but 2*10*(I+O) scales and biases
+    # and no attention; 32; 9*16*3+3; against it the same from 3 to 16 to 256, and 256 to 256; dense 257, 10*256
+    "images": (3, 1_175_011, 1_225_649),
     # dense 21*20480; 1000*128; blocks of 1280, 640, 320, 160, 80 channels, from each I to the next O: scales and biases
     # 2*148*(I+O), 3x3 of 9*I*O+O and 9*O*O+O, 1x1 of I*O+O; attention 160*120 + 80*160 + 1; 160; 9*80*3+3;
     # against it such blocks back from 3 to 80 to 1280 without the first, and 1280 to 1280 from 640; attention

@@ -27,7 +27,7 @@ FLOORS = [
     ["augment", "optimizers", "recipe_files"],
     ["exported", "files", "recipe"],
     ["lookup"],
-    ["annealing", "errors", "heap", "parallel"],
+    ["annealing", "errors", "heap", "names", "parallel"],
     ["__init__"],
 ]
 ROOMS = {"commands", "data", "evaluation", "files", "losses", "networks", "run", "sampling", "serving"}

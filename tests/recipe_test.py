@@ -275,7 +275,8 @@ def test_defaults_hold_no_number_of_a_method():
     for key, _ in recipes.flattened(recipes.defaults().to_dict()):
         section, _, field = key.partition(".")
         value = recipes.SECTIONS.get(section, {}).get(field)
-        assert key == "seed" or key in OFF or value.may_change, f"{key} belongs into every recipe, not into defaults()"
+        is_off = key in OFF or (value is not None and value.before is not None)
+        assert key == "seed" or is_off or value.may_change, f"{key} belongs into every recipe, not into defaults()"
 
 
 def test_defaults_hold_all_that_may_change_on_resuming_but_the_length():
@@ -331,3 +332,20 @@ def test_what_annealed_numbers_end_with_is_widened(recipe):
         ("loss.d_updates.both.bce_real.weight", 0.0),
         ("ema.halflife_kimg", 3.0),
     ]
+
+
+def test_a_run_from_before_a_field_goes_on_with_what_held_then(recipe):
+    given = copy.deepcopy(recipe)
+    given["dataset"] |= {
+        name: value.before for name, value in recipes.SECTIONS["dataset"].items() if value.before is not None
+    }
+    started = copy.deepcopy(given)
+    for field in ("fit", "channels", "background", "classes", "balance"):
+        del started["dataset"][field]
+    recipes.check(started, stored=True)
+    recipes.check(started)
+    recipes.check_same_run(started, given, "runs/old")
+    recipes.check_same_run(given, started, "runs/old")
+    given["dataset"]["balance"] = "sqrt"
+    with pytest.raises(UsageError, match=r"dataset\.balance: 'none' -> 'sqrt'"):
+        recipes.check_same_run(started, given, "runs/old")

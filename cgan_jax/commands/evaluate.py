@@ -47,7 +47,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 def main(flags: absl_flags.FlagValues) -> None:
     if bool(flags.workdir) == bool(flags.images):
         raise UsageError("either --workdir=FOLDER or --images=FOLDER_OR_NPZ is needed (see cgan evaluate --help)")
-    if flags.images and not flags.dataset:
+    if flags.images and not (flags.dataset or (flags.source and flags.data_dir and flags.dataset == "")):
         raise UsageError("--images needs --dataset=NAME, whose real images they are compared with")
     given = [name for name in ("step", "seeds", "num_images", "batch_stats") if flags.images and flags[name].present]
     if given:

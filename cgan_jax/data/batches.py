@@ -29,32 +29,40 @@ class Batch(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A whole labelled dataset as arrays: images uint8 [N, H, W, C], labels int32 [N]."""
+    """A whole labelled dataset as arrays: images uint8 [N, H, W, C], labels int32 [N].
+
+    `order` int32 [M] lists the rows that an epoch shows, some of them several times (see `balanced`); None is each row
+    once.
+    """
 
     images: jax.Array
     labels: jax.Array
+    order: jax.Array | None = None
 
 
 class Share(NamedTuple):
     """A dataset split over the replicas: each holds n consecutive images, and all labels.
 
-    images uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; labels int32 [N]. The last replica is padded with the
-    first images.
+    images uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; labels int32 [N]; `order` as in Data. The last replica is
+    padded with the first images.
     """
 
     images: jax.Array
     labels: jax.Array
+    order: jax.Array | None = None
 
 
 class Window(NamedTuple):
     """The m images that a replica draws in one call, sorted by their row in the dataset; a row may come twice.
 
-    images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; labels int32 [N] of the whole dataset.
+    images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; labels int32 [N] of the whole dataset;
+    `order` as in Data.
     """
 
     images: jax.Array
     rows: jax.Array
     labels: jax.Array
+    order: jax.Array | None = None
 
 
 PlacedData = Data | Share | Window
@@ -146,7 +154,7 @@ def order_key(key: jax.Array) -> jax.Array:
 def draw(data: PlacedData, key: jax.Array, batch_index: jax.Array, batch_size: int, flip: bool) -> Batch:
     """This replica's share of global batch `batch_index`, images in [-1, 1]; `flip` mirrors half of them."""
     _, flip_key = jax.random.split(key)
-    chosen = rows(order_key(key), batch_index, batch_size, data.labels.shape[0])
+    chosen = _in_order(data, rows(order_key(key), batch_index, batch_size, epoch_size(data)))
     images = fetched(data, chosen)
     if flip:
         flip_key = jax.random.fold_in(flip_key, batch_index)
@@ -157,17 +165,43 @@ def draw(data: PlacedData, key: jax.Array, batch_index: jax.Array, batch_size: i
 
 
 def draw_labels(data: PlacedData, keys: jax.Array) -> jax.Array:
-    """One label per key, int32 [N], each as frequent as in the dataset."""
-    n = data.labels.shape[0]
+    """One label per key, int32 [N], each as frequent as in an epoch."""
+    n = epoch_size(data)
     chosen = jax.vmap(lambda key: jax.random.randint(key, (), 0, n))(keys)
-    return data.labels[chosen]
+    return data.labels[_in_order(data, chosen)]
 
 
-def on_host(images: np.ndarray, labels: np.ndarray) -> Data:
+def epoch_size(data: PlacedData) -> int:
+    """The number of images that an epoch shows."""
+    return data.labels.shape[0] if data.order is None else data.order.shape[0]
+
+
+def _in_order(data: PlacedData, places: jax.Array) -> jax.Array:
+    """The dataset's rows at places of an epoch."""
+    return places if data.order is None else data.order[places]
+
+
+def balanced(labels: np.ndarray, balance: str) -> np.ndarray | None:
+    """The rows of an epoch, int32 [M], in which rare classes come more often; None for "none".
+
+    Of n images of a class, of m of the largest one, an epoch shows m ("uniform") or sqrt(n m) ("sqrt"): each image at
+    least once, and no image twice more often than another of its class.
+    """
+    if balance == "none":
+        return None
+    power = {"sqrt": 0.5, "uniform": 1.0}[balance]
+    by_class = np.argsort(labels, kind="stable").astype(np.int32)
+    counts = np.bincount(labels)
+    shown = np.round(counts ** (1 - power) * counts.max() ** power).astype(int)
+    of_class = np.split(by_class, np.cumsum(counts)[:-1])
+    return np.concatenate([np.resize(rows, n) for rows, n in zip(of_class, shown, strict=True) if len(rows)])
+
+
+def on_host(images: np.ndarray, labels: np.ndarray, order: np.ndarray | None = None) -> Data:
     """The arrays as Data on the host. Raises ValueError unless they are uint8 [N, H, W, C] and labels [N]."""
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(f"need uint8 [N,H,W,C] and labels [N], given {images.dtype} {images.shape} and {labels.shape}")
-    return Data(images, labels.astype(np.int32))
+    return Data(images, labels.astype(np.int32), order)
 
 
 def whole_batches(arrays: Sequence[np.ndarray], size: int) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:

@@ -16,10 +16,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cgan_jax import parallel
-from cgan_jax.data.batches import Data, Share, Window, on_host
+from cgan_jax.data.batches import Data, Share, Window, epoch_size, on_host
 from cgan_jax.parallel import PARTS, WHOLE, in_parts, replicate
 
-SPECS = {"replicated": WHOLE, "sharded": Share(PARTS, WHOLE), "stream": Window(PARTS, PARTS, WHOLE)}
+SPECS = {"replicated": WHOLE, "sharded": Share(PARTS, WHOLE, WHOLE), "stream": Window(PARTS, PARTS, WHOLE, WHOLE)}
 """How `distribute` hands each placement's data to the replicas."""
 _AHEAD = 2  # calls
 
@@ -32,7 +32,8 @@ def place(placement: str, data: Data, mesh: Mesh) -> Data | Share:
     share = -(-size // mesh.size)
     blocks = np.arange(mesh.size * share, dtype=np.int32).reshape(mesh.size, share) % size
     shape = (*blocks.shape, *data.images.shape[1:])
-    return Share(in_parts(shape, lambda part: data.images[blocks[part]], mesh), replicate(data.labels, mesh))
+    images = in_parts(shape, lambda part: data.images[blocks[part]], mesh)
+    return Share(images, *replicate((data.labels, data.order), mesh))
 
 
 def feed(
@@ -40,19 +41,22 @@ def feed(
 ) -> Generator[Data | Share | Window, None, None]:
     """What each call takes, from the call that begins at `step`; `key` is the run's, `data` are in host memory.
 
-    `draws(dataset size, key, step)` gives the rows that a call draws (train_step.drawn_rows); only streams ask.
+    `draws(epoch size, key, step)` gives what a call draws (train_step.drawn_rows); only streams ask. Their images may
+    lie in a file, which is read while the call before is running.
     """
     data = on_host(*data)
     if placement != "stream":
         yield from itertools.repeat(place(placement, data, mesh))
-    labels = replicate(data.labels, mesh)
-    drawn = on_processor(functools.partial(draws, len(data.labels)), key)
+    labels, order = replicate((data.labels, data.order), mesh)
+    drawn = on_processor(functools.partial(draws, epoch_size(data)), key)
 
     def window(step: int) -> Window:
-        wanted = sorted_shares(*drawn(step), mesh.size)
+        places = drawn(step)
+        rows = places if data.order is None else [data.order[part] for part in places]
+        wanted = sorted_shares(*rows, mesh.size)
         shape = (*wanted.shape, *data.images.shape[1:])
         images = in_parts(shape, lambda part: data.images[wanted[part]], mesh)
-        return Window(images, in_parts(wanted.shape, lambda part: wanted[part], mesh), labels)
+        return Window(images, in_parts(wanted.shape, lambda part: wanted[part], mesh), labels, order)
 
     yield from ahead(window, itertools.count(step, steps_per_call))
 

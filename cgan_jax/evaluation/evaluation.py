@@ -35,6 +35,7 @@ from cgan_jax.train_state import Tree
 FEATURES = ("classifier", "inception")
 _BATCH_PER_DEVICE = 256
 _DRAWN_AT_ONCE = 100
+_HASHED_AT_ONCE = 4096
 
 
 class Reference(NamedTuple):
@@ -107,7 +108,10 @@ def find_network(
     if features not in FEATURES:
         raise unknown("feature network", features, FEATURES)
     if features == "inception":
-        return inception.load(file) if file else inception.load()
+        network = inception.load(file) if file else inception.load()
+        if channels not in network.channels:
+            raise UsageError(f"images have {channels} channels, and Inception reads 1 or 3")
+        return network
     size = section["image_size"]
     path = Path(file) if file else _classifier_of(section, size, channels, class_names)
     network = classifier.load(path)
@@ -149,7 +153,10 @@ def make_reference(
 
 
 def _sha256_of(images: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, len(images), _HASHED_AT_ONCE):  # they may lie in a file and not fit into memory
+        digest.update(np.ascontiguousarray(images[start : start + _HASHED_AT_ONCE]))
+    return digest.hexdigest()
 
 
 class Evaluator:

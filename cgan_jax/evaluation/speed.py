@@ -48,7 +48,7 @@ def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True) -> dict
     per_call = steps_per_call(recipe, algorithm, spec, mesh)
     state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
     where = "replicated" if recipe["dataset"]["placement"] == "stream" else recipe["dataset"]["placement"]
-    data = placement.place(where, on_host(dataset.images, dataset.labels), mesh)
+    data = placement.place(where, on_host(np.asarray(dataset.images), dataset.labels), mesh)
     over_devices = functools.partial(
         distribute, mesh=mesh, parallelism=recipe["train"]["parallelism"], data_spec=placement.SPECS[where]
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
 from cgan_jax.files import locks, storage
+from cgan_jax.names import printable
 from cgan_jax.run.progress import say
 
 CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, LOCK = (
@@ -49,6 +50,7 @@ def read_info(workdir: Path) -> RunInfo:
         info = RunInfo(**json.loads(storage.read_text(path)))
         recipes.check(info.recipe, stored=True)
         recipes.complete(info.recipe)
+        info = info._replace(class_names=[printable(name) for name in info.class_names])
     except FileNotFoundError:
         raise UsageError(f"{workdir} holds no run: there is no {path}") from None
     except (OSError, ValueError, TypeError, UsageError) as error:

@@ -34,10 +34,8 @@ def grid(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str] = (), scale:
         if names:
             draw.text((4, top + height // 2), names[y], fill=_INK, anchor="lm")
         for x, image in enumerate(row):
-            picture.paste(
-                to_pillow(image).resize((width, height), Image.Resampling.NEAREST),
-                (margin + _GAP + x * (width + _GAP), top),
-            )
+            cell = to_pillow(image).resize((width, height), Image.Resampling.NEAREST)
+            picture.paste(cell, (margin + _GAP + x * (width + _GAP), top), cell if cell.mode == "RGBA" else None)
     return picture
 
 

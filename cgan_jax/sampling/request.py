@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cgan_jax.errors import UsageError
+from cgan_jax.names import listed
 
 
 def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -36,12 +37,13 @@ def parse_truncation(number: float | None) -> float | None:
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
     """ "cat,Dog", "3,#7" or "all" -> class ids in this order. Raises UsageError for an unknown or a repeated class.
 
-    A name wins over a number: "3" is the class called 3 if there is one, "#3" is always class number 3.
+    A name wins over a number: "3" is the class called 3 if there is one, "#3" is always class number 3. A name may
+    hold commas.
     """
     if text.strip().lower() == "all":
         return list(range(len(class_names)))
     labels: list[int] = []
-    for word in (word.strip() for word in text.split(",")):
+    for word in listed(text, class_names):
         label = _label(word, class_names)
         if label in labels:
             raise UsageError(f"class {word.lower()!r} is asked for twice")

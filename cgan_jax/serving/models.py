@@ -10,6 +10,7 @@ import numpy as np
 from cgan_jax import exported
 from cgan_jax.data.batches import to_uint8
 from cgan_jax.files import storage
+from cgan_jax.names import printable
 from cgan_jax.run import workdir
 from cgan_jax.sampling import interpolation, sampling
 from cgan_jax.sampling.interpolation import End
@@ -68,7 +69,7 @@ class ExportedModel:
         """Raises UsageError where the file is not what was exported, OSError where it cannot be read."""
         self._model = exported.load(path)
         metadata = self._model.metadata
-        self.class_names = self._model.class_names
+        self.class_names = [printable(name) for name in self._model.class_names]
         self.conditional = len(self.class_names) > 1
         self.about = {
             "model": path.name,

@@ -155,6 +155,34 @@ def test_drawn_labels_are_as_frequent_as_in_the_dataset():
     assert scipy.stats.chisquare(counts, np.array([0.7, 0.2, 0.1]) * len(KEYS)).pvalue > 0.001
 
 
+COUNTS = [400, 100, 25, 3]
+
+
+@pytest.mark.parametrize(
+    ("balance", "shown"),
+    # sqrt(400 n): 400, 200, 100, and 34.6
+    [("none", COUNTS), ("sqrt", [400, 200, 100, 35]), ("uniform", [400] * 4)],
+)
+def test_rare_classes_are_drawn_more_often(balance, shown):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4, dtype=np.int32), COUNTS))
+    order = batches.balanced(labels, balance)
+    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    given = jax.tree.map(jnp.asarray, batches.on_host(images, labels, order))
+    epoch = sum(shown)
+    drawn = jax.jit(lambda index: batches.draw(given, KEY, index, epoch, False).labels)(jnp.int32(2))
+    assert np.bincount(drawn).tolist() == shown, "an epoch"
+    times = np.bincount(np.arange(len(labels)) if order is None else order, minlength=len(labels))
+    for label in range(4):
+        of_class = times[labels == label]
+        assert of_class.min() >= 1 and np.ptp(of_class) <= 1, "each image, and none twice more often than another"
+    generated = np.bincount(batches.draw_labels(given, KEYS), minlength=4)
+    assert scipy.stats.chisquare(generated, np.array(shown) / epoch * len(KEYS)).pvalue > 0.001
+
+
+def test_a_class_without_images_is_not_drawn():
+    assert batches.balanced(np.int32([0, 2, 2, 2]), "uniform").tolist() == [0, 0, 0, 1, 2, 3]
+
+
 def test_a_drawn_label_depends_on_its_samples_key_alone():
     drawn_labels = np.asarray(batches.draw_labels(marked(100), KEYS[:6]))
     assert len(set(drawn_labels.tolist())) > 1

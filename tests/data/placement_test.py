@@ -26,7 +26,7 @@ def numbered(n=N):
     return Data(images, np.arange(n, dtype=np.int32) % 10)
 
 
-def drawn_by(where: str, parallelism: str, devices: int, calls=5, batch_size=8):
+def drawn_by(where: str, parallelism: str, devices: int, calls=5, batch_size=8, order=None):
     """The (pixel, label) of every sample of the discriminator's first batches, [calls, batch_size, 2]."""
     from tests.conftest import small_recipe
 
@@ -48,7 +48,8 @@ def drawn_by(where: str, parallelism: str, devices: int, calls=5, batch_size=8):
 
     call = distribute(step, mesh, parallelism, placement.SPECS[where])
     state, found = replicate(jnp.int32(0), mesh), []
-    feed = placement.feed(where, numbered(), mesh, functools.partial(drawn_rows, algorithm, 1), KEY, 1, 0)
+    data = numbered()._replace(order=order)
+    feed = placement.feed(where, data, mesh, functools.partial(drawn_rows, algorithm, 1), KEY, 1, 0)
     for _ in range(calls):
         state, scalars = call(state, next(feed))
         found.append(np.asarray(scalars["pairs"]))
@@ -68,6 +69,18 @@ def test_every_placement_draws_the_same_batches_on_any_number_of_devices(where, 
     np.testing.assert_array_equal(found[:, :, 1], expected % 10)
     # 40 samples are an epoch of 37 and the beginning of the next.
     np.testing.assert_array_equal(np.sort(found[:, :, 0].ravel()[:N]), np.arange(N))
+
+
+@pytest.mark.parametrize("parallelism", ["shard_map", "pmap"])
+@pytest.mark.parametrize("where", ["replicated", "sharded", "stream"])
+def test_every_placement_draws_by_the_same_order(where, parallelism):
+    """An order in which image 7 comes five times and image 2 never."""
+    order = np.int32([7, 7, 7, 7, 7, 0, 36, 12, 5])
+    own = order_key(jax.random.fold_in(KEY, Purpose.D_DATA))
+    expected = np.stack([order[rows(own, jnp.int32(i), 8, len(order))] for i in range(5)])
+    found = drawn_by(where, parallelism, 4, order=order)
+    np.testing.assert_array_equal(found[:, :, 0], expected)
+    np.testing.assert_array_equal(found[:, :, 1], expected % 10)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9])

@@ -1,8 +1,11 @@
 """Images from files: what is written is read back, and what is not of the dataset's kind is one line."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import image_readers
@@ -60,7 +63,10 @@ def test_images_of_an_unconditional_run_have_no_labels(tmp_path):
         ({"images": IMAGES[:, :2]}, r"images are \[2, 4, 3\] and the dataset's are \[4, 4, 3\]"),
         ({"images": IMAGES[..., :1]}, r"images are \[4, 4, 1\]"),
         ({"images": IMAGES[:0]}, "holds no images"),
-        ({"pictures": IMAGES}, "no array named images"),
+        (
+            {"pictures": IMAGES, "y": LABELS},
+            r"no array named images; it holds pictures uint8 \[5, 4, 4, 3\], y int32 \[5\]",
+        ),
         ({"images": IMAGES, "labels": LABELS[:3]}, r"labels must be whole numbers \[5\]"),
         ({"images": IMAGES, "labels": LABELS * 0.5}, "labels must be whole numbers"),
         ({"images": IMAGES, "labels": LABELS + 1}, "labels go from 1 to 2, classes to 1"),
@@ -74,6 +80,26 @@ def test_an_archive_of_another_kind_is_one_line(arrays, line, tmp_path):
     with pytest.raises(UsageError, match=line) as error:
         image_readers.read(tmp_path / "a.npz", SHAPE, NAMES)
     assert "\n" not in str(error.value)
+
+
+def test_a_single_array_is_one_line(tmp_path):
+    np.save(tmp_path / "a.npy", IMAGES)
+    with pytest.raises(UsageError, match=r"a single array; in a \.npz expected are images uint8 \[N, H, W, C\]"):
+        image_readers.read(tmp_path / "a.npy", SHAPE, NAMES)
+
+
+def test_folders_are_read_by_the_rules_of_training(tmp_path):
+    """Hidden files, composed names, upper case and long texts: the same reader."""
+    names = (unicodedata.normalize("NFC", "café"), "tea")
+    folder = tmp_path / unicodedata.normalize("NFD", "café") / "more"
+    folder.mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(folder / "1.TIF", format="TIFF")
+    info = PngInfo()
+    info.add_text("prompt", "x" * 3_000_000, zip=True)
+    Image.fromarray(IMAGES[1]).save(folder / "2.png", pnginfo=info)
+    (folder / "._2.png").write_bytes(b"AppleDouble")
+    found = image_readers.read(tmp_path, SHAPE, names)
+    assert np.array_equal(found.images, IMAGES[:2]) and found.labels.tolist() == [0, 0]
 
 
 def test_files_of_another_kind_are_one_line(tmp_path):

@@ -169,3 +169,10 @@ def test_a_picture_that_cannot_be_written_is_told_of_and_ends_nothing(tmp_path):
         painter.paint(curves.save_curves, [], tmp_path / "nowhere" / "curves.png", wait=True)
     painter.close()
     assert len(said) == 2 and all("a picture could not be written" in line and "nowhere" in line for line in said)
+
+
+def test_a_transparent_image_lies_on_the_paper():
+    image = np.zeros((64, 64, 4), np.uint8)
+    image[:, 32:, 3] = 255  # the right half is black, the left one is nothing
+    pixels = np.asarray(grids.grid([[image]]))[2:-2, 2:-2]
+    assert pixels.shape[2] == 3 and (pixels[:, :32] == 255).all() and (pixels[:, 32:] == 0).all()

@@ -1,79 +1,109 @@
 """From encoded bytes to square uint8 arrays: what every source that reads image files shares."""
 
+import collections
 import os
-import struct
+import sys
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps
+from PIL import Image
+from tqdm import tqdm
 
-UNDECODABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises for bytes that are not a whole image (SyntaxError is its word for a broken PNG chunk)."""
+from cgan_jax.data import pictures
 
 _CHUNK = 64
 _WORTH_A_THREAD = 16 * 1024
 _SECONDS_BETWEEN_LINES = 5.0
+Made = TypeVar("Made")
 
 
-def decode(file: BinaryIO | str | os.PathLike, size: int, channels: int, upright: bool = False) -> np.ndarray:
-    """Decodes one image, cut and resized to uint8 [size, size, channels]; channels is 1 (grey) or 3 (RGB).
+class Form(NamedTuple):
+    """What every image becomes: uint8 [size, size, channels]."""
 
-    Transparency is composited on black, 16-bit grey keeps its upper 8 bits, and `upright` turns the image as its EXIF
-    tag says. Raises one of UNDECODABLE if the bytes are not a whole image.
-    """
-    with Image.open(file) as image:
-        if upright:
-            image = ImageOps.exif_transpose(image)
-        pixels = np.asarray(_square(_opaque(image, "L" if channels == 1 else "RGB"), size))
-    return pixels.reshape(size, size, channels)
+    size: int
+    channels: int
+    """1 (grey), 3 (RGB) or 4 (RGB and opacity)."""
+    fit: str = "crop"
+    """What a rectangle becomes a square by: crop, pad or stretch."""
+    background: str = "black"
+    """What lies behind transparent pixels and around a padded image: black or white."""
 
 
-def fill(images: np.ndarray, decode_at: Callable[[int], np.ndarray], bytes_per_image: float) -> None:
-    """Sets images[i] = decode_at(i) for every i; logs a line every 5 s.
+def decode(content: bytes, form: Form, upright: bool = True) -> np.ndarray:
+    """Decodes one image to `form`. An image that has it already keeps its pixels. Raises pictures.Unreadable."""
+    return shaped(pictures.in_mode(pictures.opened(content, upright), form.channels, form.background), form)
 
-    Several threads decode large images (16 KiB encoded). Decoding small ones is mostly Python code, which runs in one
-    thread at a time. Raises what `decode_at` raises, for the smallest such i.
+
+def shaped(image: Image.Image, form: Form) -> np.ndarray:
+    """The pixels of an image that has the channels of `form`."""
+    if image.size != (form.size, form.size):
+        image = _FITS[form.fit](image, form)
+    return np.asarray(image).reshape(form.size, form.size, form.channels)
+
+
+def _crop(image: Image.Image, form: Form) -> Image.Image:
+    """The largest centred square, resized."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))  # resize(box=...) would look beyond the edge
+    return _resized(square, form.size, form.size)
+
+
+def _pad(image: Image.Image, form: Form) -> Image.Image:
+    """The whole image, resized to fit into the square; transparent borders if there is opacity."""
+    width, height = (max(1, round(form.size * side / max(image.size))) for side in image.size)
+    square = Image.new(image.mode, (form.size, form.size), 0 if form.channels == 4 else form.background)
+    square.paste(_resized(image, width, height), ((form.size - width) // 2, (form.size - height) // 2))
+    return square
+
+
+def _stretch(image: Image.Image, form: Form) -> Image.Image:
+    return _resized(image, form.size, form.size)
+
+
+_FITS = {"crop": _crop, "pad": _pad, "stretch": _stretch}
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image at that size, antialiased when it shrinks; untouched if it has the size."""
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def in_order(make: Callable[[int], Made], count: int, bytes_per_image: float, what: str) -> Iterator[Made]:
+    """make(0), ..., make(count - 1), made ahead by threads. Raises what `make` raises.
+
+    Shows a bar on a terminal, and logs a line every 5 s. Several threads read large images (16 KiB encoded). Decoding
+    small ones is mostly Python code, which runs in one thread at a time.
     """
     threads = (os.cpu_count() or 1) if bytes_per_image >= _WORTH_A_THREAD else 1
 
-    def fill_chunk(start: int) -> int:
-        end = min(start + _CHUNK, len(images))
-        for i in range(start, end):
-            images[i] = decode_at(i)
-        return end
+    def chunk(start: int) -> list[Made]:
+        return [make(i) for i in range(start, min(start + _CHUNK, count))]
 
-    told = time.monotonic()
-    pool = ThreadPoolExecutor(threads)
+    told, done = time.monotonic(), 0
+    pool, coming = ThreadPoolExecutor(threads), collections.deque()
+    bar = tqdm(total=count, desc=what, unit=" images", delay=2, disable=not sys.stderr.isatty(), leave=False)
+    starts = iter(range(0, count, _CHUNK))
     try:
-        for end in pool.map(fill_chunk, range(0, len(images), _CHUNK)):
+        while True:
+            # Few chunks wait, because the images may not fit into memory.
+            while len(coming) < 2 * threads and (start := next(starts, None)) is not None:
+                coming.append(pool.submit(chunk, start))
+            if not coming:
+                return
+            made = coming.popleft().result()
+            yield from made
+            bar.update(len(made))
+            done += len(made)
             if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
                 told = time.monotonic()
-                logging.info("decoded %d of %d images", end, len(images))
+                logging.info("%s: %d of %d images", what, done, count)
     finally:
+        bar.close()
         pool.shutdown(cancel_futures=True)
-
-
-def _opaque(image: Image.Image, mode: str) -> Image.Image:
-    """The image in `mode`, "L" or "RGB", with nothing transparent."""
-    if image.mode.startswith("I"):  # Pillow's own conversion from 16 bits clips at 255
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square, resized to `size` pixels a side; the pixels are untouched if it is that size."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size != (side, side):
-        image = image.crop((left, top, left + side, top + side))  # resize(box=...) would look beyond the edge
-    if side != size:
-        image = image.resize((size, size), Image.Resampling.BICUBIC)  # antialiased when it shrinks
-    return image

@@ -5,7 +5,6 @@ formats that TFDS writes, tfrecord and array_record.
 """
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -19,7 +18,9 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
+from cgan_jax.data import pictures
 from cgan_jax.data.sources import Dataset, _pixels
+from cgan_jax.data.sources._decoded import CHANNELS
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.files import storage, tfrecord
 from cgan_jax.lookup import unknown
@@ -41,22 +42,35 @@ class _Shard(NamedTuple):
     total: int
 
 
-def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
-    """The images of a prepared set, uint8 [N, image_size, image_size, 1 or 3], in the order of its files.
+def load(
+    name: str,
+    split: str,
+    data_dir: str,
+    image_size: int,
+    fit: str = "crop",
+    channels: str = "auto",
+    background: str = "black",
+) -> Dataset:
+    """The images of a prepared set, uint8 [N, image_size, image_size, C], in the order of its files.
 
     `name` is NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION; without a version the newest that is there.
     `split` is one of the set's, or an expression of TFDS ("train+test", "train[:10%]"). `data_dir` "" means
-    $TFDS_DATA_DIR, then ~/tensorflow_datasets. Images of the stored size keep their exact pixels; others are cut to
-    their centred square and resized.
+    $TFDS_DATA_DIR, then ~/tensorflow_datasets. Images of the stored size keep their exact pixels; others become squares
+    by `fit` and are resized. `channels` "auto" are those of the set, grey or rgb.
 
     Raises UsageError, in one line that says what to do, for data that is not there, an unknown split, a set that is not
     one of labelled images, and a file that is cut short or damaged.
     """
-    if image_size < 1:
-        raise UsageError(f"image_size {image_size} is not a size: it must be at least 1")
     folder = find(name, data_dir)
     if folder is None:
         raise _missing(name, data_dir)
+    return read(folder, name, split, image_size, fit, channels, background)
+
+
+def read(folder: Path, name: str, split: str, image_size: int, fit: str, channels: str, background: str) -> Dataset:
+    """The images of the prepared set in `folder`, as `load`; `name` is for messages."""
+    if image_size < 1:
+        raise UsageError(f"image_size {image_size} is not a size: it must be at least 1")
     builder = _builder(folder)
     keys = keys_of(name, builder.info)
     shards = _shards(name, builder.info, split)
@@ -70,10 +84,15 @@ def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
     classes = builder.info.features[keys.label]
     class_names = tuple(classes.names or map(str, range(classes.num_classes)))
     _check_labels(labels, len(class_names), name, split)
-    channels = 1 if builder.info.features[keys.image].shape[-1] == 1 else 3
-    images = np.empty((len(encoded), image_size, image_size, channels), np.uint8)
-    bytes_per_image = sum(map(len, encoded)) / max(1, len(encoded))
-    _pixels.fill(images, lambda i: _decode(encoded[i], image_size, channels, owners[i]), bytes_per_image)
+    if not encoded:
+        raise UsageError(f"split {split!r} of {name} holds no images")
+    usual = "grey" if builder.info.features[keys.image].shape[-1] == 1 else "rgb"
+    form = _pixels.Form(image_size, CHANNELS[usual if channels == "auto" else channels], fit, background)
+    images = np.empty((len(encoded), image_size, image_size, form.channels), np.uint8)
+    bytes_per_image = sum(map(len, encoded)) / len(encoded)
+    made = _pixels.in_order(lambda i: _decode(encoded[i], form, owners[i]), len(encoded), bytes_per_image, "decoding")
+    for i, image in enumerate(made):
+        images[i] = image
     return Dataset(images, np.array(labels, np.int32), class_names)
 
 
@@ -197,10 +216,10 @@ def _parse(records: Sequence[bytes], keys: Keys, path: Path) -> tuple[list[bytes
     return encoded, labels
 
 
-def _decode(encoded: bytes, size: int, channels: int, path: Path) -> np.ndarray:
+def _decode(encoded: bytes, form: _pixels.Form, path: Path) -> np.ndarray:
     try:
-        return _pixels.decode(io.BytesIO(encoded), size, channels)
-    except _pixels.UNDECODABLE as error:
+        return _pixels.decode(encoded, form, upright=False)
+    except pictures.Unreadable as error:
         raise UsageError(f"{path}: damaged: holds an image that cannot be decoded ({storage.reason(error)})") from error
 
 

@@ -1,5 +1,11 @@
 """Folders of pictures, written here in every accepted form."""
 
+import os
+import struct
+import unicodedata
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -112,7 +118,10 @@ def test_resizing_is_antialiased_and_comes_after_the_cut(tmp_path):
 
 def test_hidden_and_other_files_are_passed_over(tmp_path):
     write(tmp_path / "a" / "1.png", noise())
-    (tmp_path / "a" / ".2.png").write_bytes(b"not a picture")
+    (tmp_path / "a" / "._1.png").write_bytes(b"not a picture")  # of macOS on other disks
+    write(tmp_path / "__MACOSX" / "a" / "1.png", noise())
+    (tmp_path / "a" / "3.heic").write_bytes(b"not a picture")
+    (tmp_path / "a" / "4.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"not a picture")
     (tmp_path / "readme.txt").write_text("not a class")
     (tmp_path / ".cache").mkdir()
@@ -135,6 +144,78 @@ def test_a_picture_broken_in_the_middle_stops_with_its_path(tmp_path):
     second_chunk = content.index(b"IDAT", content.index(b"IDAT") + 4)
     broken.write_bytes(content[:second_chunk] + bytes(4) + content[second_chunk + 4 :])
     assert refused(tmp_path).startswith(f"{broken}: not a picture that can be read")
+
+
+@pytest.mark.parametrize(
+    "name", ["1.tif", "1.TIFF", "1.gif", "1.jfif", "1.JPE", "1.ppm", "1.avif", "1.jp2", "1.qoi", "1"]
+)
+def test_every_format_of_pillow_is_read(name, tmp_path):
+    if Path(name).suffix.lower() not in {"", *Image.registered_extensions()}:
+        pytest.skip("this Pillow was built without it")
+    grey = np.full((8, 8, 3), 120, np.uint8)
+    kind = {"": "PNG"}.get(Path(name).suffix) or Image.registered_extensions()[Path(name).suffix.lower()]
+    if kind not in Image.SAVE:
+        pytest.skip("this Pillow reads it alone")
+    write(tmp_path / "a" / name, grey, format=kind)
+    assert np.abs(load(tmp_path).images.astype(int) - 120).max() <= 2
+
+
+def test_of_several_frames_the_first_is_read(tmp_path):
+    (tmp_path / "a").mkdir()
+    frames = [Image.fromarray(np.full((8, 8), level, np.uint8)) for level in (10, 200)]
+    for name in ("1.gif", "2.tif", "3.webp"):
+        frames[0].save(tmp_path / "a" / name, save_all=True, append_images=frames[1:], lossless=True)
+    assert load(tmp_path).images[..., 0].max() == 10
+
+
+def test_sub_folders_of_a_class_are_read_and_links_end(tmp_path):
+    write(tmp_path / "a" / "x" / "y" / "1.png", noise(seed=1))
+    write(tmp_path / "b" / "x" / "2.png", noise(seed=2))
+    (tmp_path / "b" / "x" / "loop").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "linked.png").symlink_to(tmp_path / "b" / "x" / "2.png")
+    os.mkfifo(tmp_path / "b" / "pipe.png")
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("a", "b") and dataset.labels.tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(dataset.images[2], noise(seed=2))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_picture_with_a_long_text_is_read(compressed, place, tmp_path):
+    """Image generators write their settings, 2 MB and more, into a PNG."""
+    path = write(tmp_path / "a" / "1.png", noise())
+    content, text = path.read_bytes(), b"x" * 3_000_000
+    body = b"prompt\0" + (b"\0" + zlib.compress(text) if compressed else text)
+    chunk = struct.pack(">I", len(body)) + (b"zTXt" if compressed else b"tEXt") + body
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    cut = 33 if place == "before" else len(content) - 12  # after the header; before the end
+    path.write_bytes(content[:cut] + chunk * 30 + content[cut:])
+    np.testing.assert_array_equal(load(tmp_path).images[0], noise())
+
+
+def test_pictures_whose_range_is_unknown_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a" / "1.tif")
+    assert "its pixels are floats" in refused(tmp_path)
+
+
+def test_all_broken_pictures_are_counted_at_once(tmp_path):
+    write(tmp_path / "a" / "1.png", noise())
+    for number in range(2, 9):
+        (tmp_path / "a" / f"{number}.png").write_bytes(b"no")
+    line = refused(tmp_path)
+    assert line.startswith(f"{tmp_path}/a/2.png: not a picture that can be read") and "nor can 6 more" in line
+
+
+def test_names_that_look_alike_are_one_class_and_those_that_terminals_obey_are_escaped(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    for number, name in enumerate([composed, decomposed, "a\nb", "\x1b[31mred", "salt, pepper"]):
+        write(tmp_path / name / f"{number}.png", noise(seed=number))
+    dataset = load(tmp_path)
+    assert sorted(dataset.class_names) == sorted([composed, r"a\nb", r"\x1b[31mred", "salt, pepper"])
+    assert sorted(np.bincount(dataset.labels)) == [1, 1, 1, 2]
+    (tmp_path / "a\nb" / "x.png").write_bytes(b"no")
+    assert r"a\nb/x.png: not a picture" in refused(tmp_path)
 
 
 def test_an_empty_class_is_refused(tmp_path):
@@ -166,6 +247,24 @@ def test_splits_count_by_the_classes_of_train(tmp_path):
     assert "'all'; there are: test, train" in refused(tmp_path, "all")
     write(tmp_path / "test" / "dog" / "1.png", noise())
     assert refused(tmp_path, "test").startswith(f"{tmp_path / 'test' / 'dog'}: the train split has no class")
+
+
+def test_classes_with_sub_folders_are_no_splits(tmp_path):
+    for path in ("cat/indoors", "cat/outdoors", "dog/indoors"):
+        write(tmp_path / path / "1.png", noise())
+    assert load(tmp_path).class_names == ("cat", "dog") and load(tmp_path).labels.tolist() == [0, 0, 1]
+    assert load(tmp_path, "cat").class_names == ("indoors", "outdoors")
+
+
+def test_pictures_in_no_class_folder_are_of_one_class(tmp_path):
+    write(tmp_path / "train" / "1.png", noise(seed=1))
+    write(tmp_path / "val" / "2.png", noise(seed=2))
+    for split, seed in (("train", 1), ("val", 2)):
+        dataset = load(tmp_path, split)
+        assert dataset.class_names == ("image",) and dataset.labels.tolist() == [0]
+        np.testing.assert_array_equal(dataset.images[0], noise(seed=seed))
+    assert "'test'; there are: train, val" in refused(tmp_path, "test")
+    assert load(tmp_path / "val").class_names == ("image",)
 
 
 def test_a_class_may_be_called_train(tmp_path):

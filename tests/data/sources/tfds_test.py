@@ -101,6 +101,11 @@ def masked(data):
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def test_an_empty_split_is_one_line(tmp_path):
+    prepare("mnist", tmp_path)
+    assert refused("mnist", "train[:1%]", str(tmp_path), 28) == "split 'train[:1%]' of mnist holds no images"
+
+
 def refused(*arguments):
     with pytest.raises(UsageError) as caught:
         sources.load("tfds", *arguments)

@@ -17,6 +17,6 @@ def test_every_image_is_a_picture_in_the_folder_of_its_class(tmp_path):
 
 
 def test_it_can_be_trained_on(tmp_path):
-    images, labels, names = sources.load("image_folder", "", "all", str(written("image_folder", tmp_path)), 4)
+    images, labels, names, _ = sources.load("image_folder", "", "all", str(written("image_folder", tmp_path)), 4)
     assert names == ("cat", "dog", "tree_frog") and np.bincount(labels).tolist() == [5, 4, 2]
     np.testing.assert_array_equal(images[-1], image_of(3, 1))

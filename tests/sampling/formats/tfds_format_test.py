@@ -42,7 +42,7 @@ def test_tf_data_has_the_same(tmp_path):
 
 
 def test_it_can_be_trained_on(tmp_path):
-    images, labels, names = sources.load("tfds", PLAN.name, "train", str(written("tfds", tmp_path)), 4)
+    images, labels, names, _ = sources.load("tfds", PLAN.name, "train", str(written("tfds", tmp_path)), 4)
     np.testing.assert_array_equal(images, all_images())
     np.testing.assert_array_equal(labels, PLAN.labels)
     assert names == PLAN.class_names
