@@ -27,6 +27,7 @@ from cgan_jax.run import checkpoint, processes, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
 from cgan_jax.run.metric_writers import Profile, make_hooks
+from cgan_jax.run.progress import say
 from cgan_jax.run.recovery import Recovery
 from cgan_jax.run.signals import StopRequest
 from cgan_jax.run.throughput import steps_per_call
@@ -99,7 +100,11 @@ def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
 def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
     """Raises UsageError if the run in `workdir` started with another recipe or dataset."""
     processes.check_shared(workdir)
-    if (workdir / workdirs.CONFIG).exists() and checkpoint.exist(workdir):
+    if not checkpoint.exist(workdir):
+        return
+    if not (workdir / workdirs.CONFIG).exists():
+        say(f"warning: {workdir / workdirs.CONFIG} is missing; it is written again, for the recipe that is given")
+    else:
         started = workdirs.read_info(workdir)
         recipes.check_same_run(started.recipe, info.recipe, str(workdir))
         workdirs.check_same_dataset(started, info, workdir)

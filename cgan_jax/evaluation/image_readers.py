@@ -10,6 +10,7 @@ from PIL import Image
 from cgan_jax.data.sources._pixels import UNDECODABLE
 from cgan_jax.data.sources.image_folder import SUFFIXES
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.sampling.image_writers import folder_names
 
@@ -90,10 +91,10 @@ def _read_folder(path: Path, shape: tuple[int, int, int], class_names: Sequence[
 
 def _read_picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with storage.opened(file) as content, Image.open(content) as image:
+            if image.size != (shape[1], shape[0]):  # before the pixels are unpacked
+                raise UsageError(f"{file}: {image.width}x{image.height} pixels, the dataset has {shape[1]}x{shape[0]}")
             pixels = np.asarray(image.convert("L" if shape[2] == 1 else "RGB"))
     except UNDECODABLE as error:
         raise UsageError(f"{file} is not a whole picture: {error}") from error
-    if pixels.shape[:2] != shape[:2]:
-        raise UsageError(f"{file}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the dataset has {shape[1]}x{shape[0]}")
     return pixels.reshape(shape)
