@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -266,7 +267,8 @@ def judged(result: Result | None, whole: Any) -> str:
 
 
 def _obey(pipe: Any) -> None:
-    """A process that runs commands: reads (name, folder), writes a Result."""
+    """A process that runs commands: reads (name, folder), writes a Result. It may take 8 GiB, not the machine's all."""
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
     with tempfile.TemporaryFile("w+") as told:
         for stream in (1, 2):
             os.dup2(told.fileno(), stream)

@@ -55,6 +55,7 @@ _DTYPE_NAMES = {
 _ALIGNMENT = 8
 _ALLOWED_CALLS = {"shape_assertion"}  # jax.export adds it for a symbolic batch size.
 _MOST_ELEMENTS, _MOST_TURNS, _MOST_CALLS = 1 << 30, 1 << 16, 1 << 20
+_NAME = r'@(?:"[^"]*"|[\w$.-]+)'  # of a function
 # A loop that counts up to a constant: %0 = while(%iterArg = ...) cond { %1 = compare LT, %iterArg, %c; return %1 } ...
 _LOOP = re.compile(
     r"^( *)%\S+ = stablehlo\.while\((.*?)\) : .*\n"
@@ -177,7 +178,7 @@ def _arithmetic(program: Any) -> Any:
     for function in functions:
         if sum(_counts(loop, function) for loop in _LOOP.finditer(function)) != function.count("stablehlo.while"):
             raise UsageError("a program in it holds a loop that may not end")
-    if _calls({re.match(r"@\w+", function)[0]: function for function in functions}) > _MOST_CALLS:
+    if _calls({re.match(_NAME, function)[0]: function for function in functions}) > _MOST_CALLS:
         raise UsageError("a program in it calls its functions without end")
     return program
 
@@ -205,7 +206,7 @@ def _calls(functions: Mapping[str, str]) -> float:
     def of(name: str) -> float:
         if name not in known:
             known[name] = math.inf  # while its own calls are counted
-            known[name] = 1 + sum(map(of, re.findall(r"call (@\w+)\(", functions.get(name, ""))))
+            known[name] = 1 + sum(map(of, re.findall(rf"call ({_NAME})\(", functions.get(name, ""))))
         return known[name]
 
     return max(map(of, functions))

@@ -84,6 +84,15 @@ def regular(path: str | os.PathLike, flags: int) -> int:
     raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
+def check_regular_below(folder: Path) -> None:
+    """Raises OSError for a pipe, a device or the like below a folder, for readers that would wait for it."""
+    for above, _, names in [] if is_remote(folder) else os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a link to nothing, or deleted meanwhile
+                if not stat.S_ISREG(os.stat(path := os.path.join(above, name)).st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file", path)
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A file, to read its bytes. Raises OSError, also if a folder, a pipe or a device has its name."""

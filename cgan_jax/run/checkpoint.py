@@ -47,6 +47,10 @@ class Checkpoints:
         self.good_until: int | None = None
         """The newest checkpoint up to this step is kept too: a guard may find that later ones are bad."""
         _silence_orbax()
+        try:
+            storage.check_regular_below(self._folder)  # orbax reads the folders of all steps
+        except OSError as error:
+            raise UsageError(f"{error.filename} is {error.strerror}; move it away") from error
         if not read_only or self._folder.is_dir():
             options = ocp.CheckpointManagerOptions(
                 read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only

@@ -69,7 +69,7 @@ def read_info(workdir: Path) -> RunInfo:
             " if not, move it away, and cgan train with the run's recipe writes it again"
         ) from None
     except (OSError, ValueError, TypeError, UsageError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"{path} cannot be read: {storage.reason(error)}") from error
     if not is_sealed:
         _say_once(path, f"warning: {path} has no checksum, so damage to it would not be noticed")
     return info
