@@ -132,6 +132,7 @@ def _report(sweep: Path) -> Any:
 def _told_by(page: str) -> Any:
     """The numbers of a report, without its time and pictures: they are encoded again."""
     (told,) = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)[1])["runs"]
+    told["protocol"].pop("seconds", None)  # of whichever evaluation is the last
     pictures = [picture["kimg"] for picture in told.pop("pictures")]
     parts = {name: told[name] for name in ("num_images", "class_names", "recipe", "total_kimg", "protocol")}
     return {**parts, "curves": told["curves"], "pictures": pictures, "environment": told["environment"]}

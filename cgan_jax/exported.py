@@ -12,7 +12,7 @@ program maps (seed, labels, indices, truncation) to latents, the other (weights,
 
 The SHA-256 shows damage, not who made the file. So `load` reads the programs before it compiles them. It refuses a
 program that calls anything outside StableHLO. The remaining operations are arithmetic and reach no file or network. It
-also refuses loops without a counter and arrays of 4 GiB; `cgan export` writes neither.
+also refuses loops that may not end and arrays that fill the memory; `cgan export` writes neither.
 """
 
 import hashlib
@@ -194,9 +194,10 @@ def _counts(loop: re.Match, function: str) -> bool:
     if counter not in begins or not returned:
         return False
     after = returned[1].split(", ")[list(begins).index(counter)]
-    step = re.search(rf"^{indent}  {after} = stablehlo\.add {counter}, (%\w+) :", function[loop.end() :], re.MULTILINE)
-    begin, end, step = (constants.get(name, {-1}) for name in (begins[counter], end, step[1] if step else ""))
-    return min(begin) >= 0 and min(end) >= 0 and max(end) <= _MOST_TURNS and min(step) >= 1
+    body = function[loop.end() : returned.start()]
+    added = re.search(rf"^{indent}  {after} = stablehlo\.add {counter}, (%\w+) :", body, re.MULTILINE)
+    begin, end, step = (constants.get(name, {-1}) for name in (begins[counter], end, added[1] if added else ""))
+    return min(begin) >= 0 and min(step) >= 1 and max(end | step) <= _MOST_TURNS  # so the counter does not overflow
 
 
 def _calls(functions: Mapping[str, str]) -> float:

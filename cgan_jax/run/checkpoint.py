@@ -164,6 +164,9 @@ class Checkpoints:
         if not steps:
             raise UsageError(f"{self._folder} holds no checkpoint yet")
         if step == "best":
+            unknown = [str(step) for step in steps if integrity.read(self._workdir, step) is None]
+            if unknown:
+                say(f"warning: no manifest says how good step {', '.join(unknown)} is; taking the best of the others")
             step = self.best()
             if step is None:
                 raise UsageError(
@@ -323,8 +326,11 @@ def _silence_orbax() -> None:
     previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        # After an error, tensorstore reports its other reads to an event loop that orbax has closed.
-        if str(unraisable.exc_value) != "Event loop is closed":
+        # After an error, tensorstore reports its other reads to an event loop that orbax has closed, and orbax drops
+        # its own tasks.
+        code = getattr(unraisable.object, "cr_code", None)
+        is_orbax = code is not None and "orbax" in code.co_filename
+        if str(unraisable.exc_value) != "Event loop is closed" and not is_orbax:
             previous(unraisable)
 
     sys.unraisablehook = hook

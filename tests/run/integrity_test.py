@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import jax
@@ -60,6 +61,17 @@ def test_a_manifest_holds_the_sha256_of_every_file(saved):
     manifest = json.loads((saved / "integrity" / "9.json").read_text())
     assert manifest["files"] == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     assert len(files) > 5 and manifest["cost"] is None
+
+
+@pytest.mark.parametrize("name", ["9/_CHECKPOINT_METADATA", "9/ema/manifest.ocdbt", "5/state/_METADATA"])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_in_a_checkpoint_is_refused_before_orbax_waits_for_it(saved, tmp_path, name, put):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    path = workdir / "checkpoints" / name
+    path.unlink()
+    put(path)
+    with pytest.raises(UsageError, match=f"^{path} is not a regular file; move it away$"):
+        restored(workdir)
 
 
 def flip_a_bit(path):
