@@ -126,7 +126,7 @@ class Ordeal:
                 self._wait_until_past(process, name, aim)
             elif is_aim:
                 time.sleep(self.random.uniform(0, _WITHIN.get(aim, 0.0)))
-                doing = self.doing(name)
+                doing = "append" if aim == "append" else self.doing(name)
                 process.kill()
                 process.wait()
             time.sleep(0.001)

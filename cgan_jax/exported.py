@@ -71,8 +71,6 @@ class Model:
     """A generator. Call it with labels and a seed, or with labels and latents."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
-        from jax import export
-
         self.metadata = dict(metadata)
         self.class_names = list(metadata["class_names"])
         """The names of the labels 0, 1, ..."""
@@ -80,9 +78,7 @@ class Model:
         self.image_shape = tuple(metadata["image_shape"])
         """[H, W, C]."""
         weights = [arrays[_WEIGHT + name] for name in metadata["weights"]]
-        latents, images = (
-            _arithmetic(export.deserialize(bytearray(arrays[_PROGRAM + name].tobytes()))) for name in _PROGRAMS
-        )
+        latents, images = (_arithmetic(_program(arrays[_PROGRAM + name])) for name in _PROGRAMS)
         _check_signatures(latents, images, weights, self)
         self._latents, self._images = jax.jit(latents.call), jax.jit(images.call)
         self._weights = jax.device_put(weights)
@@ -161,6 +157,18 @@ def _check_signatures(latents: Any, images: Any, weights: Sequence[np.ndarray], 
                 raise UsageError(f"a program in it maps other arrays than the file describes: {found[-1]}")
 
 
+def _program(content: np.ndarray) -> Any:
+    """An exported program with its text, read from its bytes. Raises ValueError."""
+    from jax import export
+
+    try:
+        program = export.deserialize(bytearray(content.tobytes()))
+        program.mlir_module()
+    except Exception as error:  # flatbuffers and MLIR do not list what they raise
+        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]) from error
+    return program
+
+
 def _arithmetic(program: Any) -> Any:
     """The exported program, unchanged. Raises UsageError for what `cgan export` never writes.
 
@@ -236,7 +244,7 @@ def load(path: str | os.PathLike) -> Model:
         return Model(arrays, metadata)
     except UsageError as error:
         raise UsageError(f"{path} is refused: {error}") from error
-    except (KeyError, ValueError, TypeError, jax.errors.JaxRuntimeError) as error:
+    except (ValueError, TypeError, jax.errors.JaxRuntimeError) as error:
         made_by = metadata.get("jax", "an unknown version")
         raise UsageError(
             f"{path} was exported by jax {made_by} and opens with that version or a newer one;"

@@ -38,6 +38,7 @@ from cgan_jax.run.variations import NamedRecipe
 _OUTCOMES = "outcomes.json"
 _ENDINGS = {0: "finished", GuardError.exit_code: "stopped by a guard", Interrupted.exit_code: "interrupted"}
 _SECOND_INTERRUPT = 130
+_CODES = (*range(256), *(-number for number in signal.Signals))  # of a process; a signal's is negative
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -142,7 +143,7 @@ def _outcomes(workdir: Path) -> dict[str, int]:
     """The exit code of every run that has ended, by name."""
     try:
         outcomes = json_text.parsed(read_text(workdir / _OUTCOMES))
-        if not isinstance(outcomes, dict) or not all(type(code) is int for code in outcomes.values()):
+        if not isinstance(outcomes, dict) or not all(code in _CODES for code in outcomes.values()):
             raise ValueError("it is no object of exit codes")
         return outcomes
     except FileNotFoundError:

@@ -83,7 +83,7 @@ def _flocked(path: Path) -> Iterator[None]:
 
 def last_beat(path: Path) -> Beat | None:
     """The last heartbeat at `path`; None if there is none that can be read, or it has expired."""
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, OverflowError):
         beat = Beat(**json_text.parsed(read_text(path)))
         return beat if beat.age < DEAD else None
     return None

@@ -129,8 +129,8 @@ class Unfinished:
             self._state, _ = json_text.unsealed(read_text(self.folder / _STATE))
             if not isinstance(self._state["of"], dict) or type(self._state["whole"]) is not bool:
                 raise ValueError("it is no state of a dataset")
-            if self._state["shards"] not in range(plan.num_shards + 1):
-                raise ValueError(f"it counts {self._state['shards']} shards of {plan.num_shards}")
+            if type(self._state["shards"]) is not int or not 0 <= self._state["shards"] <= plan.num_shards:
+                raise ValueError(f"it is of another number of shards than {plan.num_shards}")
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError) as error:

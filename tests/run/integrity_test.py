@@ -135,6 +135,19 @@ def test_a_step_without_a_manifest_is_restored_with_a_warning(saved, tmp_path, c
         assert "checkpoints/9 has no manifest to compare it with" in capsys.readouterr().out
 
 
+def test_a_score_that_was_changed_or_lost_is_not_believed(saved, tmp_path, capsys):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    checkpoints = Checkpoints(workdir)
+    for step, cost in ((5, 0.5), (9, 0.25)):
+        checkpoints.rate(step, cost, "fid")
+    assert checkpoints.chosen("best") == 9 and "warning" not in capsys.readouterr().out
+    path = workdir / "integrity" / "9.json"
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    assert checkpoints.chosen("best") == 5
+    assert "warning: no manifest says how good step 9 is; taking the best of the others" in capsys.readouterr().out
+    checkpoints.close()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "deleted"])
 def test_a_step_without_a_manifest_is_skipped_if_orbax_cannot_read_it(saved, tmp_path, damage, capfd):
     workdir = shutil.copytree(saved, tmp_path / "run")
