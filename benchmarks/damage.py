@@ -17,6 +17,7 @@ import random
 import re
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,6 +29,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from cgan_jax.errors import UsageError
+from cgan_jax.run import workdir
 
 SURVIVED, REFUSED, TRACEBACK, HANG, SILENT = "survived", "refused in a line", "traceback", "hang", "silent corruption"
 OUTCOMES = (SURVIVED, REFUSED, TRACEBACK, HANG, SILENT)
@@ -211,7 +215,6 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-SECONDS: Counter = Counter()
 _MENDING = ("sweep", "train")
 """The commands that write checkpoints or config.json, so that each gets a copy."""
 
@@ -227,7 +230,6 @@ def _bits(run: Path) -> Any:
 
     from cgan_jax import parallel, train_state
     from cgan_jax.build import ImageSpec, build
-    from cgan_jax.run import workdir
     from cgan_jax.run.checkpoint import Checkpoints
 
     algorithm, spec = build(workdir.read_info(run).recipe, ImageSpec(8, 1, 10)), ImageSpec(8, 1, 10)
@@ -286,9 +288,6 @@ def _obey(pipe: Any) -> None:
 
 
 def _done(command: Callable[[Path], Any], folder: Path) -> tuple[int | None, Any]:
-    from cgan_jax.errors import UsageError
-    from cgan_jax.run import workdir
-
     workdir._TOLD.clear()  # a new process has said nothing
     try:
         return 0, command(folder)
@@ -352,7 +351,10 @@ def make_whole(folder: Path, servant: Servant) -> dict[str, Any]:
     sweep = folder / "whole"
     first = servant.run("sweep", sweep, 600.0)
     assert first and first.code == 0, first
-    _in_new_process(["export", f"--workdir={sweep / _RUN}", f"--out={sweep / _RUN / _MODEL}"])
+    export = ["export", f"--workdir={sweep / _RUN}", f"--out={sweep / _RUN / _MODEL}"]
+    subprocess.run([sys.executable, "-m", "cgan_jax", *export], check=True, stdout=subprocess.DEVNULL)
+    rollback = {"step": 10, "kimg": 0.16, "to": 0, "why": "a loss is nan"}  # it changes no key after step 0
+    workdir.append_metrics(sweep / _RUN, rollback, workdir.ROLLBACKS)
     copy, whole = folder / "copy", {}
     shutil.copytree(sweep, copy)
     for name in COMMANDS:
@@ -363,15 +365,9 @@ def make_whole(folder: Path, servant: Servant) -> dict[str, Any]:
     return whole
 
 
-def _in_new_process(argv: list[str]) -> None:
-    import subprocess
-
-    subprocess.run([sys.executable, "-m", "cgan_jax", *argv], check=True, stdout=subprocess.DEVNULL)
-
-
 def findings(
-    folder: Path, cases: list[tuple[str, str]], commands: list[str], whole: dict, servant: Servant
-) -> Iterator:
+    folder: Path, cases: list[tuple[str, str]], commands: list[str], whole: dict[str, Any], servant: Servant
+) -> Iterator[Finding]:
     """Takes cases (file, damage) until there are none."""
     while cases:
         file, damage = cases.pop()
@@ -381,9 +377,7 @@ def findings(
                 copies.append(Path(tempfile.mkdtemp(dir=folder)))
                 shutil.copytree(folder / "whole", copies[-1] / "sweep")
                 DAMAGES[damage](copies[-1] / "sweep" / file)
-            began = time.monotonic()
             result = servant.run(name, copies[-1] / "sweep")
-            SECONDS[name] += time.monotonic() - began
             yield Finding(file, damage, name, judged(result, whole[name]), result)
         for copy in copies:
             shutil.rmtree(copy)
@@ -427,7 +421,6 @@ def main() -> None:
     _tell(found, "command")
     _tell(found, "damage")
     counts = Counter(finding.outcome for finding in found)
-    print(SECONDS)
     print(f"\n{len(files)} files, {len(found)} commands, {time.monotonic() - began:.0f} s")
     sys.exit(any(counts[outcome] for outcome in (TRACEBACK, HANG, SILENT)))
 

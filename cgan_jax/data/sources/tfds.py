@@ -144,6 +144,7 @@ def _missing(name: str, data_dir: str) -> MissingData:
 def _builder(folder: Path) -> tfds.core.DatasetBuilder:
     """The builder that the folder describes. Looking up its name could ask the network, so this does not."""
     try:
+        storage.check_regular_below(folder)
         json_text.parsed(storage.read_text(folder / "dataset_info.json"))
         _check_features(json_text.parsed(storage.read_text(folder / "features.json")))
         return tfds.builder_from_directory(folder)
