@@ -1,20 +1,29 @@
 """Kills a run with SIGKILL many times, at random and at chosen moments, and compares its end with an undisturbed twin.
 
-    python -m benchmarks.kills --kills=30 --folder=/tmp/kills
+    python -m benchmarks.kills --folder=/tmp/kills
 
 Each row is a kill: its aim, what the run was doing according to its files and output, and the newest checkpoint. If a
 run ends before all kills are used up, the next run starts. At the end every array of the last checkpoint must have the
 twin's bits: parameters, optimizers, averages, statistics, key.
+
+An append is too short for a signal, so a kill right after one also tears the last line of the log at a random byte. A
+full disk is a small file system of its own, which a large file fills, if this process may mount one. Else no file may
+grow beyond a few kilobytes (RLIMIT_FSIZE). A run on a full disk is killed, or ends by itself with exit code 2.
 """
 
 import argparse
+import contextlib
+import functools
 import itertools
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +36,10 @@ from cgan_jax.parallel import make_mesh, replicated
 from cgan_jax.run import workdir
 from cgan_jax.run.checkpoint import Checkpoints
 
-AIMS = ("compilation", "save", "evaluation", "training", "any moment")
+AIMS = ("compilation", "save", "evaluation", "training", "append", "full disk", "any moment")
+_LOGS = (workdir.METRICS, workdir.EVALUATIONS, workdir.ENVIRONMENTS)
+_DISK = 1 << 25  # bytes
+_BALLAST = "ballast"
 _SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 _RECIPE = Path(__file__).parents[1] / "configs" / "digits.py"
 _SMALL = {
@@ -68,40 +80,102 @@ class Ordeal:
         self.folder, self.kimg, self.random = folder, kimg, random.Random(seed)
         self.environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "CGAN_CACHE_DIR": str(folder / "cache")}
         began = time.monotonic()
+        self.sizes: dict[str, int] = {}
         process = self.start("twin")
         self.startup = self._until(process, "first call done") - began
         assert process.wait() == 0
 
-    def start(self, name: str, *flags: str) -> subprocess.Popen:
+    def start(self, name: str, *flags: str, limit: Callable[[], None] | None = None) -> subprocess.Popen:
         """Starts or resumes a run; the command is the same."""
         overrides = [f"--config.{key}={value}" for key, value in {**_SMALL, "train.total_kimg": self.kimg}.items()]
         arguments = [f"--config={_RECIPE}", f"--workdir={self.folder / name}", *overrides, *flags]
         log = open(self.folder / f"{name}.log", "a")  # noqa: SIM115 (the process writes to it)
         command = [sys.executable, "-m", "cgan_jax", "train", *arguments]
-        return subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, preexec_fn=limit)
 
     def kill(self, name: str, aim: str) -> Kill | None:
         """Starts or resumes a run and kills it. Returns None if it ended first."""
         log = self.folder / f"{name}.log"
-        self.seen = len(log.read_text()) if log.exists() else 0
-        process, began = self.start(name, *(["--nocache"] if aim == "compilation" else [])), time.monotonic()
+        self.seen, self.sizes = len(log.read_text()) if log.exists() else 0, {}
+        with self._full_disk(name) if aim == "full disk" else contextlib.nullcontext() as limit:
+            process = self.start(name, *(["--nocache"] if aim == "compilation" else []), limit=limit)
+            began = time.monotonic()
+            hit = self._hit(process, name, aim, began)
+        if process.wait() == 0:
+            return None
+        if process.returncode != -signal.SIGKILL:
+            assert aim == "full disk" and process.returncode == 2, log.read_text()[-2000:]
+            assert log.read_text()[self.seen :].count("cgan: error: ") == 1, log.read_text()[-2000:]
+            hit = f"{hit}, which ended by itself"
+        if aim == "append":
+            self._tear(name)
+        return Kill(aim, hit, time.monotonic() - began, max(steps_in(self.folder / name), default=0))
+
+    def _hit(self, process: subprocess.Popen, name: str, aim: str, began: float) -> str:
+        """Kills the process when it does what is aimed at. Returns what it did last."""
         moment = began + self.random.uniform(0, 2 * self.startup)
-        passes = self.random.randint(0, 2) if aim in ("save", "evaluation") else 0
+        passes = self.random.randint(0, 2) if aim in ("save", "evaluation", "append") else 0
+        doing = "start"
         while process.poll() is None:
             doing = self.doing(name)
-            if time.monotonic() >= moment if aim == "any moment" else doing == aim:
-                if passes:
-                    passes -= 1
-                    self._wait_until_past(process, name, aim)
-                    continue
+            is_aim = self._appended(name) if aim == "append" else doing == aim
+            if aim in ("any moment", "full disk"):
+                is_aim = time.monotonic() >= moment
+            if is_aim and passes:
+                passes -= 1
+                self._wait_until_past(process, name, aim)
+            elif is_aim:
                 time.sleep(self.random.uniform(0, _WITHIN.get(aim, 0.0)))
-                hit = self.doing(name)
+                doing = "append" if aim == "append" else self.doing(name)
                 process.kill()
-                if process.wait() == -signal.SIGKILL:
-                    return Kill(aim, hit, time.monotonic() - began, max(steps_in(self.folder / name), default=0))
+                process.wait()
             time.sleep(0.001)
-        assert process.returncode == 0, log.read_text()[-2000:]
-        return None
+        return doing
+
+    def _appended(self, name: str) -> bool:
+        """Whether a log has grown since the last look."""
+        paths = [self.folder / name / log for log in _LOGS]
+        before, self.sizes = self.sizes, {path.name: path.stat().st_size for path in paths if path.exists()}
+        return bool(before) and any(size > before.get(log, 0) for log, size in self.sizes.items())
+
+    def _tear(self, name: str) -> None:
+        """Cuts the newest log inside its last line, as a kill inside the append leaves it."""
+        paths = [path for log in _LOGS if (path := self.folder / name / log).exists() and path.stat().st_size]
+        newest = max(paths, key=lambda path: path.stat().st_mtime_ns)
+        last = len(newest.read_bytes().splitlines(keepends=True)[-1])
+        os.truncate(newest, newest.stat().st_size - self.random.randint(1, last - 1))
+
+    @contextlib.contextmanager
+    def _full_disk(self, name: str) -> Iterator[Callable[[], None] | None]:
+        """Leaves a few kilobytes on the run's disk. Yields what limits the process if that cannot be done."""
+        left = self.random.randint(1 << 12, 1 << 18)
+        if not self._mounted(name):
+            yield functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (left >> 4, left >> 4))
+            return
+        ballast = self.folder / name / _BALLAST
+        try:
+            with open(ballast, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(ballast.parent).free - left)
+            yield None
+        finally:
+            ballast.unlink()
+
+    def _mounted(self, name: str) -> bool:
+        """Whether the run's folder is a small file system of its own."""
+        return os.path.ismount(self.folder / name)
+
+    @contextlib.contextmanager
+    def disk(self, name: str) -> Iterator[None]:
+        """Mounts a small file system as the run's folder while the context lasts, if this process may."""
+        folder = self.folder / name
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "none", folder]
+        is_mounted = shutil.which("mount") and subprocess.run(mount, stderr=subprocess.DEVNULL).returncode == 0
+        try:
+            yield
+        finally:
+            if is_mounted:
+                subprocess.run(["umount", "--lazy", folder], check=True)
 
     def _wait_until_past(self, process: subprocess.Popen, name: str, aim: str) -> None:
         while process.poll() is None and self.doing(name) == aim:
@@ -153,20 +227,21 @@ def suffer(ordeal: Ordeal, kills: int) -> tuple[list[Kill], list[str]]:
     while len(done) < kills:
         name = f"killed{len(runs)}"
         runs.append(name)
-        while len(done) < kills and (kill := ordeal.kill(name, next(aims))):
-            done.append(kill)
-            print(f"{len(done)} {name}: {kill}", flush=True)
-        assert ordeal.start(name).wait() == 0, (ordeal.folder / f"{name}.log").read_text()[-2000:]
-        differing = [key for key, value in ordeal.bits(name).items() if value != twin[key]]
-        assert not differing, f"{name} does not end where the twin does: {differing}"
+        with ordeal.disk(name):
+            while len(done) < kills and (kill := ordeal.kill(name, next(aims))):
+                done.append(kill)
+                print(f"{len(done)} {name}: {kill}", flush=True)
+            assert ordeal.start(name).wait() == 0, (ordeal.folder / f"{name}.log").read_text()[-2000:]
+            differing = [key for key, value in ordeal.bits(name).items() if value != twin[key]]
+            assert not differing, f"{name} does not end where the twin does: {differing}"
         log = (ordeal.folder / f"{name}.log").read_text()
-        assert "Traceback" not in log and "damaged" not in log, log
+        assert "Traceback" not in log and "is damaged" not in log, log
     return done, runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--kimg", type=float, default=32.0)
     parser.add_argument("--seed", type=int, default=0)

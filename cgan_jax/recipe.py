@@ -1,110 +1,20 @@
-"""What a recipe must contain: its sections, the type and range of each value, and what may change on resuming.
+"""Recipes: where they begin, how they are checked, and what may change on resuming.
 
 `defaults()` is what the files of configs/ begin with. It is a ConfigDict, so that a recipe sets one value a line; all
-other functions take a recipe as a plain nested dict.
+other functions take a recipe as a plain nested dict. recipe_fields.py lists what each value may be.
 """
 
 import difflib
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from cgan_jax import recipe_fields as fields
 from cgan_jax.errors import UsageError
-
-
-class Value(NamedTuple):
-    """What a field may hold."""
-
-    kind: type
-    low: float = -math.inf
-    """The least allowed number."""
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-    positive: bool = False
-    """Whether 0 is refused too."""
-    may_change: bool = False
-    """Whether a resumed run may differ here from what it was started with."""
-    may_move: bool = False
-    """Whether the number may be annealed."""
-    is_path: bool = False
-    """Whether the text is a folder or a file."""
-    before: str | None = None
-    """What holds for a recipe without this field, as one from before there was such a field."""
-
-
-_RATE = Value(float, low=0.0, high=1.0)
-_KIMG = Value(float, low=0.0)
-_INTERVAL = Value(float, low=1e-6, may_change=True)
-_COUNT = Value(int, low=1)
-_OPTIMIZER = {
-    "name": Value(str),
-    "learning_rate": Value(float, low=0.0, positive=True, may_move=True),
-    "b1": _RATE,
-    "b2": _RATE._replace(may_move=True),
-    "eps": Value(float, low=0.0),
-    "schedule": Value(str),
-}
-
-# "generator" and "discriminator" belong to the architecture, "loss" to the terms: those check what stands in them. What
-# "anneal" moves stands in the other sections.
-FREE = ("generator", "discriminator", "loss", "anneal")
-# Of no use but in training, so that a run from before there were such sections can still be drawn from.
-LATER = ("augment", "anneal", "guard")
-SECTIONS: dict[str, dict[str, Value]] = {
-    "dataset": {
-        "source": Value(str),
-        "name": Value(str),
-        "split": Value(str),
-        "data_dir": Value(str, may_change=True, is_path=True),
-        "image_size": _COUNT,
-        "conditional": Value(bool),
-        "flip": Value(bool),
-        "placement": Value(str, choices=("replicated", "sharded", "stream"), may_change=True),
-        "fit": Value(str, choices=("crop", "pad", "stretch"), before="crop"),
-        "channels": Value(str, choices=("auto", "grey", "rgb", "rgba"), before="auto"),
-        "background": Value(str, choices=("black", "white"), before="black"),
-        "classes": Value(str, before=""),
-        "balance": Value(str, choices=("none", "sqrt", "uniform"), before="none"),
-    },
-    "g_optimizer": _OPTIMIZER,
-    "d_optimizer": _OPTIMIZER,
-    "ema": {"halflife_kimg": _KIMG._replace(may_move=True), "start_kimg": _KIMG},
-    "augment": {"policy": Value(str), "probability": _RATE._replace(may_move=True)},
-    "train": {
-        "total_kimg": Value(float, low=0.001, high=2**32 / 1000, may_change=True),
-        "max_minutes": Value(float, low=0.0, may_change=True),
-        "batch_size": _COUNT,
-        "g_batch_size": _COUNT,
-        "d_steps_per_g_step": _COUNT,
-        "steps_per_call": Value(int, low=0, may_change=True),
-        "parallelism": Value(str, choices=("shard_map", "pmap"), may_change=True),
-        "log_kimg": _INTERVAL,
-        "sample_kimg": _INTERVAL,
-    },
-    "evaluate": {
-        "metrics": Value(str, may_change=True),
-        "features": Value(str, choices=("classifier", "inception"), may_change=True),
-        "keep_best": Value(str, may_change=True),
-        "every_kimg": _INTERVAL,
-        "num_images": Value(int, low=1, may_change=True),
-    },
-    "checkpoint": {
-        "every_kimg": _INTERVAL,
-        "max_to_keep": Value(int, low=2, may_change=True),
-    },
-    "guard": {
-        "action": Value(str, choices=("raise", "rollback"), may_change=True),
-        "max_rollbacks": Value(int, low=0, may_change=True),
-        "d_perfect_kimg": Value(float, low=0.0, may_change=True),
-        "collapse": Value(float, low=0.0, high=1.0, may_change=True),
-        "watchdog_minutes": Value(float, low=0.0, may_change=True),
-        "watchdog_exits": Value(bool, may_change=True),
-    },
-}
-TOP = {"architecture": Value(str), "seed": Value(int, low=0, high=2**31 - 1)}
+from cgan_jax.recipe_fields import FREE, LATER, SECTIONS, TOP, Value
 
 
 def defaults() -> ConfigDict:
@@ -167,7 +77,7 @@ def widened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     result = {}
     for name, given in recipe.items():
-        value = _field(prefix + name)
+        value = fields.field(prefix + name)
         if isinstance(given, Mapping):
             given = widened(given, f"{prefix}{name}.")
         elif value and value.kind is float and type(given) is int and abs(given) <= 2**53:  # floats are exact so far
@@ -176,14 +86,6 @@ def widened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             given = os.path.expanduser(given)
         result[name] = given
     return result
-
-
-def _field(key: str) -> Value | None:
-    """What the field of that dotted name may hold; None for one that is unknown or that an architecture checks."""
-    section, _, name = key.partition(".")
-    if section in ("loss", "anneal"):
-        return _COUNT if name.endswith(".every") else Value(float)
-    return TOP.get(key) or SECTIONS.get(section, {}).get(name)
 
 
 def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
@@ -196,21 +98,22 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
     _check_keys("", recipe, [name for name in (*TOP, *SECTIONS, *FREE) if name not in absent])
     for name, value in TOP.items():
         _check_value(name, recipe[name], value)
-    for section, fields in SECTIONS.items():
+    for section, listed in SECTIONS.items():
         if section in absent:
             continue
         _check_section(section, recipe[section])
-        there = {name: v for name, v in fields.items() if name in recipe[section] or not _may_lack(v, stored)}
+        there = {name: v for name, v in listed.items() if name in recipe[section] or not _may_lack(v, stored)}
         _check_keys(section + ".", recipe[section], there)
         for name, value in there.items():
-            if not (stored and value.may_change):
-                _check_value(f"{section}.{name}", recipe[section][name], value)
+            if stored and value.may_change:
+                value = Value(value.kind)
+            _check_value(f"{section}.{name}", recipe[section][name], value)
     for player in ("generator", "discriminator"):
         _check_section(player, recipe[player])
         for name, number in recipe[player].items():
             if type(number) not in (bool, int, float, str):
-                raise UsageError(f"{player}.{name} must be a number, a text or a truth value, given {number!r}")
-            _check_value(f"{player}.{name}", number, Value(type(number), low=1 if type(number) is int else 0.0))
+                raise UsageError(f"{player}.{name} must be a number, a text or a truth value, given {_shown(number)}")
+            _check_value(f"{player}.{name}", number, fields.of_player(name, type(number)))
     _check_losses(recipe["loss"])
     if "anneal" not in absent:
         _check_annealed(recipe)
@@ -249,15 +152,15 @@ def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: 
     """Raises UsageError, listing every key, where `given` changes what a run in `where` cannot change on resuming."""
     unsaid = {
         f"{section}.{name}": value.before
-        for section, fields in SECTIONS.items()
-        for name, value in fields.items()
+        for section, listed in SECTIONS.items()
+        for name, value in listed.items()
         if value.before is not None
     }
     before, after = {**unsaid, **dict(flattened(started))}, {**unsaid, **dict(flattened(given))}
     changed = [
         f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key, ...) != after.get(key, ...) and not _may_change(key)
+        if before.get(key, ...) != after.get(key, ...) and not fields.may_change(key)
     ]
     if changed:
         raise UsageError(
@@ -279,12 +182,6 @@ def warn_of_schedules(started: Mapping[str, Any], given: Mapping[str, Any]) -> N
             print(f"note: with train.{field} {before:g} -> {after:g} what anneal.to lists changes at once")
 
 
-def _may_change(key: str) -> bool:
-    section, _, name = key.partition(".")
-    value = SECTIONS.get(section, {}).get(name)
-    return value is not None and value.may_change
-
-
 def _check_keys(prefix: str, given: Mapping[str, Any], allowed) -> None:
     for name in given:
         if name not in allowed:
@@ -298,21 +195,40 @@ def _check_keys(prefix: str, given: Mapping[str, Any], allowed) -> None:
 
 def _check_section(name: str, given: Any) -> None:
     if not isinstance(given, Mapping):
-        raise UsageError(f"{name} must be a section, given {given!r}")
+        raise UsageError(f"{name} must be a section, given {_shown(given)}")
 
 
 def _check_value(name: str, given: Any, value: Value) -> None:
     if type(given) is not value.kind:
-        raise UsageError(f"{name} must be of type {value.kind.__name__}, given {given!r}")
+        raise UsageError(f"{name} must be of type {value.kind.__name__}, given {_shown(given)}")
     if value.choices and given not in value.choices:
-        raise UsageError(f"{name} must be one of {', '.join(value.choices)}, given {given!r}")
+        raise UsageError(f"{name} must be one of {', '.join(value.choices)}, given {_shown(given)}")
+    if value.kind is str and not is_text(given):
+        raise UsageError(f"{name} must be text that can be written to a file, given {_shown(given)}")
     if value.kind in (int, float):
-        if not math.isfinite(given):
+        # Not math.isfinite, which fails for a whole number of 400 digits.
+        if not abs(given) < math.inf:
             raise UsageError(f"{name} must be a finite number, given {given!r}")
         if not value.low <= given <= value.high or (value.positive and given == 0):
             least = f"more than {value.low:.12g}" if value.positive else f"at least {value.low:.12g}"
             most = f" and at most {value.high:.12g}" if math.isfinite(value.high) else ""
-            raise UsageError(f"{name} must be {least}{most}, given {given!r}")
+            raise UsageError(f"{name} must be {least}{most}, given {_shown(given)}")
+        if value.kind is int and abs(given) > value.limit:
+            raise UsageError(f"{name} must be at most {value.limit}, given {_shown(given)}")
+
+
+def is_text(given: Any) -> bool:
+    """Whether it is text without the zero character and without halves of a pair of UTF-16."""
+    return isinstance(given, str) and "\0" not in given and not any("\ud800" <= char <= "\udfff" for char in given)
+
+
+def _shown(given: Any) -> str:
+    """A value in a message, of at most 80 characters."""
+    try:
+        shown = repr(given)
+    except (ValueError, RecursionError):  # more digits than Python prints, or nested too deep
+        shown = f"a very large {type(given).__name__}"
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 def _check_losses(loss: Any) -> None:
@@ -327,16 +243,15 @@ def _check_losses(loss: Any) -> None:
             if "weight" not in entry:
                 raise UsageError(f"{name}.{term} lacks its weight")
             for field, number in entry.items():
-                kind = int if field == "every" else float
-                _check_value(f"{name}.{term}.{field}", number, Value(kind, low=1 if kind is int else -math.inf))
+                _check_value(f"{name}.{term}.{field}", number, fields.COUNT if field == "every" else Value(float))
 
 
 def _check_annealed(recipe: Mapping[str, Any]) -> None:
     _check_section("anneal", recipe["anneal"])
     _check_keys("anneal.", recipe["anneal"], ("kimg", "to"))
-    _check_value("anneal.kimg", recipe["anneal"]["kimg"], _KIMG)
+    _check_value("anneal.kimg", recipe["anneal"]["kimg"], fields.KIMG)
     _check_section("anneal.to", recipe["anneal"]["to"])
-    numbers = {key: _moves(key) for key, _ in flattened(recipe) if _moves(key)}
+    numbers = {key: fields.moves(key) for key, _ in flattened(recipe) if fields.moves(key)}
     ends = dict(flattened(recipe["anneal"]["to"]))
     for key, end in ends.items():
         if key not in numbers:
@@ -344,12 +259,3 @@ def _check_annealed(recipe: Mapping[str, Any]) -> None:
         _check_value(f"anneal.to.{key}", end, numbers[key])
     if ends and recipe["anneal"]["kimg"] == 0.0:
         raise UsageError("anneal.kimg must be more than 0 where anneal.to lists numbers, given 0.0")
-
-
-def _moves(key: str) -> Value | None:
-    """What an annealed number of that name may be, None where none may move."""
-    if key.startswith("loss.") and key.endswith(".weight"):
-        return Value(float)
-    section, _, name = key.partition(".")
-    value = SECTIONS.get(section, {}).get(name)
-    return value if value is not None and value.may_move else None

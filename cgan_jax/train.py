@@ -102,7 +102,11 @@ def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
 def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
     """Raises UsageError if the run in `workdir` started with another recipe or dataset."""
     processes.check_shared(workdir)
-    if (workdir / workdirs.CONFIG).exists() and checkpoint.exist(workdir):
+    if not checkpoint.exist(workdir):
+        return
+    if not (workdir / workdirs.CONFIG).exists():
+        say(f"warning: {workdir / workdirs.CONFIG} is missing; it is written again, for the recipe that is given")
+    else:
         started = workdirs.read_info(workdir)
         recipes.check_same_run(started.recipe, info.recipe, str(workdir))
         workdirs.check_same_dataset(started, info, workdir)

@@ -199,6 +199,130 @@ def test_a_program_that_calls_something_outside_is_refused_before_it_is_compiled
         exported.load(tmp_path / "a.cgan")
 
 
+def programs_of(latents=None, images=None) -> dict[str, bytes]:
+    """Programs of any batch size for latents [N, 4] and images [N, 2, 2, 1] without weights but one."""
+    (n,) = jax.export.symbolic_shape("n")
+    whole, some = jax.ShapeDtypeStruct((n,), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
+    weight, z = [jax.ShapeDtypeStruct((1,), jnp.float32)], jax.ShapeDtypeStruct((n, 4), jnp.float32)
+    latents = latents or (lambda seed, labels, indices, truncation: jnp.zeros((labels.shape[0], 4)) + truncation)
+    images = images or (lambda weights, latents, labels: jnp.zeros((labels.shape[0], 2, 2, 1), jnp.uint8))
+    given = {
+        "latents": (latents, (jax.ShapeDtypeStruct((), jnp.uint32), whole, whole, some)),
+        "images": (images, (weight, z, whole)),
+    }
+    return {
+        name: bytes(jax.export.export(jax.jit(f))(*arguments).serialize()) for name, (f, arguments) in given.items()
+    }
+
+
+DESCRIBED = {"class_names": ["a", "b"], "latent_dim": 4, "image_shape": [2, 2, 1]}
+
+
+def packed(programs: dict[str, bytes], **described) -> bytes:
+    return exported.packed(programs, {"w": np.zeros(1, np.float32)}, {**DESCRIBED, **described})
+
+
+def counting_to(turns: int):
+    """Images after a loop of so many turns, which a constant bounds."""
+
+    def images(weights, latents, labels):
+        total = jax.lax.fori_loop(0, turns, lambda i, x: x * 3 + i, jnp.sum(labels))
+        return jnp.zeros((labels.shape[0], 2, 2, 1), jnp.uint8) + total.astype(jnp.uint8)
+
+    return images
+
+
+def looping(condition, change=lambda i: i + 1):
+    def images(weights, latents, labels):
+        total = jax.lax.while_loop(condition(labels), change, 0)
+        return jnp.zeros((labels.shape[0], 2, 2, 1), jnp.uint8) + total.astype(jnp.uint8)
+
+    return images
+
+
+def test_a_loop_that_counts_is_no_reason_to_refuse(tmp_path):
+    (tmp_path / "a.cgan").write_bytes(packed(programs_of(images=counting_to(5))))
+    image = exported.load(tmp_path / "a.cgan")([1], seed=0)[0, 0, 0, 0]
+    value = 1
+    for i in range(5):
+        value = value * 3 + i
+    assert image == value % 256
+
+
+ENDLESS = {
+    "true": looping(lambda labels: lambda i: i >= 0, lambda i: i * 0),
+    "a label decides": looping(lambda labels: lambda i: i < labels[0]),
+    "it counts not": looping(lambda labels: lambda i: i < 5, lambda i: i * 1),
+    "it counts down": looping(lambda labels: lambda i: i < 5, lambda i: i - 1),
+    "too many turns": counting_to(2**31 - 1),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_program_that_may_not_end_is_refused_before_it_runs(name, tmp_path):
+    (tmp_path / "a.cgan").write_bytes(packed(programs_of(images=ENDLESS[name])))
+    with pytest.raises(UsageError, match=r"a.cgan is refused: a program in it holds a loop that may not end"):
+        exported.load(tmp_path / "a.cgan")
+
+
+def test_a_program_that_calls_in_a_tree_without_end_is_refused(tmp_path):
+    def images(weights, latents, labels):
+        function = jnp.sin
+        for _ in range(24):  # each level calls the one below twice: 2^24 calls
+            function = jax.jit(lambda x, below=function: below(below(x)))
+        return jnp.zeros((labels.shape[0], 2, 2, 1), jnp.uint8) + function(jnp.sum(labels) * 1.0).astype(jnp.uint8)
+
+    (tmp_path / "a.cgan").write_bytes(packed(programs_of(images=images)))
+    with pytest.raises(UsageError, match=r"a.cgan is refused: a program in it calls its functions without end"):
+        exported.load(tmp_path / "a.cgan")
+
+
+def test_a_program_that_fills_the_memory_is_refused(tmp_path):
+    def images(weights, latents, labels):
+        large = jnp.zeros((labels.shape[0], 1 << 18, 1 << 18), jnp.uint8) + labels[:, None, None].astype(jnp.uint8)
+        return large[:, :2, :2, None]
+
+    (tmp_path / "a.cgan").write_bytes(packed(programs_of(images=images)))
+    with pytest.raises(UsageError, match=r"makes an array of .*262144x262144 numbers, which fills the memory"):
+        exported.load(tmp_path / "a.cgan")
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"latent_dim": float("inf")},
+        {"latent_dim": 5},
+        {"latent_dim": 10**400},
+        {"latent_dim": "4"},
+        {"image_shape": [1 << 18, 1 << 18, 1]},
+        {"image_shape": [2, 2]},
+        {"image_shape": [2, 2, -1]},
+        {"image_shape": None},
+        {"class_names": []},
+        {"class_names": "ab"},
+        {"class_names": ["\ud800"]},
+        {"metrics": [1]},
+        {"metrics": {"fid": "low"}},
+        {"step": "last"},
+        {"architecture": 3},
+    ],
+    ids=str,
+)
+def test_a_description_that_no_model_has_is_refused_in_a_line(described, tmp_path):
+    (tmp_path / "a.cgan").write_bytes(packed(programs_of(), **described))
+    with pytest.raises(UsageError, match=r"a.cgan is refused: ") as caught:
+        exported.load(tmp_path / "a.cgan")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", "null", '{"weights": ["w", "v"]}'])
+def test_a_description_that_is_none_is_refused_in_a_line(text, tmp_path):
+    inside = exported.pack_arrays({}, {"model": text})
+    (tmp_path / "a.cgan").write_bytes(b"cganjax1" + hashlib.sha256(inside).digest() + inside)
+    with pytest.raises(UsageError, match=r"a.cgan is refused: "):
+        exported.load(tmp_path / "a.cgan")
+
+
 def test_a_model_of_a_newer_jax_is_refused_in_a_line(path, tmp_path):
     """Its programs begin with a version of MLIR's bytecode, which is raised here to 127."""
     content = path.read_bytes()

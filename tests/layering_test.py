@@ -26,7 +26,7 @@ FLOORS = [
     ["data", "networks"],
     ["augment", "optimizers", "recipe_files"],
     ["exported", "files", "recipe"],
-    ["lookup"],
+    ["lookup", "recipe_fields"],
     ["annealing", "errors", "heap", "names", "parallel"],
     ["__init__"],
 ]

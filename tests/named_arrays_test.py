@@ -65,8 +65,16 @@ def test_what_was_packed_comes_back():
             b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,3]}}',
             b'{"a":{"dtype":"F32","shape":[1],"data_offsets":["0",4]}}',
             b'{"a":3}',
+            b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}',
+            b'{"a":{"dtype":"F32","shape":[%d],"data_offsets":[0,4]}}' % 10**30,
+            b'{"a":{"dtype":"F32","shape":[],"data_offsets":[-4,4]}}',
+            b'{"a":{"dtype":["F32"],"shape":[],"data_offsets":[0,4]}}',
+            b'{"__metadata__":[1]}',
+            b'{"__metadata__":{"a":1}}',
+            100_000 * b'{"a":',
         )
     ],
+    ids=lambda content: repr(content[:60]),
 )
 def test_what_is_no_such_file_is_one_line(content):
     with pytest.raises(UsageError, match=r"^not a file of named arrays: "):

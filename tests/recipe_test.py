@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from cgan_jax import recipe as recipes
+from cgan_jax import recipe_fields
 from cgan_jax.errors import UsageError
 
 MISSING = "(missing)"
@@ -160,7 +161,7 @@ def test_numbers_of_losses_optimizers_averages_and_augmentation_may_be_annealed(
     assert recipes.check(recipe) is None
 
 
-@pytest.mark.parametrize("section", recipes.LATER)
+@pytest.mark.parametrize("section", recipe_fields.LATER)
 def test_a_stored_recipe_may_lack_sections_that_came_later(recipe, section):
     del recipe[section]
     assert recipes.check(recipe, stored=True) is None
@@ -274,14 +275,16 @@ OFF = {"augment.policy", "augment.probability", "anneal.kimg", "g_optimizer.sche
 def test_defaults_hold_no_number_of_a_method():
     for key, _ in recipes.flattened(recipes.defaults().to_dict()):
         section, _, field = key.partition(".")
-        value = recipes.SECTIONS.get(section, {}).get(field)
+        value = recipe_fields.SECTIONS.get(section, {}).get(field)
         is_off = key in OFF or (value is not None and value.before is not None)
         assert key == "seed" or is_off or value.may_change, f"{key} belongs into every recipe, not into defaults()"
 
 
 def test_defaults_hold_all_that_may_change_on_resuming_but_the_length():
     given = dict(recipes.flattened(recipes.defaults().to_dict()))
-    may_change = {f"{s}.{name}" for s, fields in recipes.SECTIONS.items() for name, v in fields.items() if v.may_change}
+    may_change = {
+        f"{s}.{name}" for s, fields in recipe_fields.SECTIONS.items() for name, v in fields.items() if v.may_change
+    }
     assert may_change - given.keys() == {"train.total_kimg"}
 
 

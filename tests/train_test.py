@@ -18,6 +18,7 @@ from cgan_jax.data.batches import Data
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.parallel import distribute, make_mesh
 from cgan_jax.run import journal, throughput
+from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.throughput import layer_flop
 from cgan_jax.train import train_and_evaluate
@@ -115,9 +116,10 @@ def test_a_run_ends_when_its_minutes_are_used_and_tells_its_schedules_how_many_a
 
 def test_minutes_used_before_count_and_where_all_are_used_nothing_happens(finished, recipe, tmp_path, capsys):
     workdir = shutil.copytree(finished, tmp_path / "run")
-    *lines, last = (workdir / "metrics.jsonl").read_text().splitlines()
-    last = json.dumps({**json.loads(last), "seconds": 61.0})
-    (workdir / "metrics.jsonl").write_text("\n".join([*lines, last]) + "\n")
+    *lines, last = workdirs.read_metrics(workdir)
+    (workdir / "metrics.jsonl").unlink()
+    for line in [*lines, {**last, "seconds": 61.0}]:
+        workdirs.append_metrics(workdir, line)
     recipe["train"] |= {"total_kimg": 0.16, "max_minutes": 1.0}
     train_and_evaluate(recipe, workdir)
     assert Checkpoints(workdir, read_only=True).steps() == [4, 8]

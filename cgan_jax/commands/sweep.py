@@ -30,13 +30,15 @@ from absl import flags as absl_flags
 from cgan_jax import recipe as recipes
 from cgan_jax.commands import _flags, _recipe_flags
 from cgan_jax.errors import GuardError, Interrupted, UsageError
-from cgan_jax.files.storage import is_remote, place, write_whole
+from cgan_jax.files import json_text
+from cgan_jax.files.storage import is_remote, place, read_text, write_whole
 from cgan_jax.run import variations
 from cgan_jax.run.variations import NamedRecipe
 
 _OUTCOMES = "outcomes.json"
 _ENDINGS = {0: "finished", GuardError.exit_code: "stopped by a guard", Interrupted.exit_code: "interrupted"}
 _SECOND_INTERRUPT = 130
+_CODES = (*range(256), *(-number for number in signal.Signals))  # of a process; a signal's is negative
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -140,10 +142,13 @@ def _is_over(run: NamedRecipe, workdir: Path) -> bool:
 def _outcomes(workdir: Path) -> dict[str, int]:
     """The exit code of every run that has ended, by name."""
     try:
-        return json.loads((workdir / _OUTCOMES).read_text())
+        outcomes = json_text.parsed(read_text(workdir / _OUTCOMES))
+        if not isinstance(outcomes, dict) or not all(code in _CODES for code in outcomes.values()):
+            raise ValueError("it is no object of exit codes")
+        return outcomes
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{workdir / _OUTCOMES} cannot be read: {error}") from error
 
 

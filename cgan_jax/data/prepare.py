@@ -4,14 +4,11 @@ import contextlib
 import difflib
 import errno
 import glob
-import gzip
 import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +22,7 @@ import tree
 
 from cgan_jax.data.sources import tfds as reader
 from cgan_jax.errors import UsageError
-from cgan_jax.files import download, storage
+from cgan_jax.files import download, storage, unpacking
 from cgan_jax.files.png import to_pillow
 
 
@@ -170,7 +167,7 @@ def _in_archive(archive: Path, url: str, builder: tfds.core.DatasetBuilder) -> P
             raise UsageError(f"--archive={archive}: {path.name} is missing; {_by_hand(builder)}")
     elif len(builder.url_infos or {}) > 1:
         raise UsageError(f"--archive={archive}: {builder.name} comes in several files; {_by_hand(builder)}")
-    with path.open("rb") as file:
+    with storage.opened(path) as file:
         if published and hashlib.file_digest(file, "sha256").hexdigest() != published.checksum:
             print(f"note: {path} is not the very file published at {url}; it is used if its content fits")
     return path
@@ -180,13 +177,11 @@ def _unpack(path: Path, name: str, into: Path) -> Path:
     """The folder of an unpacked tar or zip, the file of an unpacked gz, by the suffix of `name`; else `path`."""
     target = into / path.name
     if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
-        with tarfile.open(path) as tar:
-            tar.extractall(target, filter="data")
+        unpacking.unpack_tar(path, target)
     elif name.endswith(".zip"):
-        shutil.unpack_archive(path, target, "zip")
+        unpacking.unpack_zip(path, target)
     elif name.endswith(".gz"):
-        with gzip.open(path) as packed, target.open("wb") as plain:
-            shutil.copyfileobj(packed, plain)
+        unpacking.unpack_gzip(path, target)
     else:
         return path
     return target

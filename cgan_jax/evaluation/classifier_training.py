@@ -145,7 +145,7 @@ def train(
 def _read_kept(path: Path, whose: str, start: ClassifierState) -> tuple[ClassifierState, float]:
     """(the state, seconds of training) that an interrupted training kept; (`start`, 0) if it was another training."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = serialization.msgpack_restore(path.read_bytes())
+        kept = serialization.msgpack_restore(storage.read_bytes(path))
         if kept["whose"] == whose:
             return serialization.from_state_dict(start, kept["state"]), kept["seconds"]
     return start, 0.0

@@ -243,7 +243,7 @@ def published_reference(path: Path, dataset: Dataset, section: Mapping[str, Any]
     found = jax.eval_shape(network.extract, network.variables, dataset.images[:1]).features.shape[1]
     if found != len(moments.mean):
         raise UsageError(f"{path} is of {len(moments.mean)} features, the network {network.name} has {found}")
-    empty, digest = Sample(np.zeros(0, np.int32)), hashlib.sha256(path.read_bytes()).hexdigest()
+    empty, digest = Sample(np.zeros(0, np.int32)), hashlib.sha256(storage.read_bytes(path)).hexdigest()
     return Reference(empty, names, path.stem, network, f"statistics in {path.name}", digest, moments)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cgan_jax.data import archives, pictures
 from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
 from cgan_jax.names import printable
 from cgan_jax.sampling.image_writers import folder_names
 
@@ -71,7 +72,7 @@ def _read_folder(path: Path, shape: tuple[int, int, int], class_names: Sequence[
 def _read_picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     name = printable(str(file))
     try:
-        pixels = np.asarray(pictures.in_mode(pictures.opened(file.read_bytes()), shape[2]))
+        pixels = np.asarray(pictures.in_mode(pictures.opened(storage.read_bytes(file)), shape[2]))
     except pictures.Unreadable as error:
         raise UsageError(f"{name} is not a whole picture: {error}") from error
     if pixels.shape[:2] != shape[:2]:

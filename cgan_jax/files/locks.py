@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cgan_jax.errors import UsageError
-from cgan_jax.files.storage import is_remote, read_text, write_whole
+from cgan_jax.files import json_text
+from cgan_jax.files.storage import is_remote, read_text, regular, write_whole
 
 RENEWED, DEAD = 20.0, 60.0
 """Seconds between two heartbeats, and without one until the lock expires."""
@@ -57,7 +58,7 @@ def is_held(path: Path) -> bool:
     if is_remote(path):
         return last_beat(path) is not None
     try:
-        with open(path) as lock:
+        with open(path, opener=regular) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -68,7 +69,7 @@ def is_held(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _flocked(path: Path) -> Iterator[None]:
-    with open(path, "a+") as lock:
+    with open(path, "a+", opener=regular) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -82,8 +83,8 @@ def _flocked(path: Path) -> Iterator[None]:
 
 def last_beat(path: Path) -> Beat | None:
     """The last heartbeat at `path`; None if there is none that can be read, or it has expired."""
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-        beat = Beat(**json.loads(read_text(path)))
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, OverflowError):
+        beat = Beat(**json_text.parsed(read_text(path)))
         return beat if beat.age < DEAD else None
     return None
 

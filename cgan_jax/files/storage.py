@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,23 +72,48 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file. Raises OSError."""
-    with _reaching(path):
-        return path.read_text()
+def regular(path: str | os.PathLike, flags: int) -> int:
+    """Opens a regular file: an `opener` for `open`. Raises OSError for anything else; a named pipe would wait."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def read_damaged_text(path: Path) -> str:
-    """The text of a file, in which a replacement character stands for bytes that are not UTF-8. Raises OSError."""
-    with _reaching(path):
-        return path.read_bytes().decode(errors="replace")
+def check_regular_below(folder: Path) -> None:
+    """Raises OSError for a pipe, a device or the like below a folder, for readers that would wait for it."""
+    for above, _, names in [] if is_remote(folder) else os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a link to nothing, or deleted meanwhile
+                if not stat.S_ISREG(os.stat(path := os.path.join(above, name)).st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file, to read its bytes. Raises OSError."""
-    with _reaching(path), path.open("rb") as file:
+    """A file, to read its bytes. Raises OSError, also if a folder, a pipe or a device has its name."""
+    with _reaching(path), path.open("rb") if is_remote(path) else open(path, "rb", opener=regular) as file:
         yield file
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises OSError."""
+    with opened(path) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises OSError, and ValueError if it is not UTF-8."""
+    return read_bytes(path).decode()
+
+
+def read_damaged_text(path: Path) -> str:
+    """The text of a file, in which a replacement character stands for bytes that are not UTF-8. Raises OSError."""
+    return read_bytes(path).decode(errors="replace")
 
 
 @contextlib.contextmanager
@@ -113,7 +139,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to the log `NAME.jsonl`. Raises OSError.
+    """Adds a line to the log `NAME.jsonl`, after a line break if a kill has torn the last line. Raises OSError.
 
     In a bucket this reads the log and puts it again, 0.1 to 0.3 s. A line is lost if another process does so at the
     same moment.
@@ -121,8 +147,12 @@ def append_line(path: Path, line: str) -> None:
     if is_remote(path):
         write_whole(path, f"{read_log(path)}{line}\n")
         return
-    with open(path, "a") as file:
-        file.write(f"{line}\n")
+    with open(path, "ab+", opener=regular) as file:
+        is_torn = False
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            is_torn = file.read(1) != b"\n"
+        file.write(b"\n" * is_torn + line.encode() + b"\n")
 
 
 def read_log(path: Path) -> str:

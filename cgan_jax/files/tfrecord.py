@@ -11,6 +11,7 @@ from pathlib import Path
 from google_crc32c import value as crc32c
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files.storage import read_bytes
 
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
@@ -20,7 +21,7 @@ def read(path: Path) -> list[bytes]:
 
     Raises UsageError, with the path and the byte at which it fails, if the file is cut short or fails its checksums.
     """
-    content, records, position = path.read_bytes(), [], 0
+    content, records, position = read_bytes(path), [], 0
 
     def verified(what: str, start: int, size: int) -> tuple[bytes, int]:
         """content[start : start + size], which its checksum follows, and the end of the checksum."""

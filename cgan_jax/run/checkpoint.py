@@ -47,6 +47,10 @@ class Checkpoints:
         self.good_until: int | None = None
         """The newest checkpoint up to this step is kept too: a guard may find that later ones are bad."""
         _silence_orbax()
+        try:
+            storage.check_regular_below(self._folder)  # orbax reads the folders of all steps
+        except OSError as error:
+            raise UsageError(f"{error.filename} is {error.strerror}; move it away") from error
         if not read_only or self._folder.is_dir():
             options = ocp.CheckpointManagerOptions(
                 read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
@@ -160,6 +164,9 @@ class Checkpoints:
         if not steps:
             raise UsageError(f"{self._folder} holds no checkpoint yet")
         if step == "best":
+            unknown = [str(step) for step in steps if integrity.read(self._workdir, step) is None]
+            if unknown:
+                say(f"warning: no manifest says how good step {', '.join(unknown)} is; taking the best of the others")
             step = self.best()
             if step is None:
                 raise UsageError(
@@ -319,8 +326,11 @@ def _silence_orbax() -> None:
     previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        # After an error, tensorstore reports its other reads to an event loop that orbax has closed.
-        if str(unraisable.exc_value) != "Event loop is closed":
+        # After an error, tensorstore reports its other reads to an event loop that orbax has closed, and orbax drops
+        # its own tasks.
+        code = getattr(unraisable.object, "cr_code", None)
+        is_orbax = code is not None and "orbax" in code.co_filename
+        if str(unraisable.exc_value) != "Event loop is closed" and not is_orbax:
             previous(unraisable)
 
     sys.unraisablehook = hook

@@ -7,12 +7,11 @@ restore.
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from cgan_jax.files import storage
+from cgan_jax.files import json_text, storage
 
 FOLDER = "integrity"
 
@@ -42,13 +41,13 @@ def write(workdir: Path, step: int, manifest: Manifest) -> None:
     """Writes a manifest. A reader finds the old one or the new one, never a part."""
     path = path_of(workdir, step)
     storage.make_folder(path.parent)
-    storage.write_whole(path, json.dumps(manifest._asdict(), indent=1) + "\n")
+    storage.write_whole(path, json_text.sealed(manifest._asdict(), indent=1) + "\n")
 
 
 def read(workdir: Path, step: int) -> Manifest | None:
     """The manifest of a step, or None if it is missing or cannot be read."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        manifest = Manifest(**json.loads(storage.read_text(path_of(workdir, step))))
+        manifest = Manifest(**json_text.unsealed(storage.read_text(path_of(workdir, step)))[0])
         is_cost = manifest.cost is None or isinstance(manifest.cost, int | float)
         is_cost = is_cost and isinstance(manifest.cost_of, str)
         if isinstance(manifest.files, dict) and manifest.files and is_cost:
@@ -63,8 +62,8 @@ def damage(folder: Path, manifest: Manifest) -> str:
             found = _sha256(folder / name)
         except FileNotFoundError:
             return f"{name} is missing"
-        except OSError as error:
-            return f"{name} cannot be read: {error.strerror}"
+        except (OSError, ValueError) as error:  # ValueError for a name that no file can have
+            return f"{name} cannot be read: {storage.reason(error)}"
         if found != sha256:
             return f"{name} is not what was saved"
     return ""

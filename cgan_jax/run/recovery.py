@@ -17,10 +17,9 @@ from cgan_jax.parallel import replicate, replicated
 from cgan_jax.run import processes
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.journal import Journal
-from cgan_jax.run.workdir import append_metrics, read_metrics
+from cgan_jax.run.workdir import ROLLBACKS, append_metrics, read_metrics
 from cgan_jax.train_state import TrainState, create_quickly, is_finite
 
-ROLLBACKS = "rollbacks.jsonl"
 Line = Mapping[str, float]
 
 _PERFECT_ACCURACY = 0.99

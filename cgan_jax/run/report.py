@@ -19,6 +19,7 @@ from PIL import Image
 
 from cgan_jax import __version__
 from cgan_jax import recipe as recipes
+from cgan_jax.data.sources._pixels import UNDECODABLE
 from cgan_jax.files import storage
 from cgan_jax.run import recovery, workdir
 
@@ -26,6 +27,7 @@ _POINTS = 500  # per curve; a screen cannot show more
 _PICTURES = 40  # per run
 _PICTURE_BYTES = 3_000_000  # all runs together
 _PLACE = "@REPORT@"
+_PIXELS = 1 << 25  # of a picture; a larger one is not a grid that training drew
 _KIMG = re.compile(r"kimg_([0-9.]+)\.png")
 
 
@@ -38,7 +40,7 @@ def page(workdirs: Sequence[Path]) -> str:
         "runs": [collect(path, name, share) for path, name in zip(workdirs, _names(workdirs), strict=True)],
     }
     # JSON inside <script> must not contain "</script>", so escape every "<".
-    text = json.dumps(report, allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(_finite(report), allow_nan=False).replace("<", "\\u003c")
     return resources.files("cgan_jax.run").joinpath("report_page.html").read_text().replace(_PLACE, text)
 
 
@@ -124,8 +126,10 @@ def _encoded(path: Path) -> str:
     buffer = io.BytesIO()
     try:
         with storage.opened(path) as file, Image.open(file) as picture:
+            if picture.width * picture.height > _PIXELS:
+                return ""
             picture.convert("RGB").save(buffer, format="WEBP", quality=80)
-    except OSError:
+    except UNDECODABLE:
         return ""
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
@@ -135,6 +139,15 @@ def _status(path: Path, last: Mapping[str, float], section: Mapping[str, Any]) -
         return "training"
     out_of_time = section["max_minutes"] and last["seconds"] >= 60 * section["max_minutes"]
     return "finished" if last["kimg"] >= section["total_kimg"] or out_of_time else "stopped"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every number in it that is not finite, for which JSON has no word."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _leaf(value: Any) -> Any:

@@ -6,26 +6,33 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from google_crc32c import value as crc32c
+
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
-from cgan_jax.files import locks, storage
+from cgan_jax.files import json_text, locks, storage
 from cgan_jax.names import printable
 from cgan_jax.run.progress import say
 
-CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, LOCK = (
+CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, ROLLBACKS, LOCK = (
     "config.json",
     "metrics.jsonl",
     "evaluations.jsonl",
     "environments.jsonl",
+    "rollbacks.jsonl",
     ".lock",
 )
 _NUMBERS = {
     METRICS: ("step", "kimg", "seconds"),
     EVALUATIONS: ("step", "kimg"),
+    ROLLBACKS: ("step", "kimg", "to"),
 }
-"""What every line of a log has."""
+"""The numbers that every line of a log has. A line of these logs holds other numbers too, and what _OTHERS names."""
+_OTHERS = {"protocol": dict, "why": str}
+_CHECKSUM = "crc32c"
+"""The checksum of the rest of a line; lines of version 0.1 have none."""
 _TOLD: set[Path] = set()
-"""The logs whose damaged lines this process has reported."""
+"""The files of which this process has said that they are damaged or have no checksum."""
 
 
 class RunInfo(NamedTuple):
@@ -44,18 +51,41 @@ class RunInfo(NamedTuple):
 
 
 def read_info(workdir: Path) -> RunInfo:
-    """The content of config.json. Raises UsageError if `workdir` holds no run or the file cannot be read."""
+    """The content of config.json. Raises UsageError if `workdir` holds no run or the file cannot be used.
+
+    Says once if the file has no checksum, as in runs of version 0.1.
+    """
     path = workdir / CONFIG
     try:
-        info = RunInfo(**json.loads(storage.read_text(path)))
+        fields, is_sealed = json_text.unsealed(storage.read_text(path))
+        info = RunInfo(**fields)
         recipes.check(info.recipe, stored=True)
+        _check_images(info)
         recipes.complete(info.recipe)
         info = info._replace(class_names=[printable(name) for name in info.class_names])
     except FileNotFoundError:
         raise UsageError(f"{workdir} holds no run: there is no {path}") from None
+    except json_text.SealBroken:
+        raise UsageError(
+            f"{path} is not what the run wrote; if you changed it, check its values and remove its {json_text.SEAL!r};"
+            " if not, move it away, and cgan train with the run's recipe writes it again"
+        ) from None
     except (OSError, ValueError, TypeError, UsageError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"{path} cannot be read: {storage.reason(error)}") from error
+    if not is_sealed:
+        _say_once(path, f"warning: {path} has no checksum, so damage to it would not be noticed")
     return info
+
+
+def _check_images(info: RunInfo) -> None:
+    """Raises ValueError for what no dataset has."""
+    if type(info.channels) is not int or info.channels not in (1, 3):
+        raise ValueError("channels must be 1 or 3")
+    names = info.class_names
+    if not isinstance(names, list) or not names or not all(recipes.is_text(name) for name in names):
+        raise ValueError("class_names must list at least one name, each text that can be written to a file")
+    if type(info.num_images) is not int or not 0 < info.num_images < 2**63:
+        raise ValueError("num_images must be a whole number of at least 1")
 
 
 def check_same_dataset(started: RunInfo, given: RunInfo, workdir: Path) -> None:
@@ -70,7 +100,7 @@ def check_same_dataset(started: RunInfo, given: RunInfo, workdir: Path) -> None:
 
 def write_info(workdir: Path, info: RunInfo) -> None:
     """Writes config.json."""
-    storage.write_whole(workdir / CONFIG, json.dumps(info._asdict(), indent=2) + "\n")
+    storage.write_whole(workdir / CONFIG, json_text.sealed(info._asdict(), indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -95,7 +125,7 @@ def is_locked(workdir: Path) -> bool:
 
 def append_metrics(workdir: Path, line: Mapping[str, float], log: str = METRICS) -> None:
     """Appends a line to a log: metrics.jsonl by default. `line` holds step, kimg, seconds and scalars."""
-    storage.append_line(workdir / log, json.dumps(line))
+    storage.append_line(workdir / log, _written(line))
 
 
 def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
@@ -103,26 +133,51 @@ def read_metrics(workdir: Path, log: str = METRICS) -> list[dict[str, float]]:
 
     A kill leaves a torn last line, which is skipped in silence.
     """
-    *texts, torn = storage.read_log(workdir / log).split("\n")
+    path = workdir / log
+    *texts, torn = storage.read_log(path).split("\n")
     lines = [_parsed(text, log) for text in texts]
     damaged = [str(number) for number, line in enumerate(lines, 1) if line is None]
-    if damaged and (workdir / log) not in _TOLD:
-        _TOLD.add(workdir / log)
-        say(f"warning: skipping damaged lines of {workdir / log}: {', '.join(damaged[:10])}")
+    if damaged:
+        _say_once(path, f"warning: skipping damaged lines of {path}: {', '.join(damaged[:10])}")
     last = _parsed(torn, log) if torn else None
     return [line for line in [*lines, last] if line is not None]
 
 
+def _say_once(path: Path, text: str) -> None:
+    if path not in _TOLD:
+        _TOLD.add(path)
+        say(text)
+
+
+def _written(line: Mapping[str, Any]) -> str:
+    """The line as text, with its checksum at the end."""
+    text = json.dumps(line)
+    return f'{text[:-1]}, "{_CHECKSUM}": {crc32c(text.encode())}}}' if line else text
+
+
 def _parsed(text: str, log: str) -> dict[str, Any] | None:
-    """The line, or None if it is no JSON object or lacks a number that every line of that log has."""
+    """The line without its checksum; None if it is damaged, or lacks or holds what no line of that log does."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        line = json_text.parsed(text)
+    except ValueError:
         return None
     if not isinstance(line, dict):
         return None
-    needed = _NUMBERS.get(log, ())
-    return line if all(type(line.get(name)) in (int, float) for name in needed) else None
+    if _CHECKSUM in line and line.pop(_CHECKSUM) != crc32c(json.dumps(line).encode()):
+        return None
+    if log not in _NUMBERS:
+        return line
+    has_all = all(_is_number(line.get(name)) for name in _NUMBERS[log])
+    has_nothing_else = all(
+        isinstance(value, _OTHERS[name]) if name in _OTHERS else _is_number(value) or type(value) is float
+        for name, value in line.items()
+    )
+    return line if has_all and has_nothing_else else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number that fits 64 bits. A metric may be infinite too."""
+    return type(value) in (int, float) and abs(value) < 2**63
 
 
 def read_metrics_until(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
@@ -144,5 +199,5 @@ def read_environments(workdir: Path) -> list[dict[str, Any]]:
 def forget_metrics_after(workdir: Path, step: int, log: str = METRICS) -> list[dict[str, float]]:
     """Drops the lines after `step`, which a resumed run writes again, and returns the others."""
     kept = read_metrics_until(workdir, step, log)
-    storage.rewrite_log(workdir / log, "".join(json.dumps(line) + "\n" for line in kept))
+    storage.rewrite_log(workdir / log, "".join(_written(line) + "\n" for line in kept))
     return kept

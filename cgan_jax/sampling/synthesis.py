@@ -15,7 +15,8 @@ import numpy as np
 
 from cgan_jax.data import sources
 from cgan_jax.errors import Interrupted, UsageError
-from cgan_jax.files.storage import write_whole
+from cgan_jax.files import json_text
+from cgan_jax.files.storage import read_text, write_whole
 from cgan_jax.lookup import module_named
 from cgan_jax.run import workdir
 from cgan_jax.run.signals import StopRequest
@@ -125,10 +126,14 @@ class Unfinished:
         decisive = {name: value for name, value in self._card.items() if name != "metrics"}
         self._state = {"of": decisive, "shards": 0, "whole": False}
         try:
-            self._state = json.loads((self.folder / _STATE).read_text())
+            self._state, _ = json_text.unsealed(read_text(self.folder / _STATE))
+            if not isinstance(self._state["of"], dict) or type(self._state["whole"]) is not bool:
+                raise ValueError("it is no state of a dataset")
+            if type(self._state["shards"]) is not int or not 0 <= self._state["shards"] <= plan.num_shards:
+                raise ValueError(f"it is of another number of shards than {plan.num_shards}")
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{self.folder / _STATE} cannot be read: {error}; remove {self.folder}") from error
         for name, value in decisive.items():
             if (before := self._state["of"].get(name)) != value:
@@ -168,7 +173,7 @@ class Unfinished:
 
     def _keep(self, **state: object) -> None:
         self._state |= state
-        write_whole(self.folder / _STATE, json.dumps(self._state) + "\n")
+        write_whole(self.folder / _STATE, json_text.sealed(self._state) + "\n")
 
     def _watched(self, stop: StopRequest, batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for batch in batches:

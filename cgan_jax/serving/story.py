@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cgan_jax.files import storage
-from cgan_jax.run import recovery, workdir
+from cgan_jax.run import workdir
 
-_LOGS = (workdir.METRICS, workdir.EVALUATIONS, workdir.ENVIRONMENTS, recovery.ROLLBACKS)
+_LOGS = (workdir.METRICS, workdir.EVALUATIONS, workdir.ENVIRONMENTS, workdir.ROLLBACKS)
 
 
 class Page(NamedTuple):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import jax
@@ -60,6 +61,17 @@ def test_a_manifest_holds_the_sha256_of_every_file(saved):
     manifest = json.loads((saved / "integrity" / "9.json").read_text())
     assert manifest["files"] == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     assert len(files) > 5 and manifest["cost"] is None
+
+
+@pytest.mark.parametrize("name", ["9/_CHECKPOINT_METADATA", "9/ema/manifest.ocdbt", "5/state/_METADATA"])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_in_a_checkpoint_is_refused_before_orbax_waits_for_it(saved, tmp_path, name, put):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    path = workdir / "checkpoints" / name
+    path.unlink()
+    put(path)
+    with pytest.raises(UsageError, match=f"^{path} is not a regular file; move it away$"):
+        restored(workdir)
 
 
 def flip_a_bit(path):
@@ -121,6 +133,19 @@ def test_a_step_without_a_manifest_is_restored_with_a_warning(saved, tmp_path, c
         state, steps = restored(workdir)
         assert bits(state) == bits(STATES[9]) and steps == [5, 9]
         assert "checkpoints/9 has no manifest to compare it with" in capsys.readouterr().out
+
+
+def test_a_score_that_was_changed_or_lost_is_not_believed(saved, tmp_path, capsys):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    checkpoints = Checkpoints(workdir)
+    for step, cost in ((5, 0.5), (9, 0.25)):
+        checkpoints.rate(step, cost, "fid")
+    assert checkpoints.chosen("best") == 9 and "warning" not in capsys.readouterr().out
+    path = workdir / "integrity" / "9.json"
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    assert checkpoints.chosen("best") == 5
+    assert "warning: no manifest says how good step 9 is; taking the best of the others" in capsys.readouterr().out
+    checkpoints.close()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "deleted"])

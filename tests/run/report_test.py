@@ -54,10 +54,10 @@ def test_a_report_holds_the_curves_pictures_recipe_and_state_of_each_run(tmp_pat
 
 def test_a_run_that_has_used_its_minutes_is_finished(tmp_path):
     run = write_run(tmp_path / "run")
-    config = json.loads((run / "config.json").read_text())
+    info = workdir.read_info(run)
     for minutes, status in ((1.0, "stopped"), (0.01, "finished")):
-        config["recipe"]["train"]["max_minutes"] = minutes
-        (run / "config.json").write_text(json.dumps(config))
+        info.recipe["train"]["max_minutes"] = minutes
+        workdir.write_info(run, info)
         assert report.collect(run, "run", 10**6)["status"] == status
 
 
@@ -144,9 +144,9 @@ def test_a_browser_shows_curves_moves_the_slider_and_treats_names_as_text(tmp_pa
 @pytest.mark.slow  # a browser starts
 def test_a_browser_overlays_several_runs_and_marks_differences_of_their_recipes(tmp_path):
     one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", (1.0, 4.0))
-    recipe = json.loads((two / "config.json").read_text())
-    recipe["recipe"]["seed"] = 5
-    (two / "config.json").write_text(json.dumps(recipe))
+    info = workdir.read_info(two)
+    info.recipe["seed"] = 5
+    workdir.write_info(two, info)
     (tmp_path / "both.html").write_text(report.page([one, two]))
     with opened(f"file://{tmp_path}/both.html") as page:
         assert page.locator(".chart", has_text="losses").locator("path").count() == 2

@@ -50,7 +50,7 @@ def of_files(
     stats = [path.stat() for path in paths]
     stamp = digest(*(f"{path.absolute()} {s.st_size} {s.st_mtime_ns}" for path, s in zip(paths, stats, strict=True)))
     names, sizes = [printable(str(path)) for path in paths], [s.st_size for s in stats]
-    return Pictures(names, labels, class_names, lambda i: paths[i].read_bytes(), sizes, stamp, skipped)
+    return Pictures(names, labels, class_names, lambda i: storage.read_bytes(paths[i]), sizes, stamp, skipped)
 
 
 def digest(*parts: Any) -> str:

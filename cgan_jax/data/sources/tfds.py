@@ -5,13 +5,12 @@ formats that TFDS writes, tfrecord and array_record.
 """
 
 import contextlib
-import json
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,8 +21,12 @@ from cgan_jax.data import pictures
 from cgan_jax.data.sources import Dataset, _pixels
 from cgan_jax.data.sources._decoded import CHANNELS
 from cgan_jax.errors import MissingData, UsageError
-from cgan_jax.files import storage, tfrecord
+from cgan_jax.files import json_text, storage, tfrecord
 from cgan_jax.lookup import unknown
+
+_FEATURES = {f"{kind.__module__}.{kind.__name__}" for kind in vars(tfds.features).values() if isinstance(kind, type)}
+_FEATURES.add("tensorflow_datasets.core.features.feature.Tensor")  # of older sets
+"""The names by which a features.json means the features of TFDS."""
 
 
 class Keys(NamedTuple):
@@ -139,8 +142,8 @@ def _versions(folder: Path) -> list[Path]:
 def _only_config(folder: Path) -> str:
     """The configuration meant by a name without one: the set's default, or the only one that is there."""
     try:
-        default = json.loads((folder / ".config" / "metadata.json").read_text())["default_config_name"]
-    except (OSError, ValueError, KeyError):
+        default = json_text.parsed(storage.read_text(folder / ".config" / "metadata.json"))["default_config_name"]
+    except (OSError, ValueError, KeyError, TypeError):
         default = ""
     if default and _versions(folder / default):
         return default
@@ -160,11 +163,25 @@ def _missing(name: str, data_dir: str) -> MissingData:
 def _builder(folder: Path) -> tfds.core.DatasetBuilder:
     """The builder that the folder describes. Looking up its name could ask the network, so this does not."""
     try:
+        storage.check_regular_below(folder)
+        json_text.parsed(storage.read_text(folder / "dataset_info.json"))
+        _check_features(json_text.parsed(storage.read_text(folder / "features.json")))
         return tfds.builder_from_directory(folder)
     except ImportError:  # says nothing about the folder
         raise
     except Exception as error:  # TFDS passes on what its JSON and its features raise
         raise UsageError(f"{folder}: not a whole prepared dataset ({storage.reason(error)})") from error
+
+
+def _check_features(value: Any) -> None:
+    """Raises ValueError for a class that is no feature of TFDS: TFDS would import the module that the file names."""
+    if isinstance(value, Mapping):
+        for key in ("pythonClassName", "python_class_name", "type"):  # both spellings of a message, and the older form
+            named = value.get(key)
+            if isinstance(named, str) and "." in named and named not in _FEATURES:
+                raise ValueError(f"its feature {named[:80]!r} is none of TensorFlow Datasets")
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _check_features(part)
 
 
 def _shards(name: str, info: tfds.core.DatasetInfo, split: str) -> list[_Shard]:

@@ -25,7 +25,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Features, Network
-from cgan_jax.files import storage
+from cgan_jax.files import json_text, storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.networks import convolution
 
@@ -162,9 +162,9 @@ def save(path: Path, description: Description, variables: Mapping[str, Any]) -> 
 def read(path: Path) -> tuple[Description, dict[str, Any], str]:
     """(description, variables float32, sha256 of the file). Raises UsageError for what `save` did not write."""
     try:
-        content = path.read_bytes()
+        content = storage.read_bytes(path)
         arrays = arrays_in(io.BytesIO(content))
-        fields = json.loads(arrays.pop(_DESCRIPTION).tobytes())
+        fields = json_text.parsed(arrays.pop(_DESCRIPTION).tobytes())
         description = Description(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         variables = unflatten_dict({name: value.astype(np.float32) for name, value in arrays.items()}, sep="/")
         expected = jax.eval_shape(functools.partial(init, description), jax.random.key(0))

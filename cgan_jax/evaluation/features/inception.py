@@ -20,7 +20,7 @@ import numpy as np
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Features, Network, _torch_file
 from cgan_jax.evaluation.features._inception_v3 import InceptionV3
-from cgan_jax.files import download
+from cgan_jax.files import download, storage
 from cgan_jax.files.cache import cache_folder, cache_path
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -73,7 +73,7 @@ def load(path: str = "", sha256: str = SHA256) -> Network:
     """
     file = _weights_file(path)
     try:
-        content = file.read_bytes()
+        content = storage.read_bytes(file)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     digest = hashlib.sha256(content).hexdigest()

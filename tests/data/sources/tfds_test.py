@@ -325,6 +325,32 @@ def test_a_folder_that_is_not_whole_is_named(file, tmp_path):
     assert refused("mnist", "train", str(tmp_path), 28).startswith(f"{folder}: not a whole prepared dataset")
 
 
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+def test_a_features_file_imports_nothing(key, tmp_path, monkeypatch):
+    _, folder = prepare("mnist", tmp_path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'was here')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    features = json.loads((folder / "features.json").read_text())
+    inner = features["featuresDict"]["features"]["image"]
+    inner.pop("pythonClassName")
+    inner[key] = "evil.Image"
+    (folder / "features.json").write_text(json.dumps(features))
+    said = refused("mnist", "train", str(tmp_path), 28)
+    assert "its feature 'evil.Image' is none of TensorFlow Datasets" in said
+    assert not (tmp_path / "was here").exists()
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json", "label.labels.txt"])
+def test_a_pipe_or_a_deep_file_in_a_set_is_named(file, tmp_path):
+    _, folder = prepare("mnist", tmp_path)
+    if file.endswith(".json"):
+        (folder / file).write_text(100_000 * "[")
+        assert "nested too deep" in refused("mnist", "train", str(tmp_path), 28)
+    (folder / file).unlink(missing_ok=True)
+    os.mkfifo(folder / file)
+    assert "not a regular file" in refused("mnist", "train", str(tmp_path), 28)
+
+
 def test_a_missing_file_is_named(tmp_path):
     _, folder = prepare("mnist", tmp_path)
     (folder / "mnist-train.array_record-00000-of-00001").unlink()
