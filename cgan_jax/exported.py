@@ -66,11 +66,13 @@ class Model:
         self.latent_dim = int(metadata["latent_dim"])
         self.image_shape = tuple(metadata["image_shape"])
         """[H, W, C]."""
-        self._weights = jax.device_put([arrays[_WEIGHT + name] for name in metadata["weights"]])
-        self._latents, self._images = (
+        self.weights = jax.device_put({name: arrays[_WEIGHT + name] for name in metadata["weights"]})
+        """The arrays by their path in the generator, such as params.Dense_0.kernel."""
+        self._latents, self.program = (
             jax.jit(_arithmetic(export.deserialize(bytearray(arrays[_PROGRAM + name].tobytes()))).call)
             for name in _PROGRAMS
         )
+        """`program` maps (weights as a list, latents [N, latent_dim], labels [N]) to images uint8 [N, H, W, C]."""
 
     def __call__(
         self,
@@ -97,10 +99,11 @@ class Model:
         latents = np.asarray(latents, np.float32)
         if latents.shape != (len(labels), self.latent_dim):
             raise ValueError(f"latents must be [{len(labels)}, {self.latent_dim}], given {list(latents.shape)}")
+        weights = list(self.weights.values())
         images = np.empty((len(labels), *self.image_shape), np.uint8)
         for start in range(0, len(labels), _BATCH_SIZE):
             part = slice(start, start + _BATCH_SIZE)
-            images[part] = self._images(self._weights, latents[part], labels[part])
+            images[part] = self.program(weights, latents[part], labels[part])
         return images
 
     def _checked_labels(self, labels: Sequence[int] | np.ndarray) -> np.ndarray:
