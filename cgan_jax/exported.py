@@ -77,11 +77,13 @@ class Model:
         self.latent_dim = int(metadata["latent_dim"])
         self.image_shape = tuple(metadata["image_shape"])
         """[H, W, C]."""
-        weights = [arrays[_WEIGHT + name] for name in metadata["weights"]]
+        weights = {name: arrays[_WEIGHT + name] for name in metadata["weights"]}
         latents, images = (_arithmetic(_program(arrays[_PROGRAM + name])) for name in _PROGRAMS)
-        _check_signatures(latents, images, weights, self)
-        self._latents, self._images = jax.jit(latents.call), jax.jit(images.call)
-        self._weights = jax.device_put(weights)
+        _check_signatures(latents, images, list(weights.values()), self)
+        self.weights = jax.device_put(weights)
+        """The arrays by their path in the generator, such as params.Dense_0.kernel."""
+        self._latents, self.program = jax.jit(latents.call), jax.jit(images.call)
+        """`program` maps (weights as a list, latents [N, latent_dim], labels [N]) to images uint8 [N, H, W, C]."""
 
     def __call__(
         self,
@@ -108,10 +110,11 @@ class Model:
         latents = np.asarray(latents, np.float32)
         if latents.shape != (len(labels), self.latent_dim):
             raise ValueError(f"latents must be [{len(labels)}, {self.latent_dim}], given {list(latents.shape)}")
+        weights = list(self.weights.values())
         images = np.empty((len(labels), *self.image_shape), np.uint8)
         for start in range(0, len(labels), _BATCH_SIZE):
             part = slice(start, start + _BATCH_SIZE)
-            images[part] = self._images(self._weights, latents[part], labels[part])
+            images[part] = self.program(weights, latents[part], labels[part])
         return images
 
     def _checked_labels(self, labels: Sequence[int] | np.ndarray) -> np.ndarray:

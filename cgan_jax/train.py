@@ -39,21 +39,27 @@ from cgan_jax.train_step import drawn_rows, train_steps
 
 
 def train_and_evaluate(
-    recipe: dict[str, Any], workdir: Path, profile: bool = False, journal_class: type[Journal] | None = None
+    recipe: dict[str, Any],
+    workdir: Path,
+    profile: bool = False,
+    journal_class: Callable[..., Journal] | None = None,
+    dataset: sources.Dataset | None = None,
+    exits: bool = True,
 ) -> None:
     """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
     `profile` writes a trace of a few calls for TensorBoard. `journal_class` logs the run; the default is Journal.
+    `dataset` replaces the images that the recipe names. With `exits`, the signals that stop a run may end the process.
 
     Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
     run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
     """
-    with StopRequest() as stop, contextlib.ExitStack() as held:
+    with StopRequest(exits) as stop, contextlib.ExitStack() as held:
         with stop.at_once("stopped before training began; run the same command again"):
             with processes.together():
                 recipes.check(recipe)
                 recipes.check_devices(recipe, jax.device_count())
-                dataset = load_dataset(recipe)
+                dataset = dataset or load_dataset(recipe)
                 for line in dataset.about if processes.is_first() else ():
                     say(line)
                 prepared = prepare(recipe, dataset)

@@ -16,7 +16,10 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"cgan_jax {release}"
 
-nb_execution_mode = "off"  # pages show commands and results; nothing trains while they are built
+nb_execution_mode = "force"  # of the pages that are notebooks: those with a kernelspec
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # an included page may begin below the first level
 

@@ -98,7 +98,10 @@ CASES = {
     "a name for the Inception network": (["prepare-data", "--inception=v3"], "inception"),
     "a workdir below a file": (["train", "--workdir={tmp}/recipe.py/run"], "recipe.py/run"),
     "sample without a run": (sample("a.png"), "none holds no run"),
-    "sample without out": (["sample", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FILE are needed"),
+    "sample without out": (
+        ["sample", "--workdir={tmp}"],
+        "or --workdir=FOLDER, and --out=FILE are needed",
+    ),
     "no images": (sample("a.png", "--num_images=0"), "--num_images=0: 0 is not a positive integer"),
     "too many images": (sample("a.npz", "--num_images=10001"), "1 to 10000"),
     "a seed below zero": (sample("a.png", "--seed=-1"), "in the range [0, 4294967295]"),
@@ -137,13 +140,19 @@ CASES = {
         "--truncation must be a number above 0",
     ),
     "export without a run": (["export", "--workdir={tmp}/none", "--out={tmp}/a.cgan"], "none holds no run"),
-    "export without out": (["export", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FILE are needed"),
+    "export without out": (
+        ["export", "--workdir={tmp}"],
+        "or --workdir=FOLDER, and --out=FILE are needed",
+    ),
     "export in an unknown format": (
         ["export", "--workdir={tmp}", "--out={tmp}/a", "--format=onnx"],
-        "should be one of <cgan|safetensors>",
+        "should be one of <cgan|safetensors|packed>",
     ),
     "synthesize without a run": (["synthesize", "--workdir={tmp}/none", "--out={tmp}/a"], "none holds no run"),
-    "synthesize without out": (["synthesize", "--workdir={tmp}"], "both --workdir=FOLDER and --out=FOLDER are needed"),
+    "synthesize without out": (
+        ["synthesize", "--workdir={tmp}"],
+        "or --workdir=FOLDER, and --out=FOLDER are needed",
+    ),
     "no synthetic images": (synthesize("--num_images=0"), "--num_images=0: 0 is not a positive integer"),
     "a synthetic set with a strange name": (synthesize("--name=My Set"), "--name must be of a-z, 0-9 and _"),
     "a truncation of nothing": (

@@ -21,7 +21,7 @@ RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if not pa
 
 # A loss that a recipe does not list may be added whole, and another architecture has other numbers.
 OPEN = ("loss.", "anneal.to.")
-POSITIONAL = ("recipes",)
+POSITIONAL = ("models", "recipes")
 
 
 def fences(text: str, language: str) -> list[str]:

@@ -57,7 +57,7 @@ def test_a_killed_run_in_a_bucket_goes_on_to_the_bits_of_its_twin_in_a_folder(
     for workdir, out in zip((remote, twin), pictures, strict=True):
         assert cgan("sample", f"--workdir={workdir}", "--num_images=20", f"--out={out}", "--nocache") == 0
     np.testing.assert_array_equal(*(np.load(out)["images"] for out in pictures))
-    served = [studio.Studio(models.RunModel(workdir, None), {}) for workdir in (remote, twin)]
+    served = [studio.Studio(models.Served(workdir), {}) for workdir in (remote, twin)]
     np.testing.assert_array_equal(*(one.draw(one.request({"count": 20})).images for one in served))
     assert cgan("report", f"--workdir={remote}") == 0
     for command, out in (("export", "model.cgan"), ("synthesize", "synthetic")):

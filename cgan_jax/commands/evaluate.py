@@ -1,6 +1,7 @@
-"""Score images of a run or of files, and say exactly what was measured.
+"""Score images of a model or of files, and say exactly what was measured.
 
     cgan evaluate --workdir=runs/cifar
+    cgan evaluate --model=digits
     cgan evaluate --workdir=runs/cifar --metrics=fid,precision_recall --num_images=10000 --seeds=3 --json=scores.json
     cgan evaluate --images=pictures.npz --dataset=cifar10
 
@@ -19,7 +20,8 @@ from typing import Any
 from absl import flags as absl_flags
 from absl.flags import DEFINE_integer, DEFINE_string
 
-from cgan_jax.commands import _flags
+from cgan_jax import models
+from cgan_jax.commands import _flags, _model_flags
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
@@ -27,7 +29,8 @@ _USUAL = "fid,kid,inception_score,precision_recall,density_coverage, by class in
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    _flags.define(flags, "workdir", "step", "batch_stats", "source", "image_size", "cache")
+    _model_flags.define(flags)
+    _flags.define(flags, "step", "batch_stats", "source", "image_size", "cache")
     _flags.define(flags, force="Replace the --json file that exists.")
     text, integer = (functools.partial(kind, flag_values=flags) for kind in (DEFINE_string, DEFINE_integer))
     text("metrics", None, f"Files of evaluation/metrics/; left out: {_USUAL}.")
@@ -38,15 +41,16 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     text("inception_weights", "", "The file of the Inception network's weights.")
     text("reference", None, "Published statistics (mu, sigma) in a .npz; for fid.")
     text("json", None, "A file for the scores and the protocol.")
-    text("images", None, "A .npz, or a folder by class, instead of a run.")
+    text("images", None, "A .npz, or a folder by class, instead of a model.")
     text("dataset", None, "The dataset that --images are compared with.")
     text("split", None, "The real images; left out: the run's, or train.")
     text("data_dir", None, "A recipe's dataset.data_dir; left out: the run's.")
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if bool(flags.workdir) == bool(flags.images):
-        raise UsageError("either --workdir=FOLDER or --images=FOLDER_OR_NPZ is needed (see cgan evaluate --help)")
+    place = _model_flags.given(flags)
+    if bool(place) == bool(flags.images):
+        raise UsageError("either --model, --workdir or --images=FOLDER_OR_NPZ is needed (see cgan evaluate --help)")
     if flags.images and not (flags.dataset or (flags.source and flags.data_dir and flags.dataset == "")):
         raise UsageError("--images needs --dataset=NAME, whose real images they are compared with")
     given = [name for name in ("step", "seeds", "num_images", "batch_stats") if flags.images and flags[name].present]
@@ -61,9 +65,9 @@ def main(flags: absl_flags.FlagValues) -> None:
     file = flags.inception_weights if flags.features == "inception" else flags.classifier
     options = scoring.Options(flags.metrics, flags.features, file, flags.reference)
     changed = {name: getattr(flags, name) for name in ("split", "data_dir") if getattr(flags, name) is not None}
-    if flags.workdir:
+    if place:
         drawn = (flags.step, flags.num_images, flags.seeds, flags.batch_stats)
-        scored = scoring.score_run(storage.place(flags.workdir), options, *drawn, changed)
+        scored = scoring.score_model(place, options, *drawn, changed, flags.model not in models.names())
     else:
         source = flags.source or ("digits" if flags.dataset == "digits" else "tfds")
         section = {"source": source, "name": flags.dataset, "image_size": flags.image_size}

@@ -1,6 +1,6 @@
-"""Draw images of the classes you ask for from a trained run.
+"""Draw images of the classes you ask for from a trained model.
 
-    cgan sample --workdir=runs/digits --labels=3,7 --num_images=64 --out=digits.png
+    cgan sample --model=digits --labels=3,7 --num_images=20 --out=digits.png
     cgan sample --workdir=runs/cifar --labels=cat,dog --num_images=1000 --truncation=0.7 --out=pets.npz
     cgan sample --workdir=runs/cifar --labels=all --num_images=500 --out=pictures/
     cgan sample --workdir=runs/digits --labels=3,7 --interpolate=labels --out=from_3_to_7.gif
@@ -26,9 +26,8 @@ from typing import Any
 from absl import flags as absl_flags
 from absl.flags import DEFINE_enum, DEFINE_integer, DEFINE_string
 
-from cgan_jax.commands import _flags
+from cgan_jax.commands import _flags, _model_flags
 from cgan_jax.errors import UsageError
-from cgan_jax.files import storage
 
 _KINDS = (DEFINE_string, DEFINE_integer, DEFINE_enum)
 _MOST_IN_MEMORY = 10_000
@@ -39,7 +38,8 @@ _SECONDS_WORTH_TELLING = 3.0
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    _flags.define(flags, "workdir", "seed", "step", "truncation", "batch_stats", "cache", "force")
+    _model_flags.define(flags)
+    _flags.define(flags, "seed", "step", "truncation", "batch_stats", "cache", "force")
     text, integer, enum = (functools.partial(kind, flag_values=flags) for kind in _KINDS)
     text("out", None, "FILE.png, FILE.npz or a folder; with --interpolate also FILE.gif, FILE.webp.")
     text("labels", None, "Classes by number or name, such as 3,cat, or all; left out: asks on a terminal, else all.")
@@ -55,19 +55,18 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if not flags.workdir or not flags.out:
-        raise UsageError("both --workdir=FOLDER and --out=FILE are needed (see cgan sample --help)")
+    place = _model_flags.given(flags)
+    if not place or not flags.out:
+        raise UsageError("--model=NAME, or --workdir=FOLDER, and --out=FILE are needed (see cgan sample --help)")
     out = Path(flags.out)
     kind = out.suffix.lower()
     _check_number(flags, kind)
     _check_together(flags, kind)
 
-    from cgan_jax.run.workdir import read_info
-    from cgan_jax.sampling import image_writers, interpolation, request, sampling
+    from cgan_jax.sampling import image_writers, interpolation, request, sampling, trained
 
-    workdir = storage.place(flags.workdir)
     truncation, step = request.parse_truncation(flags.truncation), request.parse_step(flags.step)
-    info = read_info(workdir)
+    info = trained.info_at(place)
     chosen = _chosen_labels(flags.labels, info.classes, info.recipe["dataset"]["conditional"])
     if kind in _OTHER_KINDS:
         raise UsageError(f"--out={out}: this command writes .png, .npz or a folder, not {kind}")
@@ -81,7 +80,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     network = _classifier(flags, info)
 
     _flags.keep_programs(flags)
-    sampler = sampling.Sampler(workdir, step, 64, truncation, flags.batch_stats)
+    sampler = sampling.Sampler(place, step, 64, truncation, flags.batch_stats)
     began = time.perf_counter()
     if others is not None:
         to_seed = (flags.seed + 1) % 2**32 if flags.to_seed is None else flags.to_seed

@@ -1,5 +1,6 @@
-"""Serve a trained run or an exported model as a web page and a JSON interface.
+"""Serve a trained model as a web page and a JSON interface.
 
+    cgan serve --model=digits
     cgan serve --workdir=runs/digits
     cgan serve --model=digits.cgan --host=0.0.0.0 --allowed_hosts=gan.example.org
 
@@ -19,13 +20,13 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
+from cgan_jax.commands import _model_flags
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    absl_flags.DEFINE_string("workdir", None, "The folder of a run.", flag_values=flags)
-    absl_flags.DEFINE_string("model", None, "A file of cgan export, in place of --workdir.", flag_values=flags)
+    _model_flags.define(flags)
     absl_flags.DEFINE_string(
         "step", None, "The checkpoint's generator step, or best; the latest if left out.", flag_values=flags
     )
@@ -40,10 +41,9 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if bool(flags.workdir) == bool(flags.model):
-        raise UsageError("either --workdir=FOLDER or --model=FILE is needed (see cgan serve --help)")
-    if flags.model and flags.step:
-        raise UsageError("--step belongs to --workdir: an exported model has one step")
+    place = _model_flags.given(flags)
+    if not place:
+        raise UsageError("either --model=NAME or --workdir=FOLDER is needed (see cgan serve --help)")
     if not 0 <= flags.port < 2**16:
         raise UsageError(f"--port must be 0 to {2**16 - 1}, given {flags.port}")
     if None in map(importlib.util.find_spec, ("starlette", "uvicorn")):
@@ -53,7 +53,7 @@ def main(flags: absl_flags.FlagValues) -> None:
             from cgan_jax.files import compilation_cache
 
             compilation_cache.enable()
-        _serve(_model(flags), listening, flags)
+        _serve(place, listening, flags)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -68,23 +68,17 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _model(flags: absl_flags.FlagValues):
-    from cgan_jax.sampling.request import parse_step
-    from cgan_jax.serving import models
-
-    if flags.model:
-        return models.ExportedModel(Path(flags.model))
-    return models.RunModel(storage.place(flags.workdir), parse_step(flags.step))
-
-
-def _serve(model, listening: socket.socket, flags: absl_flags.FlagValues) -> None:
+def _serve(place: Path, listening: socket.socket, flags: absl_flags.FlagValues) -> None:
     from cgan_jax.run import report
-    from cgan_jax.serving import connections, http, page, story, studio
+    from cgan_jax.sampling import trained
+    from cgan_jax.sampling.request import parse_step
+    from cgan_jax.serving import connections, http, models, page, story, studio
 
+    model = models.Served(place, parse_step(flags.step))
     drawer, queue = studio.Studio(model, model.about), studio.Queue()
-    workdir = storage.place(flags.workdir or ".")
-    title = storage.resolved(workdir).name if flags.workdir else Path(flags.model).stem
-    training = story.Story(workdir, lambda: report.page([workdir])) if flags.workdir else None
+    is_file = trained.is_exported(place)
+    title = place.stem if is_file else storage.resolved(place).name
+    training = None if is_file else story.Story(place, lambda: report.page([place]))
     told = {"conditional": drawer.conditional, "has_report": training is not None, "most_images": studio.MOST_IMAGES}
     files = page.build(title, drawer.about, drawer.class_names, **told)
     is_everywhere = flags.host in ("0.0.0.0", "::")

@@ -23,15 +23,15 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax.commands import _flags
+from cgan_jax.commands import _flags, _model_flags
 from cgan_jax.errors import UsageError
-from cgan_jax.files import storage
 
 _BATCH_SIZE = 256
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    _flags.define(flags, "workdir", "seed", "step", "truncation", "batch_stats", "cache", "force")
+    _model_flags.define(flags)
+    _flags.define(flags, "seed", "step", "truncation", "batch_stats", "cache", "force")
     text = functools.partial(absl_flags.DEFINE_string, flag_values=flags)
     text("out", None, "The folder to write.")
     text("format", "image_folder", "image_folder, npz, tar or tfds.")
@@ -42,24 +42,25 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if not flags.workdir or not flags.out:
-        raise UsageError("both --workdir=FOLDER and --out=FOLDER are needed (see cgan synthesize --help)")
+    model = _model_flags.given(flags)
+    if not model or not flags.out:
+        raise UsageError("--model=NAME, or --workdir=FOLDER, and --out=FOLDER are needed (see cgan synthesize --help)")
     if flags.name is not None and not re.fullmatch("[a-z][a-z0-9_]*", flags.name):
         raise UsageError(f"--name must be of a-z, 0-9 and _, and begin with a letter, given {flags.name!r}")
 
     from cgan_jax import lookup
     from cgan_jax.run import progress
-    from cgan_jax.run.workdir import locked, read_info
-    from cgan_jax.sampling import image_writers, request, sampling, synthesis
+    from cgan_jax.run.workdir import locked
+    from cgan_jax.sampling import image_writers, request, sampling, synthesis, trained
 
     truncation = request.parse_truncation(flags.truncation)
-    run, out = storage.place(flags.workdir), Path(flags.out).absolute()
+    out = Path(flags.out).absolute()
     lookup.module_named(synthesis.FORMATS, flags.format, "format")
-    plan = synthesis.plan_for(read_info(run), flags.balance, flags.num_images, flags.name)
+    plan = synthesis.plan_for(trained.info_at(model), flags.balance, flags.num_images, flags.name)
     _flags.keep_programs(flags)
     step = request.parse_step(flags.step)
-    sampler = sampling.Sampler(run, step, _BATCH_SIZE, truncation, flags.batch_stats)
-    source = synthesis.Source(run, sampler.info, sampler.step, flags.seed, truncation, flags.batch_stats)
+    sampler = sampling.Sampler(model, step, _BATCH_SIZE, truncation, flags.batch_stats)
+    source = synthesis.Source(model, sampler.info, sampler.step, flags.seed, truncation, flags.batch_stats)
     unfinished = synthesis.Unfinished(out, source, plan, flags.format)
     if not unfinished.whole:
         files = synthesis.files_of(flags.format, plan) if out.exists() else [Path(synthesis.README)]

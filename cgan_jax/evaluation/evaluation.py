@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 import PIL
@@ -287,12 +288,17 @@ def features_of(network: Network, images: np.ndarray, what: str) -> tuple[np.nda
 def verdicts_of(sampler: Sampler, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How far above its boundary between generated and real a run's discriminator puts images uint8 [N, H, W, C] of
     classes int32 [N], in logits: float32 [N]. Raises UsageError if its losses have no boundary."""
-    discriminator, variables, boundary = sampler.discriminator()
+    boundary = sampler.boundary()
+    return logits_of(*sampler.discriminator(), images, labels) - np.float32(boundary)
+
+
+def logits_of(discriminator: nn.Module, variables: Tree, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A discriminator's logits float32 [N] of images uint8 [N, H, W, C] of classes int32 [N]."""
 
     def logits(variables: Tree, images: jax.Array, labels: jax.Array) -> list[jax.Array]:
-        return [discriminator.apply(variables, normalized(images), labels, train=False).logits - boundary]
+        return [discriminator.apply(variables, normalized(images), labels, train=False).logits]
 
-    return in_batches(logits, variables, (images, labels), "the discriminator's verdicts")[0]
+    return in_batches(logits, variables, (images, labels), "the discriminator's logits")[0]
 
 
 def in_batches(function: Callable, variables: Tree, arrays: tuple[np.ndarray, ...], what: str) -> list[np.ndarray]:

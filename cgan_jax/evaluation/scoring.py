@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cgan_jax import models
 from cgan_jax.build import kimg_after
 from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import evaluation, image_readers
 from cgan_jax.run import integrity, progress
 from cgan_jax.run import workdir as workdirs
+from cgan_jax.sampling import trained
 from cgan_jax.sampling.request import parse_step, spread
 from cgan_jax.sampling.sampling import Sampler, gathered
 
@@ -42,27 +44,30 @@ class Scored(NamedTuple):
     protocol: dict[str, Any]
 
 
-def score_run(
-    workdir: Path,
+def score_model(
+    place: Path,
     options: Options,
     step: str | None,
     num_images: int,
     seeds: int,
     batch_stats: str,
     changed: Mapping[str, Any],
+    remember: bool = True,
 ) -> Scored:
     """Scores images of the averaged generator at a step ("1500", "best"; None for the latest), drawn `seeds` times.
 
-    `changed` replaces fields of the recipe's section `dataset` for the real images. Adds a line with the mean scores to
-    the run's evaluations.jsonl. Raises UsageError for what cannot be measured.
+    `changed` replaces fields of the recipe's section `dataset` for the real images. With `remember`, a folder gets a
+    line with the mean scores in its evaluations.jsonl. Raises UsageError for what cannot be measured.
     """
     began = time.perf_counter()
-    info = workdirs.read_info(workdir)
+    info = trained.info_at(place)
     section = {**info.recipe["dataset"], **changed}
+    if not section["source"]:
+        raise UsageError(f"{place} is an export of version 0.1, which does not name the dataset; export it again")
     classes = len(info.class_names) if section["conditional"] else 1
     metrics = _metrics(options, classes)
     evaluation.check_counts(metrics, num_images, classes, "--num_images")
-    sampler = Sampler(workdir, parse_step(step), _BATCH_SIZE, batch_stats=batch_stats)
+    sampler = Sampler(place, parse_step(step), _BATCH_SIZE, batch_stats=batch_stats)
     reference = _reference(options, metrics, section, _real_images(options, section, info))
     judges = any("verdicts" in metric.READS for metric in metrics.values())
     if judges:
@@ -81,13 +86,14 @@ def score_run(
             scores.setdefault(name, []).append(number)
     of_run = {
         **evaluation.of_run(info.recipe, sampler.variables, batch_stats),
-        "workdir": str(workdir),
+        "workdir": models.shown(place),
         "step": sampler.step,
-        "chosen": _chosen(step, workdir, sampler.step),
+        "chosen": _chosen(step, place, sampler.step),
         "seeds": list(range(seeds)),
     }
     scored = Scored(scores, evaluation.protocol(reference, metrics, num_images, began, **of_run))
-    _remember(workdir, sampler.step, kimg_after(info.recipe, sampler.step), scored)
+    if remember and not trained.is_exported(place):
+        _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored)
     return scored
 
 

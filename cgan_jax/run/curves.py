@@ -20,7 +20,12 @@ _STROKES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draws both losses and the discriminator's accuracies over kimg. `history` holds the lines of metrics.jsonl."""
+    """Writes `png_of` the lines of metrics.jsonl."""
+    write_whole(path, png_of(history))
+
+
+def png_of(history: Sequence[Mapping[str, float]]) -> bytes:
+    """A picture of both losses and the discriminator's accuracies over kimg, from the lines of metrics.jsonl."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -36,7 +41,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     figure.axes[1].set_ylim(0, 1)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
-    write_whole(path, content.getvalue())
+    return content.getvalue()
 
 
 def save_overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], scalars: Sequence[str], path: Path) -> None:

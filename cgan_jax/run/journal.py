@@ -25,8 +25,19 @@ from cgan_jax.run.progress import Clock, TrainingProgress, duration
 class Journal:
     """The record of one run, in its folder and on the terminal. Only the first process writes."""
 
-    def __init__(self, workdir: Path, info: workdirs.RunInfo, draw: Callable[[Any], Image.Image]):
-        """`draw(average)` returns a picture of samples; `average` holds the averaged generator's variables."""
+    def __init__(
+        self,
+        workdir: Path,
+        info: workdirs.RunInfo,
+        draw: Callable[[Any], Image.Image],
+        on_log: Callable[[dict[str, float]], None] | None = None,
+        on_sample: Callable[[Image.Image, float], None] | None = None,
+    ):
+        """`draw(average)` returns a picture of samples; `average` holds the averaged generator's variables.
+
+        `on_log` gets each line of metrics.jsonl, `on_sample` each picture of samples and its kimg.
+        """
+        self._on_log, self._on_sample = on_log, on_sample
         self.workdir, self._info, self._draw = workdir, info, draw
         self._recipe = info.recipe
         self.writes = processes.is_first()
@@ -131,6 +142,8 @@ class Journal:
         self.writer.write_scalars(step, means)
         left = 60 * self.max_minutes - self.clock.seconds if self.max_minutes else math.inf
         self._progress.report(step, kimg, means, left)
+        if self._on_log is not None and self.writes:
+            self._on_log(line)
 
     def show(self, step: int, average: Any, wait: bool) -> None:
         """Saves a picture of samples and the curves. A busy painter skips the curves unless it must `wait`."""
@@ -171,3 +184,5 @@ class Journal:
         name = f"kimg_{kimg:06.0f}.png" if whole else f"kimg_{kimg:010.3f}.png"
         storage.write_whole(self.workdir / "samples" / name, png(picture))
         self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
+        if self._on_sample is not None:
+            self._on_sample(picture, kimg)

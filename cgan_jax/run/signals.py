@@ -28,28 +28,38 @@ class StopRequest:
     learns of each signal through a pipe (signal.set_wakeup_fd) can end the process meanwhile.
     """
 
-    _insists = True
-    """Whether the thread may end the process."""
+    def __init__(self, exits: bool = True) -> None:
+        """With `exits`, the thread may end the process, and so does a second SIGINT: for a command.
 
-    def __init__(self) -> None:
+        Without, a second SIGINT raises KeyboardInterrupt, and SIGTERM and SIGHUP are left as they are: for a library.
+        Python handles signals in the main thread alone, so in another thread there are no requests.
+        """
         self.requested = False
+        in_main = threading.current_thread() is threading.main_thread()
+        self._exits, self._numbers = exits, _NUMBERS if exits else (signal.SIGINT,) if in_main else ()
         self._previous: dict[int, object] = {}
         self._farewell: str | None = None
 
     def __enter__(self) -> "StopRequest":
-        for number in _NUMBERS:
+        for number in self._numbers:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._handle)
+        if self._exits:
+            self._start_watching()
+        return self
+
+    def _start_watching(self) -> None:
         self._told, self._tells = os.pipe()
         os.set_blocking(self._tells, False)
         self._previous_fd = signal.set_wakeup_fd(self._tells, warn_on_full_buffer=False)
         self._watcher = threading.Thread(target=self._watch, name="signals", daemon=True)
         self._watcher.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if not self._exits:
+            return
         signal.set_wakeup_fd(self._previous_fd)
         os.close(self._tells)
         self._watcher.join()
@@ -59,7 +69,8 @@ class StopRequest:
     def at_once(self, farewell: str) -> Iterator[None]:
         """A request, even an earlier one, raises Interrupted(farewell) inside. Use it for work that may be dropped.
 
-        If the main thread does not return to Python within 3 s, the watching thread ends the process with exit code 75.
+        If the main thread of a command does not return to Python within 3 s, the watching thread ends the process with
+        exit code 75.
         Each of several processes ends by itself: a launcher signals all of them.
         """
         if self.requested:
@@ -72,6 +83,8 @@ class StopRequest:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
+            if not self._exits:
+                raise KeyboardInterrupt
             os._exit(_SECOND_INTERRUPT)
         self.requested = True
         if self._farewell is not None:
@@ -94,7 +107,7 @@ class StopRequest:
                 numbers = os.read(self._told, 64)
                 if not numbers:
                     return
-                for number in numbers if self._insists else ():
+                for number in numbers:
                     if asked and number == signal.SIGINT:
                         os._exit(_SECOND_INTERRUPT)
                     asked = asked or number in _NUMBERS
@@ -109,10 +122,9 @@ class StopRequest:
 class RelayedRequests(StopRequest):
     """A context that passes every request to stop on to the process started by `run`."""
 
-    _insists = False
-
     def __init__(self) -> None:
         super().__init__()
+        self._exits = False
         self.requests = 0
         self._process: subprocess.Popen | None = None
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cgan_jax import __version__
+from cgan_jax import __version__, models
 from cgan_jax.build import kimg_after
-from cgan_jax.run import workdir
+from cgan_jax.run.workdir import RunInfo
+from cgan_jax.sampling import trained
 from cgan_jax.sampling.formats import Plan
 from cgan_jax.sampling.image_writers import folder_names
 
@@ -37,18 +38,18 @@ folder = "."  # where this file is
 """
 
 
-def origin(run: Path, info: workdir.RunInfo, step: int, batch_stats: str) -> dict[str, Any]:
-    """Where images of a run come from: architecture, data, step, statistics, and the metrics of that step."""
+def origin(place: Path, info: RunInfo, step: int, batch_stats: str) -> dict[str, Any]:
+    """Where images of a model come from: architecture, data, step, statistics, and the metrics of that step."""
     section = info.recipe["dataset"]
     return {
-        "run": str(run),
+        "run": models.shown(place),
         "architecture": info.recipe["architecture"],
         "trained_on": f"{section['name']} {section['split']}".strip(),
         "step": step,
         "kimg": kimg_after(info.recipe, step),
         "batch_stats": batch_stats,
         "image_shape": [section["image_size"], section["image_size"], info.channels],
-        "metrics": metrics_at(run, step),
+        "metrics": trained.metrics_at(place, step),
     }
 
 
@@ -71,15 +72,6 @@ def of_dataset(
         ],
         "made_by": f"cgan_jax {__version__}",
     }
-
-
-def metrics_at(run: Path, step: int) -> dict[str, float]:
-    """The metrics that evaluations.jsonl has for a step, by name; a later line replaces an earlier one."""
-    scores: dict[str, float] = {}
-    for line in workdir.read_metrics(run, workdir.EVALUATIONS):
-        if line.get("step") == step:
-            scores |= {name.removeprefix("eval/"): value for name, value in line.items() if name.startswith("eval/")}
-    return scores
 
 
 def readme(card: Mapping[str, Any], loading: str) -> str:

@@ -1,5 +1,7 @@
-"""A trained generator as the bytes of one portable file."""
+"""A trained generator as the bytes of one portable file, or packed into a folder."""
 
+import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,22 @@ from jax import export
 
 from cgan_jax import __version__, exported
 from cgan_jax.data.batches import to_uint8
-from cgan_jax.sampling import card, sampling
+from cgan_jax.errors import UsageError
+from cgan_jax.run import packed
+from cgan_jax.sampling import card, sampling, trained
+from cgan_jax.sampling.request import spread
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
+_MOST_WITH_DISCRIMINATOR = 3_000_000  # bytes
+_MOST_OFF_BY, _COMPARED = 2, 200
 
 
-def content(sampler: sampling.Sampler, run: Path, batch_stats: str, format_name: str) -> bytes:
+def content(sampler: sampling.Sampler, place: Path, batch_stats: str, format_name: str) -> bytes:
     """A file of the format "cgan", a model to draw from, or "safetensors", the averaged weights by layer."""
-    weights = {name: np.asarray(array) for name, array in _named(sampler.variables).items()}
+    weights = {name: np.asarray(array) for name, array in packed.named(sampler.variables).items()}
     metadata = {
-        **card.origin(run, sampler.info, sampler.step, batch_stats),
+        **card.origin(place, sampler.info, sampler.step, batch_stats),
+        "info": packed.portable(sampler.info)._asdict(),
         "class_names": sampler.info.classes,
         "latent_dim": sampler.generator.latent_dim,
         "jax": jax.__version__,
@@ -31,12 +39,6 @@ def content(sampler: sampling.Sampler, run: Path, batch_stats: str, format_name:
         return exported.packed(_programs(sampler), weights, metadata)
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     return exported.pack_arrays(weights, texts)
-
-
-def _named(variables: Any) -> dict[str, Any]:
-    """The leaves of a tree by their path, such as params.Dense_0.kernel, in the order of the tree."""
-    leaves = jax.tree_util.tree_leaves_with_path(variables)
-    return {".".join(str(step.key) for step in path): leaf for path, leaf in leaves}
 
 
 def _programs(sampler: sampling.Sampler) -> dict[str, bytes]:
@@ -61,3 +63,31 @@ def _programs(sampler: sampling.Sampler) -> dict[str, bytes]:
         name: bytes(export.export(jax.jit(function), platforms=_PLATFORMS)(*arguments).serialize())
         for name, (function, arguments) in given.items()
     }
+
+
+def pack(sampler: sampling.Sampler, run: Path, out: Path) -> str:
+    """Writes the generator of a run, and its discriminator if both are small, into the folder `out` as a packed model.
+
+    Returns in words what was written. Raises UsageError if half precision changes an image by more than 2 grey levels.
+    """
+    if trained.is_exported(run) or packed.is_packed(run):
+        raise UsageError(f"--format=packed takes the folder of a run, given {run}")
+    halves = packed.halved(sampler.variables)
+    if (off_by := _difference(sampler, halves)) > _MOST_OFF_BY:
+        raise UsageError(f"half precision changes images by {off_by} of 255 levels, more than {_MOST_OFF_BY}")
+    held, weights = "both networks", packed.pack_weights(halves, packed.halved(sampler.discriminator()[1]))
+    if len(weights) > _MOST_WITH_DISCRIMINATOR:
+        held, weights = "the generator alone", packed.pack_weights(halves, None)
+    made_by = f"cgan_jax {__version__}, jax {jax.__version__}"
+    card = packed.Card(sampler.step, hashlib.sha256(weights).hexdigest(), off_by, made_by)
+    packed.write(out, run, sampler.info, card, weights)
+    return f"{held}, {len(weights) / 1e6:.2f} MB; half precision changes images by at most {off_by} of 255 levels"
+
+
+def _difference(sampler: sampling.Sampler, halves: Any) -> int:
+    """By how many grey levels images of other weights differ at most from the sampler's own."""
+    other = copy.copy(sampler)
+    other.variables = jax.tree.map(lambda half, whole: jnp.asarray(half, whole.dtype), halves, sampler.variables)
+    labels, indices = spread(_COMPARED, list(range(len(sampler.info.classes))))
+    own, others = (sampling.gathered(each.images(0, labels, indices)).astype(int) for each in (sampler, other))
+    return int(np.abs(own - others).max())

@@ -17,7 +17,9 @@ _INK = (60, 60, 60)
 _PAPER = (255, 255, 255)
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str] = (), scale: int | None = None) -> Image.Image:
+def grid(
+    rows: Sequence[Sequence[np.ndarray] | np.ndarray], names: Sequence[str] = (), scale: int | None = None
+) -> Image.Image:
     """One picture of rows of images uint8 [H, W, C], each row beside its name.
 
     A pixel becomes `scale` x `scale` pixels; without it images are enlarged to about 64 pixels.

@@ -1,6 +1,6 @@
 """The way from one image to another: between the latents of two seeds, or from one class to another."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,17 +52,28 @@ def write(
     """Writes `frames` as a grid (.png), a row per way, or animated (.gif, .webp); returns the number of images."""
     batches = frames(sampler, seeds, labels, indices, steps)
     drawn = np.stack(list(progress.counted(batches, steps * len(indices), "drawing")))
-    names, conditional = sampler.info.classes, sampler.info.recipe["dataset"]["conditional"]
+    save(path, drawn, names_of(*labels, sampler.info.classes))
+    return len(drawn) * len(indices)
+
+
+def names_of(start: np.ndarray, end: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """What each way between labels int32 [N] shows: "3", or "3 to 7"; nothing without classes."""
+    if len(class_names) == 1:
+        return []
+    pairs = zip(start.tolist(), end.tolist(), strict=True)
+    return [class_names[a] if a == b else f"{class_names[a]} to {class_names[b]}" for a, b in pairs]
+
+
+def save(path: Path, drawn: np.ndarray, names: Sequence[str]) -> None:
+    """Writes frames uint8 [F, N, H, W, C] as a grid (.png), a row per way, or animated (.gif, .webp)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".png":
-        pairs = zip(*(part.tolist() for part in labels), strict=True)
-        of_row = [names[a] if a == b else f"{names[a]} to {names[b]}" for a, b in pairs] if conditional else ()
-        grids.save(grids.grid(*grids.rows_of_ways(drawn, of_row)), path)
+        grids.save(grids.grid(*grids.rows_of_ways(drawn, names)), path)
     else:
-        by_class = conditional and np.array_equal(*labels)
-        pictures = [grids.grid(*grids.rows_by_class(frame, labels[0], names, by_class)) for frame in drawn]
+        shown = list(dict.fromkeys(names))
+        of_way = np.array([shown.index(name) for name in names] if shown else [0] * drawn.shape[1])
+        pictures = [grids.grid(*grids.rows_by_class(frame, of_way, shown, bool(shown))) for frame in drawn]
         grids.save_animation(pictures, path, _SECONDS_THERE_AND_BACK)
-    return len(drawn) * len(indices)
 
 
 def make_drawer(generator: nn.Module, mixed: bool) -> Callable[..., jax.Array]:

@@ -1,6 +1,6 @@
 """Images from the averaged generator. Image i depends on (seed, class, i) alone."""
 
-import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,16 +12,14 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from cgan_jax import parallel
 from cgan_jax import recipe as recipes
-from cgan_jax.build import ImageSpec, build, network
+from cgan_jax.build import Algorithm, build
 from cgan_jax.data.batches import to_uint8, whole_batches
 from cgan_jax.errors import UsageError
 from cgan_jax.losses.terms import boundary_of
 from cgan_jax.parallel import make_mesh, per_sample, replicated
-from cgan_jax.run.checkpoint import Checkpoints
-from cgan_jax.run.workdir import read_info
-from cgan_jax.sampling import grids, standing_statistics
+from cgan_jax.sampling import grids, standing_statistics, trained
 from cgan_jax.sampling.request import spread
-from cgan_jax.train_state import Tree, create, init_generator
+from cgan_jax.train_state import Tree
 
 _ROWS, _COLUMNS, _UNCONDITIONAL_SIDE = 20, 10, 5
 _SAMPLES, _AGAIN, _STANDING = 0x5A3B1E5, 0x5A3B1E6, 0x5A3B1E7
@@ -73,30 +71,23 @@ def make_sampler(
 
 
 class Sampler:
-    """The averaged generator of a run's checkpoint on all devices, ready to draw images."""
+    """The averaged generator of a trained model on all devices, ready to draw images."""
 
     def __init__(
         self,
-        workdir: Path,
+        place: Path,
         step: int | str | None = None,
         batch_size: int = 64,
         truncation: float | None = None,
         batch_stats: str = "ema",
     ):
-        """Restores the checkpoint at `step`, the "best", or the latest. Raises UsageError if there is none.
+        """Restores `step`, the "best", or the latest, from a run, a packed model or a file of cgan export.
 
         With `batch_stats` "standing" the generator normalises by statistics of batches that it draws itself, instead of
-        the averaged running statistics. Raises UsageError if it has no batch normalisation.
+        the averaged running statistics. Raises UsageError if there is no such step, or no batch normalisation.
         """
-        self.info = read_info(workdir)
-        recipe = self.info.recipe
-        self._workdir, self._batch_size, self._mesh = workdir, batch_size, make_mesh()
-        self._spec = ImageSpec(recipe["dataset"]["image_size"], self.info.channels, len(self.info.class_names))
-        self.generator = network(recipe, "generator", self._spec)
-        shapes = jax.eval_shape(lambda: init_generator(self.generator, jax.random.key(0, impl=parallel.PRNG)))
-        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-            self.step = checkpoints.chosen(step)
-            self.variables = checkpoints.restore_average(self.step, shapes, replicated(self._mesh))
+        self._place, self._batch_size, self._mesh = place, batch_size, make_mesh()
+        self.info, self.step, self.generator, self.variables = trained.load(place, step, replicated(self._mesh))
         if batch_stats == "standing":
             self.variables = self._standing(truncation)
         self._truncation = truncation
@@ -104,8 +95,10 @@ class Sampler:
 
     def _standing(self, truncation: float | None) -> Tree:
         """The variables with standing statistics, measured on latents that no image of a small number has."""
+        name = self.info.recipe["architecture"]
+        if isinstance(self.generator, trained.Program):
+            raise UsageError(f"--batch_stats=standing: {self._place} holds the statistics that it was exported with")
         if standing_statistics.COLLECTION not in self.variables:
-            name = self.info.recipe["architecture"]
             raise UsageError(f"--batch_stats=standing: the generator of {name} has no batch normalisation")
         classes = len(self.info.classes)
 
@@ -119,25 +112,42 @@ class Sampler:
             standing_statistics.measured(self.generator, self.variables, inputs), replicated(self._mesh)
         )
 
-    def discriminator(self) -> tuple[nn.Module, Tree, float]:
-        """The run's discriminator, its variables at the same step, and the logit above which an image is real to it.
+    def discriminator(self) -> tuple[nn.Module, Tree]:
+        """The model's discriminator and its variables at the same step.
 
-        Raises UsageError if its losses have no such logit.
+        Raises UsageError if the model is without its discriminator.
         """
-        recipes.check(self.info.recipe)  # drawing alone does not need a complete recipe
-        algorithm = build(self.info.recipe, self._spec)
-        boundary = boundary_of(itertools.chain.from_iterable(algorithm.d_updates.values()))
+        algorithm, device = self._algorithm(), SingleDeviceSharding(jax.devices()[0])
+        variables = trained.load_discriminator(self._place, self.info, algorithm, self.step, device)
+        return algorithm.discriminator, variables
+
+    def boundary(self) -> float:
+        """The logit above which an image is real to the discriminator. Raises UsageError if its losses draw no line."""
+        updates = self._algorithm().d_updates.values()
+        boundary = boundary_of(itertools.chain.from_iterable(updates))
         if boundary is None:
-            losses = ", ".join(listed.name for terms in algorithm.d_updates.values() for listed in terms)
+            losses = ", ".join(listed.name for terms in updates for listed in terms)
             raise UsageError(f"a discriminator trained by {losses} draws no line between real and generated images")
-        shapes = jax.eval_shape(lambda: create(algorithm, self._spec, jax.random.key(0, impl=parallel.PRNG)))
-        with contextlib.closing(Checkpoints(self._workdir, read_only=True)) as checkpoints:
-            state = checkpoints.restore(self.step, shapes, SingleDeviceSharding(jax.devices()[0]))
-        return algorithm.discriminator, {"params": state.d_params, **state.d_stats}, boundary
+        return boundary
+
+    def _algorithm(self) -> Algorithm:
+        recipes.check(self.info.recipe)  # drawing alone does not need a complete recipe
+        return build(self.info.recipe, trained.spec_of(self.info))
 
     def latents(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> jax.Array:
         """The latents that the images of (seed, labels int32 [N], indices int32 [N]) are drawn from."""
         return latents_for(np.uint32(seed), labels, indices, self.generator.latent_dim, self._truncation)
+
+    def drawn_from(self, latents: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+        """The images of latents float32 [N, latent_dim] and labels int32 [N], in batches, uint8 [n, H, W, C] each."""
+        size = self._batch_size + -self._batch_size % self._mesh.size
+        for part, n in whole_batches((latents, labels), size):
+            yield np.asarray(self._from_latents(self.variables, part))[:n]
+
+    @functools.cached_property
+    def _from_latents(self) -> Callable[[Tree, tuple[np.ndarray, np.ndarray]], jax.Array]:
+        generator = self.generator
+        return per_sample(lambda given, part: to_uint8(generator.apply(given, *part, train=False)), self._mesh)
 
     def images(self, seed: int, labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
         """The images of (seed, labels int32 [N], indices int32 [N]), in batches, uint8 [n, H, W, C] each."""

@@ -69,8 +69,8 @@ def test_the_runs_own_discriminator_has_its_say(run, tmp_path):
     assert cgan("evaluate", *asked) == 0
     scores = json.loads(out.read_text())["scores"]
     sampler = sampling.Sampler(run)
-    discriminator, variables, boundary = sampler.discriminator()
-    assert boundary == 0
+    discriminator, variables = sampler.discriminator()
+    assert sampler.boundary() == 0
     images = DIGITS.images.astype(np.float32) / 127.5 - 1
     logits = discriminator.apply(variables, images, DIGITS.labels, train=False).logits
     assert scores["discriminator_accuracy/real"] == [pytest.approx(np.mean(np.asarray(logits) > 0), abs=1e-3)]
@@ -83,7 +83,7 @@ def test_a_discriminator_that_draws_no_line_is_not_asked(run):
     recipe["loss"]["d_updates"] = {"both": {f"wasserstein_{kind}": {"weight": 1.0} for kind in ("real", "fake")}}
     sampler.info = sampler.info._replace(recipe=recipe)
     with pytest.raises(UsageError, match="wasserstein_real, wasserstein_fake draws no line between real and generated"):
-        sampler.discriminator()
+        sampler.boundary()
 
 
 def test_all_usual_metrics_have_a_say_of_enough_images(run, network, tmp_path):
@@ -144,7 +144,7 @@ def test_published_statistics_stand_for_real_images(run, network, tmp_path, caps
         (["--classifier=none.npz"], "there is no classifier none.npz"),
         (["--num_images=0"], "--num_images=0: 0 is not a positive integer"),
         (["--seeds=0"], "--seeds=0: 0 is not a positive integer"),
-        (["--images=x"], "either --workdir=FOLDER or --images"),
+        (["--images=x"], "either --model, --workdir or --images"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -23,9 +23,9 @@ needs_demo = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "either --workdir=FOLDER or --model=FILE"),
-        (["--workdir=a", "--model=b"], "either --workdir=FOLDER or --model=FILE"),
-        (["--model=b", "--step=3"], "--step belongs to --workdir"),
+        ([], "either --model=NAME or --workdir=FOLDER"),
+        (["--workdir=a", "--model=b"], "either --model=NAME or --workdir=FOLDER"),
+        (["--model=digit"], "unknown model 'digit'"),
         (["--workdir=a", "--port=65536"], "--port must be 0 to 65535, given 65536"),
         (["--workdir=a", "--port=-1"], "--port must be 0 to 65535, given -1"),
     ],
@@ -103,13 +103,13 @@ LONG = """
 import sys, time
 from cgan_jax.__main__ import main
 from cgan_jax.serving import models
-draw = models.RunModel.images
+draw = models.Served.images
 def slow(self, seed, *rest):
     if seed == 7:
         print("drawing", flush=True)
         time.sleep(30)
     return draw(self, seed, *rest)
-models.RunModel.images = slow
+models.Served.images = slow
 main()
 """
 

@@ -6,7 +6,7 @@ import pytest
 from cgan_jax.errors import UsageError
 from cgan_jax.run import workdir
 from cgan_jax.sampling import request, sampling
-from cgan_jax.serving.models import ExportedModel, RunModel
+from cgan_jax.serving.models import Served
 from cgan_jax.serving.studio import Studio
 from tests.command_line import cgan
 from tests.conftest import small_recipe
@@ -31,7 +31,7 @@ def models(run):
     """A run and its exported model."""
     out = run.parent / "model.cgan"
     assert cgan("export", f"--workdir={run}", f"--out={out}") == 0
-    return RunModel(run, None), ExportedModel(out)
+    return Served(run), Served(out)
 
 
 def test_both_draw_what_sample_draws(run, models):
@@ -71,15 +71,15 @@ def test_a_studio_serves_them(models):
 
 
 def test_they_say_which_step_they_are_of_and_its_scores(run, models):
-    for model in (*models, RunModel(run, 8)):
+    for model in (*models, Served(run, 8)):
         assert model.about["step"] == 8 and model.about["image_size"] == 8
         assert model.about["scores"] == {"fid": 20.0}
-    assert RunModel(run, 4).about["scores"] == {"fid": 90.0}
+    assert Served(run, 4).about["scores"] == {"fid": 90.0}
 
 
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
-        RunModel(tmp_path, None)
+        Served(tmp_path)
     (tmp_path / "model.cgan").write_bytes(b"something else")
     with pytest.raises(UsageError, match="is no exported model"):
-        ExportedModel(tmp_path / "model.cgan")
+        Served(tmp_path / "model.cgan")

@@ -1,0 +1,137 @@
+"""A trained generator by its place: the folder of a run, a packed model, or a file of cgan export."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+from jax.sharding import Sharding
+
+from cgan_jax import exported, models, parallel
+from cgan_jax.build import Algorithm, ImageSpec, network
+from cgan_jax.data.batches import normalized
+from cgan_jax.errors import UsageError
+from cgan_jax.files import storage
+from cgan_jax.names import printable
+from cgan_jax.run import packed, workdir
+from cgan_jax.run.checkpoint import Checkpoints
+from cgan_jax.run.workdir import RunInfo
+from cgan_jax.train_state import Tree, create, init_generator
+
+
+class Trained(NamedTuple):
+    """A generator and its variables at a step."""
+
+    info: RunInfo
+    step: int
+    generator: "nn.Module | Program"
+    variables: Tree
+
+
+class Program:
+    """The generator in an exported file, as a network: it has `latent_dim` and `apply`."""
+
+    def __init__(self, model: exported.Model):
+        self.latent_dim = model.latent_dim
+        self._images = model.program
+
+    def apply(self, variables: Tree, latents: jax.Array, labels: jax.Array, train: bool = False) -> jax.Array:
+        """Images float32 [N, H, W, C] in [-1, 1]."""
+        return normalized(self._images(jax.tree.leaves(variables), latents, labels))
+
+
+def is_exported(place: Path) -> bool:
+    """Whether the place is a file, of cgan export."""
+    return not storage.is_remote(place) and place.is_file()
+
+
+def info_at(place: Path) -> RunInfo:
+    """The recipe, channels and classes. Raises UsageError if the place holds no model."""
+    return _info_of(exported.load(place).metadata) if is_exported(place) else workdir.read_info(place)
+
+
+def metrics_at(place: Path, step: int) -> dict[str, float]:
+    """The scores of a step by name; in evaluations.jsonl a later line replaces an earlier one."""
+    if is_exported(place):
+        return dict(exported.load(place).metadata.get("metrics", {}))
+    scores: dict[str, float] = {}
+    for line in workdir.read_metrics(place, workdir.EVALUATIONS):
+        if line.get("step") == step:
+            scores |= {name.removeprefix("eval/"): value for name, value in line.items() if name.startswith("eval/")}
+    return scores
+
+
+def load(place: Path, step: int | str | None, sharding: Sharding) -> Trained:
+    """The averaged generator at `step`, the "best", or for None the latest.
+
+    Raises UsageError if the place holds no model or not that step.
+    """
+    if is_exported(place):
+        model = exported.load(place)
+        found = _only_step(place, model.metadata["step"], step)
+        return Trained(
+            _info_of(model.metadata), found, Program(model), jax.device_put(_nested(model.weights), sharding)
+        )
+    info = workdir.read_info(place)
+    generator = network(info.recipe, "generator", spec_of(info))
+    shapes = jax.eval_shape(lambda: init_generator(generator, jax.random.key(0, impl=parallel.PRNG)))
+    if packed.is_packed(place):
+        found = _only_step(place, packed.read_card(place).step, step)
+        variables = packed.restored(packed.read_weights(place), "generator", shapes)
+        return Trained(info, found, generator, jax.device_put(variables, sharding))
+    with contextlib.closing(Checkpoints(place, read_only=True)) as checkpoints:
+        found = checkpoints.chosen(step)
+        return Trained(info, found, generator, checkpoints.restore_average(found, shapes, sharding))
+
+
+def load_discriminator(place: Path, info: RunInfo, algorithm: Algorithm, step: int, sharding: Sharding) -> Tree:
+    """The discriminator's variables at a step. Raises UsageError if the model is without its discriminator."""
+    shapes = jax.eval_shape(lambda: create(algorithm, spec_of(info), jax.random.key(0, impl=parallel.PRNG)))
+    arrays = packed.read_weights(place) if not is_exported(place) and packed.is_packed(place) else {}
+    if is_exported(place) or (arrays and not any(name.startswith("discriminator.") for name in arrays)):
+        raise UsageError(f"{models.shown(place)} holds the generator alone, without its discriminator")
+    if arrays:
+        variables = packed.restored(arrays, "discriminator", {"params": shapes.d_params, **shapes.d_stats})
+        return jax.device_put(variables, sharding)
+    with contextlib.closing(Checkpoints(place, read_only=True)) as checkpoints:
+        state = checkpoints.restore(step, shapes, sharding)
+    return {"params": state.d_params, **state.d_stats}
+
+
+def spec_of(info: RunInfo) -> ImageSpec:
+    """What the networks know of the dataset."""
+    return ImageSpec(info.recipe["dataset"]["image_size"], info.channels, len(info.class_names))
+
+
+def _only_step(place: Path, there: int, asked: int | str | None) -> int:
+    if asked not in (None, there):
+        raise UsageError(f"{models.shown(place)} holds step {there} alone, given --step={asked}")
+    return there
+
+
+def _info_of(metadata: Mapping[str, Any]) -> RunInfo:
+    """What an exported file says of its run. A file of version 0.1 does not have the recipe."""
+    names = [printable(name) for name in metadata["class_names"]]
+    if "info" in metadata:
+        return RunInfo(**metadata["info"])._replace(class_names=names)
+    size, _, channels = metadata["image_shape"]
+    name, _, split = metadata["trained_on"].partition(" ")
+    section = {"source": "", "name": name, "split": split, "data_dir": "", "image_size": size}
+    section["conditional"] = len(names) > 1
+    shown = {"batch_size": round(1000 * metadata["kimg"] / max(metadata["step"], 1)), "d_steps_per_g_step": 1}
+    recipe = {"architecture": metadata["architecture"], "dataset": section, "train": shown}
+    return RunInfo(recipe, channels, names, 0)
+
+
+def _nested(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """{"params.Dense_0.kernel": array} -> {"params": {"Dense_0": {"kernel": array}}}."""
+    tree: dict[str, Any] = {}
+    for name, array in weights.items():
+        *above, last = name.split(".")
+        node = tree
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = array
+    return tree
