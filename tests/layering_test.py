@@ -26,7 +26,7 @@ FLOORS = [
     ["data", "networks"],
     ["augment", "optimizers", "recipe_files"],
     ["exported", "files", "recipe"],
-    ["lookup"],
+    ["jax_environment", "lookup"],
     ["annealing", "errors", "heap", "parallel"],
     ["__init__"],
 ]
