@@ -12,7 +12,7 @@ import traceback
 
 from absl import flags as absl_flags
 
-from cgan_jax import __version__
+from cgan_jax import __version__, jax_environment
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.heap import keep_freed_memory
 from cgan_jax.lookup import module_named, names_in, unknown
@@ -60,10 +60,10 @@ def run(argv: list[str]) -> int:
         _tell(f"cgan: error: {_one_line(error)}")
         return UsageError.exit_code
     except Exception as error:
-        if not isinstance(error, MemoryError) and _OUT_OF_MEMORY not in str(error):
+        why = _out_of_memory(error) or jax_environment.trouble(error)
+        if why is None:
             raise
-        hint = "fewer images in a batch, narrower networks, or dataset.placement=stream take less"
-        _tell(f"cgan: error: more memory was needed than there is; {hint} ({_one_line(error)[:300]})")
+        _tell(f"cgan: error: {why}")
         return UsageError.exit_code
 
 
@@ -93,18 +93,29 @@ def _run_command(name: str, argv: list[str]) -> None:
         flags[argument].parse(rest.pop(0))
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; values are given as --flag=value (see cgan {name} --help)")
-    _expand_home(flags)
-    os.environ["JAX_ENABLE_X64"] = "0"  # all code here computes in float32
+    _settle_paths(flags)
+    jax_environment.settle()
     keep_freed_memory()
     command.main(flags)
 
 
-def _expand_home(flags: absl_flags.FlagValues) -> None:
+def _settle_paths(flags: absl_flags.FlagValues) -> None:
+    """Expands ~. Raises UsageError for a --workdir whose bytes cannot be decoded: orbax cannot write there."""
     for flag in (flags[name] for name in PATHS if name in flags):
         if isinstance(flag.value, str):
             flag.value = os.path.expanduser(flag.value)
         elif isinstance(flag.value, list):
             flag.value = [os.path.expanduser(path) for path in flag.value]
+        paths = flag.value if isinstance(flag.value, list) else [flag.value or ""]
+        if flag.name == "workdir" and any(map(_has_surrogates, map(os.path.abspath, paths))):
+            encoding = sys.getfilesystemencoding()
+            hint = "" if encoding == "utf-8" else ", or set PYTHONUTF8=1"
+            raise UsageError(f"--workdir={','.join(paths)}: a name that is not {encoding}; rename the folder{hint}")
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether a name has bytes that the system's encoding cannot read, which Python keeps as lone surrogates."""
+    return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _overview() -> str:
@@ -133,6 +144,13 @@ def _wrapped(text: str) -> str:
     return "\n\n".join(one if one.startswith(" ") else textwrap.fill(one, 100) for one in paragraphs)
 
 
+def _out_of_memory(error: Exception) -> str | None:
+    if not isinstance(error, MemoryError) and _OUT_OF_MEMORY not in str(error):
+        return None
+    hint = "fewer images in a batch, narrower networks, or dataset.placement=stream take less"
+    return f"more memory was needed than there is; {hint} ({_one_line(error)[:300]})"
+
+
 def _one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split()))
 
@@ -149,6 +167,8 @@ def main() -> None:
     After an error it exits with os._exit: interpreter shutdown waits for other processes of the run and for running XLA
     work, and crashes (139).
     """
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     try:
         code = run(sys.argv[1:])
     except Exception:

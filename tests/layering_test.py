@@ -28,7 +28,7 @@ FLOORS = [
     ["augment", "optimizers", "recipe_files"],
     ["exported", "models", "recipe"],
     ["files"],
-    ["lookup", "recipe_fields"],
+    ["jax_environment", "lookup", "recipe_fields"],
     ["annealing", "errors", "heap", "names", "parallel"],
     ["__init__"],
 ]

@@ -32,6 +32,7 @@ from cgan_jax.commands import _flags, _recipe_flags
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.files import json_text
 from cgan_jax.files.storage import is_remote, place, read_text, write_whole
+from cgan_jax.jax_environment import no_device
 from cgan_jax.run import variations
 from cgan_jax.run.variations import NamedRecipe
 
@@ -96,7 +97,10 @@ def _leave_the_devices_alone() -> None:
 def _count_devices() -> int:
     """The devices that a run will have, counted by another process."""
     code = "import jax; print(jax.device_count())"
-    return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True).stdout)
+    counted = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if counted.returncode:
+        raise UsageError(no_device(counted.stderr.strip().rpartition("\n")[2].partition(": ")[2]))
+    return int(counted.stdout)
 
 
 def _check_all(runs: Sequence[NamedRecipe]) -> None:

@@ -129,7 +129,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file of which a reader finds the old content or all of the new. Raises OSError."""
-    content = content.encode() if isinstance(content, str) else content
+    # Names of files and folders may hold lone surrogates, which UTF-8 cannot write.
+    content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with _reaching(path):
         if is_remote(path):
             path.write_bytes(content)

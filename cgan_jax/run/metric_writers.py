@@ -42,7 +42,7 @@ class MetricWriter:
         self._write("images", step, images)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        self._write("hparams", hparams)
+        self._write("hparams", {name: _writable(value) for name, value in hparams.items()})
 
     def _write(self, kind: str, *arguments: Any) -> None:
         if self._writer is None and is_first():
@@ -72,6 +72,11 @@ class MetricWriter:
 
 
 make_writer = MetricWriter
+
+
+def _writable(value: Any) -> Any:
+    """The value without lone surrogates, which names of folders may hold and UTF-8 cannot write."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _make_writer(folder: Path) -> Any:

@@ -41,7 +41,8 @@ def page(workdirs: Sequence[Path]) -> str:
     }
     # JSON inside <script> must not contain "</script>", so escape every "<".
     text = json.dumps(_finite(report), allow_nan=False).replace("<", "\\u003c")
-    return resources.files("cgan_jax.run").joinpath("report_page.html").read_text().replace(_PLACE, text)
+    shell = resources.files("cgan_jax.run").joinpath("report_page.html").read_text(encoding="utf-8")
+    return shell.replace(_PLACE, text)
 
 
 def collect(path: Path, name: str, picture_bytes: int) -> dict[str, Any]:

@@ -82,6 +82,13 @@ def application(
     return app
 
 
+class Json(JSONResponse):
+    """JSON in ASCII: class names may hold lone surrogates, which UTF-8 cannot write."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode()
+
+
 class Desk:
     """What answers each request. All work that takes time is done by the queue."""
 
@@ -92,7 +99,7 @@ class Desk:
         """What is served."""
         limits = {"count": MOST_IMAGES, "bytes": MOST_BYTES}
         told = {**self._studio.about, "class_names": self._studio.class_names, "limits": limits, "interface": __doc__}
-        return JSONResponse(told)
+        return Json(told)
 
     async def images(self, request: Request) -> Response:
         """PNGs in JSON."""
@@ -151,7 +158,7 @@ def _described(studio: Studio, drawing: Drawing) -> bytes:
         }
         for image, label in zip(drawing.images, drawing.labels.tolist(), strict=True)
     ]
-    return json.dumps({"images": images}, ensure_ascii=False).encode()
+    return json.dumps({"images": images}).encode()
 
 
 async def _has_gone(request: Request) -> None:
@@ -168,7 +175,7 @@ def _sending(file: page.File) -> Callable:
 
 
 def _refused(status: int, why: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": why}, status, dict(headers or {}))
+    return Json({"error": why}, status, dict(headers or {}))
 
 
 def _not_here(_: Request, error: HTTPException) -> Response:

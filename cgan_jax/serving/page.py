@@ -34,7 +34,7 @@ def build(title: str, about: Mapping[str, Any], class_names: Sequence[str], **to
     # In one pass, so that a title which names another place is only text.
     text = re.sub("@[A-Z]+@", lambda place: places[place[0]], _read("page.html"))
     return {
-        "/": File(text.encode(), "text/html"),
+        "/": File(text.encode(errors="backslashreplace"), "text/html"),
         "/page.js": File(_read("page.js").encode(), "text/javascript"),
         "/page.css": File(_read("page.css").encode(), "text/css"),
     }
