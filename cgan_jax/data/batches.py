@@ -8,6 +8,7 @@ Every device holds the whole dataset (Data), or each its share (Share), or the h
 draws (Window). All three give the same batches.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A whole labelled dataset as arrays: images uint8 [N, H, W, C], labels int32 [N]."""
+    """A whole labelled dataset as arrays: images uint8 [N, H, W, C], on devices [N, H*W*C]; labels int32 [N]."""
 
     images: jax.Array
     labels: jax.Array
@@ -38,7 +39,7 @@ class Data(NamedTuple):
 class Share(NamedTuple):
     """A dataset split over the replicas: each holds n consecutive images, and all labels.
 
-    images uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; labels int32 [N]. The last replica is padded with the
+    images uint8 [1, n, H*W*C], or [n, H*W*C] under pmap; labels int32 [N]. The last replica is padded with the
     first images.
     """
 
@@ -49,7 +50,7 @@ class Share(NamedTuple):
 class Window(NamedTuple):
     """The m images that a replica draws in one call, sorted by their row in the dataset; a row may come twice.
 
-    images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; labels int32 [N] of the whole dataset.
+    images uint8 [1, m, H*W*C] and rows int32 [1, m], without the 1 under pmap; labels int32 [N] of the whole dataset.
     """
 
     images: jax.Array
@@ -113,19 +114,34 @@ def to_uint8(images: jax.Array) -> jax.Array:
 def fetched(data: PlacedData, wanted: jax.Array) -> jax.Array:
     """The images of the dataset's rows `wanted` int32 [n], from any placement: float32 [n, H, W, C] in [-1, 1]."""
     if isinstance(data, Data):
-        return normalized(data.images[wanted])
-    images = data.images.reshape(-1, *data.images.shape[-3:])
+        return normalized(_pictures(data.images[wanted]))
+    images = data.images.reshape(-1, data.images.shape[-1])
     if isinstance(data, Share):
-        return normalized(_exchanged(images, wanted))
+        return normalized(_pictures(_exchanged(images, wanted)))
     held = data.rows.reshape(-1)
     slots = jnp.searchsorted(held, wanted)
     is_held = held[slots] == wanted
     # NaN stops the run if the host sent other rows than the step draws; a wrong image would go unnoticed.
-    return jnp.where(is_held[:, None, None, None], normalized(images[slots]), jnp.nan)
+    return jnp.where(is_held[:, None, None, None], normalized(_pictures(images[slots])), jnp.nan)
+
+
+def as_rows(images: np.ndarray) -> np.ndarray:
+    """[N, H, W, C] -> [N, H*W*C], as devices hold a dataset. A TPU copies other forms into padded tiles every call."""
+    return images.reshape(len(images), -1)
+
+
+def _pictures(images: jax.Array) -> jax.Array:
+    """The inverse of `as_rows`; images are square and have 1 or 3 channels, so the length of a row tells both."""
+    if images.ndim == 4:
+        return images
+    pixels = images.shape[1]
+    channels = 1 if math.isqrt(pixels) ** 2 == pixels else 3
+    side = math.isqrt(pixels // channels)
+    return images.reshape(-1, side, side, channels)
 
 
 def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
-    """The rows `wanted` by this replica, uint8, from a dataset of which each replica holds its share `images` [n, ...].
+    """The rows `wanted` by this replica, uint8, from a dataset of which each replica holds its share `images` [n, m].
 
     Each replica lays out the whole batch: the images that it holds, and zeros for the others. A reduce-scatter adds
     these up. It sends the bytes of a batch about once, as uint8; gradients have four bytes a parameter.
@@ -133,7 +149,7 @@ def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
     wanted_by_all = parallel.gathered(wanted)
     holder = wanted_by_all // images.shape[0]
     local_row = wanted_by_all % images.shape[0]
-    is_here = (holder == parallel.index())[:, None, None, None]
+    is_here = (holder == parallel.index())[:, None]
     return parallel.own_part_of_sum(jnp.where(is_here, images[local_row], jnp.uint8(0)))
 
 

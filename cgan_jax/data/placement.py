@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cgan_jax import parallel
-from cgan_jax.data.batches import Data, Share, Window, on_host
+from cgan_jax.data.batches import Data, Share, Window, as_rows, on_host
 from cgan_jax.parallel import PARTS, WHOLE, in_parts, replicate
 
 SPECS = {"replicated": WHOLE, "sharded": Share(PARTS, WHOLE), "stream": Window(PARTS, PARTS, WHOLE)}
@@ -26,13 +26,14 @@ _AHEAD = 2  # calls
 
 def place(placement: str, data: Data, mesh: Mesh) -> Data | Share:
     """A dataset, in host memory, on the devices of the mesh: "replicated" or "sharded"."""
+    images = as_rows(data.images)
     if placement == "replicated":
-        return replicate(data, mesh)
+        return replicate(Data(images, data.labels), mesh)
     size = len(data.labels)
     share = -(-size // mesh.size)
     blocks = np.arange(mesh.size * share, dtype=np.int32).reshape(mesh.size, share) % size
-    shape = (*blocks.shape, *data.images.shape[1:])
-    return Share(in_parts(shape, lambda part: data.images[blocks[part]], mesh), replicate(data.labels, mesh))
+    shape = (*blocks.shape, *images.shape[1:])
+    return Share(in_parts(shape, lambda part: images[blocks[part]], mesh), replicate(data.labels, mesh))
 
 
 def feed(
@@ -45,13 +46,13 @@ def feed(
     data = on_host(*data)
     if placement != "stream":
         yield from itertools.repeat(place(placement, data, mesh))
-    labels = replicate(data.labels, mesh)
+    rows, labels = as_rows(data.images), replicate(data.labels, mesh)
     drawn = on_processor(functools.partial(draws, len(data.labels)), key)
 
     def window(step: int) -> Window:
         wanted = sorted_shares(*drawn(step), mesh.size)
-        shape = (*wanted.shape, *data.images.shape[1:])
-        images = in_parts(shape, lambda part: data.images[wanted[part]], mesh)
+        shape = (*wanted.shape, *rows.shape[1:])
+        images = in_parts(shape, lambda part: rows[wanted[part]], mesh)
         return Window(images, in_parts(wanted.shape, lambda part: wanted[part], mesh), labels)
 
     yield from ahead(window, itertools.count(step, steps_per_call))
