@@ -2,6 +2,7 @@
 
     cgan benchmark --config=cifar10_dcgan
     cgan benchmark --config=digits --calls=50 --config.train.batch_size=128 --json
+    cgan benchmark --config=cifar10_sngan --topology=v5e:2x4
 
 Times the call that training makes, after a warm-up: medians and quartiles. It takes the recipe's data, or says that it
 takes made-up images of the same size because the data are not prepared. It writes no files. Operations are counted
@@ -9,6 +10,10 @@ twice: those of the layers, and those that XLA counts in the compiled program (l
 ceiling is a large matrix product in the same run, of the type that most layers compute in. Compilation does not use the
 cache. Images that the recipe streams are replicated. The parts of a step are compiled separately, so they need not sum
 to the whole.
+
+With --topology it runs nothing. It compiles the same call for devices that need not be here, and predicts: whether it
+fits, how many images/s memory and arithmetic allow, and which lines of the code cost most. Devices are v4, v5e, v5p and
+v6e with a shape of the slice, and h100, h200, a100, l4 and rtx4090 with a number (h100:8).
 """
 
 import json
@@ -26,11 +31,18 @@ _PARTS = {
     "optimizers": "optimizers, average",
 }
 
+_BOUNDS = {
+    "arithmetic": "at most, by arithmetic",
+    "bytes": "at most, by bytes",
+    "compiler": "by compiler's cycles",
+}
+
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
     absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", lower_bound=1, flag_values=flags)
     absl_flags.DEFINE_bool("parts", True, "Time the parts of a step, each compiled alone.", flag_values=flags)
+    absl_flags.DEFINE_string("topology", "", "Devices to compile for, such as v5e:2x4 or h100:8.", flag_values=flags)
     absl_flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=flags)
 
 
@@ -38,6 +50,13 @@ def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None:
         raise UsageError("--config=FILE is needed (see cgan benchmark --help)")
     recipe = _recipe_flags.given(flags)
+    if flags.topology:
+        from cgan_jax.evaluation import topology
+
+        numbers = topology.predict(recipe, topology.open_topology(flags.topology))
+        numbers = {"recipe": _recipe_flags.name(flags), **numbers}
+        print(json.dumps(numbers) if flags.json else prediction(numbers))
+        return
     from cgan_jax.evaluation import speed
 
     numbers = {"recipe": _recipe_flags.name(flags), **speed.measure(recipe, flags.calls, flags.parts)}
@@ -72,6 +91,47 @@ def table(numbers: dict[str, Any]) -> str:
         f"{'':<24}{'median':>16}   quartiles",
     ]
     return "\n".join([*head, *(f"{name:<24}{value:>16}   {quartiles}".rstrip() for name, value, quartiles in rows)])
+
+
+def prediction(numbers: dict[str, Any]) -> str:
+    """The numbers of `topology.predict` as lines."""
+    memory = numbers["memory_gigabytes"]
+    peak = "more than that" if memory["peak"] is None else f"{memory['peak']:.3g} GB"
+    verdict = "fits" if numbers["fits"] else "does not fit"
+    rows = [(verdict, f"{peak} of {memory['device'] * memory['share']:.3g} GB that jax takes of a device's")]
+    if "temporaries" in memory:
+        rows.append(("", f"arguments {memory['arguments']:.3g} GB, temporaries {memory['temporaries']:.3g} GB"))
+    rows += [("take less by", line) for line in numbers.get("advice", [])]
+    if "compile_seconds" in numbers:
+        rows.append(("compilation", f"{numbers['compile_seconds']:.1f} s here"))
+        rows.append(("state in place", f"{numbers['donated_leaves']} of {numbers['state_leaves']} arrays"))
+    rows.append(("arithmetic of a step", f"{numbers['gflop_per_step']:.4g} GFLOP a device, {numbers['dtype']}"))
+    if "bound" in numbers:
+        rows += _prediction_of_time(numbers)
+    head = [
+        f"{numbers['recipe']} on {numbers['topology']}: {numbers['steps_per_call']} step(s) a call,"
+        f" {numbers['devices']} x {numbers['device']}, {numbers['batch_per_device']} images each",
+        f"A prediction, nothing ran: {numbers['compiler']}, jax {numbers['jax']}, {numbers['date']}",
+        f"{numbers['images']} images, {numbers['placement']}",
+        "",
+    ]
+    return "\n".join([*head, *(f"{name:<24}{value}".rstrip() for name, value in rows)])
+
+
+def _prediction_of_time(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+    """What `topology.predict` says of a program's time, as (name, text)."""
+    speeds, bound = numbers["images_per_sec"], numbers["bound"]
+    rows = [("bytes of a step", f"{numbers['gigabytes_per_step']:.4g} GB a device")]
+    for kind, entry in numbers["collectives_per_step"].items():
+        rows.append((kind, f"{entry['count']:.3g} a step, {entry['megabytes']:.4g} MB"))
+    for name, speed in speeds.items():
+        rows.append((_BOUNDS[name], f"{speed:.4g} images/s" + (", the least" if name == bound else "")))
+    rows.append(("then of the peak", f"{100 * numbers['share_of_peak']:.1f} %"))
+    rows += [("", ""), ("ms a step", f"{'MB':>9}  operation")]
+    for one in numbers["costly"]:
+        line = f"  {one['line']}" if one["line"] else ""
+        rows.append((f"{one['milliseconds']:.4g}", f"{one['megabytes']:>9.4g}  {one['operation']}{line}"))
+    return rows
 
 
 def _milliseconds(spread: dict[str, float]) -> tuple[str, str]:

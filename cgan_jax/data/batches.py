@@ -8,6 +8,7 @@ Every device holds the whole dataset (Data), or each its share (Share), or the h
 draws (Window). All three give the same batches.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A whole labelled dataset as arrays: images uint8 [N, H, W, C], labels int32 [N].
+    """A whole labelled dataset as arrays: images uint8 [N, H, W, C], on devices of `row_shape`; labels int32 [N].
 
     `order` int32 [M] lists the rows that an epoch shows, some of them several times (see `balanced`); None is each row
     once.
@@ -43,8 +44,8 @@ class Data(NamedTuple):
 class Share(NamedTuple):
     """A dataset split over the replicas: each holds n consecutive images, and all labels.
 
-    images uint8 [1, n, H, W, C], or [n, H, W, C] under pmap; labels int32 [N]; `order` as in Data. The last replica is
-    padded with the first images.
+    images uint8 [1, n, ...] of `row_shape`, without the 1 under pmap; labels int32 [N]; `order` as in Data. The last
+    replica is padded with the first images.
     """
 
     images: jax.Array
@@ -55,8 +56,8 @@ class Share(NamedTuple):
 class Window(NamedTuple):
     """The m images that a replica draws in one call, sorted by their row in the dataset; a row may come twice.
 
-    images uint8 [1, m, H, W, C] and rows int32 [1, m], without the 1 under pmap; labels int32 [N] of the whole dataset;
-    `order` as in Data.
+    images uint8 [1, m, ...] of `row_shape` and rows int32 [1, m], without the 1 under pmap; labels int32 [N] of the
+    whole dataset; `order` as in Data.
     """
 
     images: jax.Array
@@ -121,19 +122,38 @@ def to_uint8(images: jax.Array) -> jax.Array:
 def fetched(data: PlacedData, wanted: jax.Array) -> jax.Array:
     """The images of the dataset's rows `wanted` int32 [n], from any placement: float32 [n, H, W, C] in [-1, 1]."""
     if isinstance(data, Data):
-        return normalized(data.images[wanted])
-    images = data.images.reshape(-1, *data.images.shape[-3:])
+        return normalized(_pictures(data.images[wanted]))
+    images = data.images.reshape(-1, data.images.shape[-1])
     if isinstance(data, Share):
-        return normalized(_exchanged(images, wanted))
+        return normalized(_pictures(_exchanged(images, wanted)))
     held = data.rows.reshape(-1)
     slots = jnp.searchsorted(held, wanted)
     is_held = held[slots] == wanted
     # NaN stops the run if the host sent other rows than the step draws; a wrong image would go unnoticed.
-    return jnp.where(is_held[:, None, None, None], normalized(images[slots]), jnp.nan)
+    return jnp.where(is_held[:, None, None, None], normalized(_pictures(images[slots])), jnp.nan)
+
+
+def row_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The form in which devices hold an image of a dataset [N, H, W, C]: [H*W*C] for 1 and 3 channels.
+
+    A TPU copies other forms into padded tiles at every call. With 4 channels it stays [H, W, C]: the length of a row
+    does not tell such an image from a grey one.
+    """
+    return (math.prod(shape[1:]),) if shape[-1] in (1, 3) else tuple(shape[1:])
+
+
+def _pictures(images: jax.Array) -> jax.Array:
+    """Rows as images [n, H, W, C]: they are square and have 1 or 3 channels, so the length of a row tells both."""
+    if images.ndim == 4:
+        return images
+    pixels = images.shape[1]
+    channels = 1 if math.isqrt(pixels) ** 2 == pixels else 3
+    side = math.isqrt(pixels // channels)
+    return images.reshape(-1, side, side, channels)
 
 
 def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
-    """The rows `wanted` by this replica, uint8, from a dataset of which each replica holds its share `images` [n, ...].
+    """The rows `wanted` by this replica, uint8, from a dataset of which each replica holds its share `images` [n, m].
 
     Each replica lays out the whole batch: the images that it holds, and zeros for the others. A reduce-scatter adds
     these up. It sends the bytes of a batch about once, as uint8; gradients have four bytes a parameter.
@@ -141,7 +161,7 @@ def _exchanged(images: jax.Array, wanted: jax.Array) -> jax.Array:
     wanted_by_all = parallel.gathered(wanted)
     holder = wanted_by_all // images.shape[0]
     local_row = wanted_by_all % images.shape[0]
-    is_here = (holder == parallel.index())[:, None, None, None]
+    is_here = (holder == parallel.index()).reshape(-1, *(1,) * (images.ndim - 1))
     return parallel.own_part_of_sum(jnp.where(is_here, images[local_row], jnp.uint8(0)))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cgan_jax import parallel
-from cgan_jax.data.batches import Data, Share, Window, epoch_size, on_host
+from cgan_jax.data.batches import Data, Share, Window, epoch_size, on_host, row_shape
 from cgan_jax.parallel import PARTS, WHOLE, in_parts, replicate
 
 SPECS = {"replicated": WHOLE, "sharded": Share(PARTS, WHOLE, WHOLE), "stream": Window(PARTS, PARTS, WHOLE, WHOLE)}
@@ -27,13 +27,22 @@ _AHEAD = 2  # calls
 def place(placement: str, data: Data, mesh: Mesh) -> Data | Share:
     """A dataset, in host memory, on the devices of the mesh: "replicated" or "sharded"."""
     if placement == "replicated":
-        return replicate(data, mesh)
+        images = np.asarray(data.images).reshape(-1, *row_shape(data.images.shape))
+        return replicate(data._replace(images=images), mesh)
     size = len(data.labels)
     share = -(-size // mesh.size)
     blocks = np.arange(mesh.size * share, dtype=np.int32).reshape(mesh.size, share) % size
-    shape = (*blocks.shape, *data.images.shape[1:])
-    images = in_parts(shape, lambda part: data.images[blocks[part]], mesh)
-    return Share(images, *replicate((data.labels, data.order), mesh))
+    return Share(_rows_in_parts(data.images, blocks, mesh), *replicate((data.labels, data.order), mesh))
+
+
+def _rows_in_parts(images: np.ndarray, wanted: np.ndarray, mesh: Mesh) -> jax.Array:
+    """The images `wanted` [replicas, n] of images [N, H, W, C], in the form of devices, each replica's on its own."""
+    form = row_shape(images.shape)
+
+    def part_of(part):
+        return images[wanted[part]].reshape(*wanted[part].shape, *form)
+
+    return in_parts((*wanted.shape, *form), part_of, mesh)
 
 
 def feed(
@@ -54,8 +63,7 @@ def feed(
         places = drawn(step)
         rows = places if data.order is None else [data.order[part] for part in places]
         wanted = sorted_shares(*rows, mesh.size)
-        shape = (*wanted.shape, *data.images.shape[1:])
-        images = in_parts(shape, lambda part: data.images[wanted[part]], mesh)
+        images = _rows_in_parts(data.images, wanted, mesh)
         return Window(images, in_parts(wanted.shape, lambda part: wanted[part], mesh), labels, order)
 
     yield from ahead(window, itertools.count(step, steps_per_call))

@@ -9,6 +9,7 @@ from cgan_jax import parallel
 from cgan_jax.errors import UsageError
 from cgan_jax.networks import layers
 from tests import by_hand
+from tests.lowerings import lower_as_for
 from tests.replicas import FEW_WAYS, WAYS, on_replicas
 
 
@@ -379,6 +380,16 @@ def test_upsampling_shows_every_pixel_four_times():
     for i in range(6):
         for j in range(8):
             np.testing.assert_array_equal(y[:, i, j], x[:, i // 2, j // 2])
+
+
+@pytest.mark.parametrize("layer", [layers.upsample, layers.halve])
+def test_other_platforms_compute_the_same_with_the_same_gradient(monkeypatch, layer):
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 5)).astype(np.float32)
+    here, pull = jax.vjp(layer, x)
+    lower_as_for(monkeypatch, "tpu")
+    there, pull_there = jax.vjp(layer, x)
+    np.testing.assert_allclose(there, here, rtol=1e-6)
+    np.testing.assert_allclose(pull_there(here), pull(here), rtol=1e-6)
 
 
 def test_halving_is_the_mean_or_the_largest_of_each_block():

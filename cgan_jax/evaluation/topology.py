@@ -1,0 +1,300 @@
+"""What a recipe's training will cost on devices that are not here: compiled for them, and never run.
+
+XLA compiles the call that training makes for a TPU slice or NVIDIA devices, from a description of them. What it
+reports is a prediction. The compiler for TPUs is libtpu, that for NVIDIA's devices a CUDA plugin of jax.
+"""
+
+import datetime
+import functools
+import importlib.metadata
+import importlib.util
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+
+from cgan_jax import parallel
+from cgan_jax import recipe as recipes
+from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step
+from cgan_jax.data import placement
+from cgan_jax.data.batches import Data, Share, Window
+from cgan_jax.errors import UsageError
+from cgan_jax.evaluation.program import Program
+from cgan_jax.evaluation.speed import load_or_make_up
+from cgan_jax.parallel import PARTS, distribute, make_mesh, replicated
+from cgan_jax.run.devices import DEVICES, Device
+from cgan_jax.run.throughput import layer_flop_by_dtype, most_of, steps_per_call
+from cgan_jax.train_state import create
+from cgan_jax.train_step import g_draws_real, train_steps
+
+_PUBLISHED = {
+    "cifar10": (50_000, 3, 10),
+    "cifar100": (50_000, 3, 100),
+    "fashion_mnist": (60_000, 1, 10),
+    "imagenet_resized/64x64": (1_281_167, 3, 1000),
+}
+"""(images, channels, classes) of training splits, so that none has to be prepared to compile for it."""
+_COSTLY = 10
+
+# libtpu asks a cloud's metadata server and locks the chips, unless these say that there are none.
+_NO_TPU_HERE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+# What XLA's compiler for NVIDIA's devices must know of one, from NVIDIA's whitepapers and deviceQuery: (compute
+# capability, multiprocessors, float32 units and shared memory of each, level 2 cache, GHz).
+_TARGETS = {
+    "h100": ("9.0", 132, 128, 233_472, 52_428_800, 1.98),
+    "h200": ("9.0", 132, 128, 233_472, 62_914_560, 1.98),
+    "a100": ("8.0", 108, 64, 167_936, 41_943_040, 1.41),
+    "l4": ("8.9", 58, 128, 102_400, 50_331_648, 2.04),
+    "rtx4090": ("8.9", 128, 128, 102_400, 75_497_472, 2.52),
+}
+
+
+class Topology(NamedTuple):
+    """Devices to compile for."""
+
+    name: str
+    mesh: Mesh
+    device: Device
+    compiler: str
+    """Its name and version."""
+
+
+def open_topology(name: str) -> Topology:
+    """The devices of "v5e:2x4", a TPU slice, or "h100:8", so many NVIDIA devices of one host ("h100" for one).
+
+    Raises UsageError for an unknown device or shape, and if the compiler for it is not installed.
+    """
+    kind, _, shape = name.partition(":")
+    if kind not in DEVICES:
+        raise UsageError(f"--topology={name}: unknown device {kind!r}; there are: {', '.join(DEVICES)}")
+    is_tpu = kind not in _TARGETS
+    pattern, example = (r"\d+(x\d+){1,2}", f"{kind}:2x2") if is_tpu else (r"(\d+)?", f"{kind}:8")
+    if not re.fullmatch(pattern, shape) or 0 in [int(side) for side in re.findall(r"\d+", shape)]:
+        raise UsageError(f"--topology={name}: {kind} takes a shape such as {example}")
+    jax.config.update("jax_platforms", "cpu")  # or jax looks for the devices themselves
+    try:
+        devices, compiler = _tpus(kind, shape) if is_tpu else _gpus(kind, int(shape or 1))
+    except jax.errors.JaxRuntimeError as error:
+        raise UsageError(f"--topology={name}: {str(error).splitlines()[0]}") from error
+    return Topology(name, make_mesh(devices), DEVICES[kind], compiler)
+
+
+def _tpus(kind: str, shape: str) -> tuple[list[jax.Device], str]:
+    if importlib.util.find_spec("libtpu") is None:
+        raise UsageError("TPUs need their compiler: pip install 'jax[tpu]' (libtpu, 0.6 GB; no TPU is needed)")
+    os.environ.update({name: value for name, value in _NO_TPU_HERE.items() if name not in os.environ})
+    chips = [int(side) for side in shape.split("x")]
+    # A host has 2x2 chips; fewer are a part of one.
+    host = {} if math.prod(chips) >= 4 else {"chips_per_host_bounds": [*chips, *[1] * (3 - len(chips))]}
+    found = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{shape}", **host)
+    return list(found.devices), f"libtpu {importlib.metadata.version('libtpu')}"
+
+
+def _gpus(kind: str, count: int) -> tuple[list[jax.Device], str]:
+    plugin = next((f"jax-cuda{v}-pjrt" for v in (13, 12) if importlib.util.find_spec(f"jax_plugins.xla_cuda{v}")), None)
+    if plugin is None:
+        raise UsageError(
+            "NVIDIA's devices need jax's CUDA compiler: pip install --no-deps jax-cuda13-pjrt jax-cuda13-plugin"
+            " nvidia-cuda-nvcc nvidia-nvvm nvidia-nvjitlink nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-nvrtc"
+            " (1 GB; no device is needed)"
+        )
+    found = topologies.get_topology_desc(
+        platform="cuda", topology_name="t", target_config=_target(kind), topology=f"1x1x{count}"
+    )
+    return list(found.devices), f"XLA of {plugin} {importlib.metadata.version(plugin)}, without autotuning"
+
+
+def _target(kind: str) -> str:
+    """XLA's description of an NVIDIA device (a GpuTargetConfigProto as text)."""
+    capability, cores, units, shared, cache, clock = _TARGETS[kind]
+    device = DEVICES[kind]
+    major, minor = capability.split(".")
+    feature = " feature_extension: ACCELERATED_FEATURES" if major == "9" else ""
+    return f"""
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: {shared} shared_memory_per_block_optin: {shared - 1024}
+  threads_per_core_limit: {1536 if capability == "8.9" else 2048} core_count: {cores} fpus_per_core: {units}
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  memory_bandwidth: {int(device.bytes_per_sec)} l2_cache_size: {cache} clock_rate_ghz: {clock}
+  device_memory_size: {device.memory} device_vendor: "NVIDIA Corporation" device_address_bits: 64
+  cuda_compute_capability {{ major: {major} minor: {minor}{feature} }}
+  name: "{device.kinds[0]}" driver_version: "13.0.0" runtime_version: "13.0.0"
+  compile_time_toolkit_version: "13.0.0" dnn_version: "9.12.0"
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 12 patch: 0 }}
+device_description_str: "{device.kinds[0]}"
+"""
+
+
+def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
+    """What training `recipe` takes on the devices of `topology`, as JSON takes it.
+
+    Where it does not fit, "fits" is false and "advice" says what would take less. Raises UsageError for a recipe that
+    cannot work.
+    """
+    recipes.check(recipe)
+    mesh, device = topology.mesh, topology.device
+    recipes.check_devices(recipe, mesh.size)
+    count, spec = _size_of(recipe["dataset"])
+    algorithm = build(recipe, spec)
+    per_call = steps_per_call(recipe, algorithm, spec, mesh)
+    state, data = _abstract(recipe["dataset"]["placement"], algorithm, spec, count, per_call, mesh)
+    spec_of_data = placement.SPECS[recipe["dataset"]["placement"]]
+    # pmap needs the devices themselves; both compile the same step.
+    call = distribute(functools.partial(train_steps, algorithm, per_call), mesh, data_spec=spec_of_data)
+    flop = layer_flop_by_dtype(call, state, data)
+    numbers = {
+        "topology": topology.name,
+        "devices": mesh.size,
+        "device": mesh.devices.flat[0].device_kind,
+        "compiler": topology.compiler,
+        "jax": jax.__version__,
+        "date": datetime.date.today().isoformat(),
+        "placement": recipe["dataset"]["placement"],
+        "images": count,
+        "steps_per_call": per_call,
+        "batch_per_device": algorithm.batch_size // mesh.size,
+        "dtype": most_of(flop),
+        "gflop_per_step": flop.total() / per_call / mesh.size / 1e9,
+    }
+    began = time.perf_counter()
+    try:
+        compiled = call.lower(state, data).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        memory = {"peak": _needed(str(error)), "device": device.memory / 1e9, "share": device.share}
+        return {**numbers, "fits": False, "memory_gigabytes": memory, "advice": _advice(recipe, mesh)}
+    numbers["compile_seconds"] = time.perf_counter() - began
+    numbers |= _memory(compiled, device)
+    if not numbers["fits"]:
+        numbers["advice"] = _advice(recipe, mesh)
+    program = Program(compiled.as_text())
+    leaves = len(jax.tree.leaves(state))
+    return {
+        **numbers,
+        "state_leaves": leaves,
+        "donated_leaves": program.donated,
+        **_time(program, numbers, topology, recipe),
+    }
+
+
+def _size_of(section: Mapping[str, Any]) -> tuple[int, ImageSpec]:
+    """The number of images of the recipe's dataset, and what networks must know of it."""
+    if section["source"] == "tfds" and section["name"] in _PUBLISHED and section["split"] == "train":
+        count, channels, classes = _PUBLISHED[section["name"]]
+        return count, ImageSpec(section["image_size"], channels, classes)
+    dataset, _ = load_or_make_up(dict(section))
+    return len(dataset.labels), ImageSpec(section["image_size"], dataset.images.shape[-1], len(dataset.class_names))
+
+
+def _abstract(
+    where: str, algorithm: Algorithm, spec: ImageSpec, count: int, per_call: int, mesh: Mesh
+) -> tuple[Any, Data | Share | Window]:
+    """The shapes of a call's state and data, with their place on the devices."""
+    whole, parts = replicated(mesh), NamedSharding(mesh, PARTS)
+    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+    pixels = spec.image_size**2 * spec.channels
+    labels = jax.ShapeDtypeStruct((count,), np.int32, sharding=whole)
+
+    def images(*leading: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*leading, pixels), np.uint8, sharding=parts if len(leading) == 2 else whole)
+
+    if where == "replicated":
+        return state, Data(images(count), labels)
+    if where == "sharded":
+        return state, Share(images(mesh.size, -(-count // mesh.size)), labels)
+    drawn = per_call * algorithm.d_steps_per_g_step * algorithm.batch_size
+    drawn += per_call * algorithm.g_batch_size * g_draws_real(algorithm)
+    rows = jax.ShapeDtypeStruct((mesh.size, drawn // mesh.size), np.int32, sharding=parts)
+    return state, Window(images(*rows.shape), rows, labels)
+
+
+def _memory(compiled: jax.stages.Compiled, device: Device) -> dict[str, Any]:
+    """Gigabytes of one device, and whether they fit what jax takes of it by default."""
+    counted = compiled.memory_analysis()
+    peak = max(counted.peak_memory_in_bytes, counted.argument_size_in_bytes) + counted.generated_code_size_in_bytes
+    gigabytes = {
+        "arguments": counted.argument_size_in_bytes / 1e9,
+        "temporaries": counted.temp_size_in_bytes / 1e9,
+        "peak": peak / 1e9,
+        "device": device.memory / 1e9,
+        "share": device.share,
+    }
+    return {"fits": peak <= device.share * device.memory, "memory_gigabytes": gigabytes}
+
+
+def _needed(error: str) -> float | None:
+    """Gigabytes that the compiler says the program needs, where it does not fit."""
+    sizes = [float(size) for size in re.findall(r"([\d.]+)G\b", error)]
+    return max(sizes) * 2**30 / 1e9 if sizes else None
+
+
+def _advice(recipe: Mapping[str, Any], mesh: Mesh) -> list[str]:
+    """What would take less memory, the least change of the method first."""
+    batch = recipe["train"]["batch_size"]
+    halves = batch // 2
+    return [
+        f"more than {mesh.size} device(s), which share the batch",
+        f"--config.train.batch_size={halves} --config.train.g_batch_size={recipe['train']['g_batch_size'] // 2}",
+    ]
+
+
+def _time(
+    program: Program, numbers: Mapping[str, Any], topology: Topology, recipe: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the program moves, and the images/s that this allows. Empty if its loop over steps cannot be told."""
+    device, per_call = topology.device, numbers["steps_per_call"]
+    runs = list(program.runs())
+    if per_call > 1 and max(times for *_, times in runs) < per_call:
+        return {}
+    costs = [(program.bytes_of(c, i) * times / per_call, i.cycles * times / per_call, i) for c, i, times in runs]
+    moved, cycles = sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
+    flop, peak = 1e9 * numbers["gflop_per_step"], device.peak(numbers["dtype"])
+    seconds = {"arithmetic": flop / peak, "bytes": moved / device.bytes_per_sec}
+    if device.clock:
+        seconds["compiler"] = cycles / device.clock
+    slowest = max(seconds, key=seconds.get)
+    collectives: dict[str, dict[str, float]] = {}
+    for (kind, size), times in program.collectives().items():
+        entry = collectives.setdefault(kind, {"count": 0.0, "megabytes": 0.0})
+        entry["count"] += times / per_call
+        entry["megabytes"] += size * times / per_call / 1e6
+
+    def of_one(cost: tuple[float, float, Any]) -> float:
+        return max(cost[0] / device.bytes_per_sec, cost[1] / device.clock if device.clock else 0.0)
+
+    costly = sorted(costs, key=of_one, reverse=True)[:_COSTLY]
+    return {
+        "collectives_per_step": collectives,
+        "gigabytes_per_step": moved / 1e9,
+        "images_per_sec": {name: images_per_step(recipe) / s for name, s in seconds.items() if s},
+        "bound": slowest,
+        "share_of_peak": flop / seconds[slowest] / peak,
+        "costly": [
+            {
+                "milliseconds": 1e3 * of_one(cost),
+                "megabytes": cost[0] / 1e6,
+                "operation": cost[2].target or cost[2].op,
+                "line": program.line_of(cost[2]),
+            }
+            for cost in costly
+        ],
+    }
