@@ -123,7 +123,8 @@ def fetched(data: PlacedData, wanted: jax.Array) -> jax.Array:
     """The images of the dataset's rows `wanted` int32 [n], from any placement: float32 [n, H, W, C] in [-1, 1]."""
     if isinstance(data, Data):
         return normalized(_pictures(data.images[wanted]))
-    images = data.images.reshape(-1, data.images.shape[-1])
+    one = data.images.shape[-1:] if data.images.ndim < 4 else data.images.shape[-3:]
+    images = data.images.reshape(-1, *one)
     if isinstance(data, Share):
         return normalized(_pictures(_exchanged(images, wanted)))
     held = data.rows.reshape(-1)
