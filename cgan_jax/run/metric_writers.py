@@ -3,10 +3,12 @@
 clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB. Both writers take the same calls.
 """
 
+import functools
 import importlib.util
 import os
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,6 +111,7 @@ class EventFileWriter:
     def __init__(self, folder: Path):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter as Writer
 
+        _silence_writer()
         self._writer = Writer(str(folder), filename_suffix=f".{socket.gethostname()}")
         self.flush, self.close = self._writer.flush, self._writer.close
 
@@ -133,6 +136,18 @@ class EventFileWriter:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary={"value": values}))
+
+
+@functools.cache
+def _silence_writer() -> None:
+    """Keeps the traceback of a full disk off the terminal. tensorboard's thread prints it, and `flush` raises it."""
+    previous = threading.excepthook
+
+    def hook(told: Any) -> None:
+        if type(told.thread).__name__ != "_AsyncWriterThread" or not isinstance(told.exc_value, OSError):
+            previous(told)
+
+    threading.excepthook = hook
 
 
 def _summary_of(image: np.ndarray) -> dict[str, Any]:

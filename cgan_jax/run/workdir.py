@@ -2,11 +2,10 @@
 
 import contextlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from google_crc32c import value as crc32c
 
 from cgan_jax import recipe as recipes
 from cgan_jax.errors import UsageError
@@ -29,7 +28,7 @@ _NUMBERS = {
 }
 """The numbers that every line of a log has. A line of these logs holds other numbers too, and what _OTHERS names."""
 _OTHERS = {"protocol": dict, "why": str}
-_CHECKSUM = "crc32c"
+_CHECKSUM = "crc32"
 """The checksum of the rest of a line; lines of version 0.1 have none."""
 _TOLD: set[Path] = set()
 """The files of which this process has said that they are damaged or have no checksum."""
@@ -152,7 +151,7 @@ def _say_once(path: Path, text: str) -> None:
 def _written(line: Mapping[str, Any]) -> str:
     """The line as text, with its checksum at the end."""
     text = json.dumps(line)
-    return f'{text[:-1]}, "{_CHECKSUM}": {crc32c(text.encode())}}}' if line else text
+    return f'{text[:-1]}, "{_CHECKSUM}": {zlib.crc32(text.encode())}}}' if line else text
 
 
 def _parsed(text: str, log: str) -> dict[str, Any] | None:
@@ -163,7 +162,7 @@ def _parsed(text: str, log: str) -> dict[str, Any] | None:
         return None
     if not isinstance(line, dict):
         return None
-    if _CHECKSUM in line and line.pop(_CHECKSUM) != crc32c(json.dumps(line).encode()):
+    if _CHECKSUM in line and line.pop(_CHECKSUM) != zlib.crc32(json.dumps(line).encode()):
         return None
     if log not in _NUMBERS:
         return line

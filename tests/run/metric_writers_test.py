@@ -1,6 +1,7 @@
 """Event files, read back by TensorBoard's own reader."""
 
 import io
+import subprocess
 import sys
 
 import numpy as np
@@ -32,6 +33,25 @@ def test_scalars_are_read_back_at_their_steps(writer, tmp_path):
     assert sorted(events.Tags()["scalars"]) == ["train/d_loss", "train/g_loss"]
     assert [(event.step, event.value) for event in events.Scalars("train/d_loss")] == [(3, 1.5), (7, 2.5)]
     assert [(event.step, event.value) for event in events.Scalars("train/g_loss")] == [(3, 0.25)]
+
+
+FULL_DISK = """
+import pathlib, resource, sys
+from cgan_jax.run import metric_writers
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+writer = metric_writers.EventFileWriter(pathlib.Path(sys.argv[1]))
+try:
+    for step in range(1000):
+        writer.write_scalars(step, {"train/d_loss": 1.0})
+        writer.flush()
+except OSError as error:
+    print("raised", error.strerror)
+"""
+
+
+def test_a_full_disk_is_raised_to_the_caller_and_prints_nothing(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "raised File too large\n" and done.stderr == ""
 
 
 @pytest.mark.parametrize("channels", [1, 3])
