@@ -42,7 +42,10 @@ def load(
     Raises UsageError, in one line, for images that are not there or cannot be read.
     """
     if not name and not data_dir:
-        raise UsageError("dataset.data_dir must say where the images are: a folder, or a .csv, .jsonl, .zip or .npz")
+        raise UsageError(
+            "dataset.data_dir must name a folder of images, or a .csv, .jsonl, .zip, .parquet or .npz, as in"
+            " --config.dataset.data_dir=~/pictures"
+        )
     path = Path(data_dir, name).expanduser()
     options = (image_size, fit, channels, background, stored)
     if not path.exists():
