@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 # Controls, lone surrogates, and what changes the line or the direction of the text around it.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -14,6 +15,12 @@ def printable(name: str) -> str:
     Names that differ in composition alone become equal. A second pass changes nothing.
     """
     return _OBEYED.sub(lambda match: ascii(match[0])[1:-1], unicodedata.normalize("NFC", name))
+
+
+def on_disk(path: Path) -> Path:
+    """The path, or the one that exists and differs in composition alone: macOS decomposes names, keyboards do not."""
+    spelled = (Path(unicodedata.normalize(form, str(path))) for form in ("NFD", "NFC"))
+    return path if path.exists() else next((other for other in spelled if other.exists()), path)
 
 
 def listed(text: str, names: Iterable[str]) -> list[str]:

@@ -123,6 +123,19 @@ def complete(stored: dict[str, Any]) -> None:
     """Gives a recipe that was stored with a run what all had that an earlier version did not let choose."""
     for player in ("generator", "discriminator"):
         stored[player].setdefault("dtype", "float32")
+    for key, value in _unsaid().items():
+        section, _, name = key.partition(".")
+        stored[section].setdefault(name, value)
+
+
+def _unsaid() -> dict[str, str]:
+    """What holds where a recipe does not say it, by "section.field"."""
+    return {
+        f"{section}.{name}": value.before
+        for section, listed in SECTIONS.items()
+        for name, value in listed.items()
+        if value.before is not None
+    }
 
 
 def _may_lack(value: Value, stored: bool) -> bool:
@@ -150,13 +163,7 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
     """Raises UsageError, listing every key, where `given` changes what a run in `where` cannot change on resuming."""
-    unsaid = {
-        f"{section}.{name}": value.before
-        for section, listed in SECTIONS.items()
-        for name, value in listed.items()
-        if value.before is not None
-    }
-    before, after = {**unsaid, **dict(flattened(started))}, {**unsaid, **dict(flattened(given))}
+    before, after = ({**_unsaid(), **dict(flattened(one))} for one in (started, given))
     changed = [
         f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
         for key in sorted(before.keys() | after.keys())

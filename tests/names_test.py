@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from cgan_jax.names import listed, printable
+from cgan_jax.names import listed, on_disk, printable
 from cgan_jax.sampling.request import parse_labels
 
 
@@ -29,6 +29,15 @@ def test_composed_and_decomposed_names_are_one():
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     assert composed != decomposed and printable(composed) == printable(decomposed)
     assert parse_labels(decomposed, ["tea", printable(decomposed)]) == parse_labels(composed, ["tea", composed]) == [1]
+
+
+def test_a_path_is_found_however_it_is_composed(tmp_path):
+    composed, decomposed = (tmp_path / unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    assert on_disk(composed) == composed, "there is neither"
+    decomposed.mkdir()
+    assert on_disk(composed) == on_disk(decomposed) == decomposed
+    composed.mkdir()
+    assert on_disk(composed) == composed
 
 
 @pytest.mark.parametrize(

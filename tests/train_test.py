@@ -252,8 +252,8 @@ def test_a_request_to_stop_during_maintenance_is_granted_with_the_state_saved(re
 def test_a_dataset_that_has_changed_is_refused_by_name(finished, recipe, monkeypatch):
     real_load = train.sources.load
 
-    def fewer(*arguments):
-        dataset = real_load(*arguments)
+    def fewer(*arguments, **options):
+        dataset = real_load(*arguments, **options)
         return dataset._replace(images=dataset.images[:-1], labels=dataset.labels[:-1])
 
     monkeypatch.setattr(train.sources, "load", fewer)

@@ -10,7 +10,7 @@ import numpy as np
 from cgan_jax.data import archives, pictures
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
-from cgan_jax.names import printable
+from cgan_jax.names import on_disk, printable
 from cgan_jax.sampling.image_writers import folder_names
 
 _NO_CLASS = ("image",)  # what cgan sample calls the images of an unconditional run
@@ -31,6 +31,7 @@ def read(path: Path, shape: tuple[int, int, int], class_names: Sequence[str]) ->
     Raises UsageError, which names the file, for images of another shape than `shape` [H, W, C] and for classes that are
     not in `class_names`.
     """
+    path = on_disk(path)
     if not path.exists():
         raise UsageError(f"--images={path}: no such file or folder")
     found = _read_folder(path, shape, class_names) if path.is_dir() else _read_npz(path, class_names)

@@ -12,7 +12,7 @@ from cgan_jax.data.sources.image_folder import UNLABELLED, class_order
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 from cgan_jax.lookup import unknown
-from cgan_jax.names import printable
+from cgan_jax.names import on_disk, printable
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _PATHS = ("path", "file", "filename", "file_name", "image", "image_path")
@@ -86,4 +86,4 @@ def _of_row(row: Mapping[str, Any], path: Path, number: int) -> tuple[Path, str,
     label = next((row[name] for name in _LABELS if row.get(name) not in (None, "")), "")
     if not isinstance(label, str | int):
         raise UsageError(f"{path}: line {number}: a class is a name or a whole number, given {label!r}")
-    return path.parent / file.strip(), printable(str(label).strip()), str(row.get("split") or "").strip()
+    return on_disk(path.parent / file.strip()), printable(str(label).strip()), str(row.get("split") or "").strip()

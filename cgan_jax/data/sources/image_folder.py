@@ -15,7 +15,7 @@ from cgan_jax.data.sources import Dataset
 from cgan_jax.data.sources._decoded import Pictures, decoded, of_files
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.lookup import unknown
-from cgan_jax.names import printable
+from cgan_jax.names import on_disk, printable
 
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "all"}
 """What folders of splits are called."""
@@ -47,7 +47,7 @@ def load(
     """
     if not name and not data_dir:
         raise UsageError("image_folder needs to know where the pictures are: give data_dir, or name, or both")
-    found = find(Path(data_dir, name).expanduser(), split)
+    found = find(on_disk(Path(data_dir, name).expanduser()), split)
     return decoded(found, image_size, fit, channels, background, stored, usual="rgb")
 
 

@@ -17,7 +17,7 @@ from cgan_jax.data.sources import Dataset, _decoded, _list, _pixels, _zip, image
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.files.png import to_pillow
 from cgan_jax.lookup import unknown
-from cgan_jax.names import printable
+from cgan_jax.names import on_disk, printable
 
 _LISTS = ("metadata.csv", "metadata.jsonl", "labels.csv")
 """What a list inside of a folder of pictures is called."""
@@ -42,8 +42,11 @@ def load(
     Raises UsageError, in one line, for images that are not there or cannot be read.
     """
     if not name and not data_dir:
-        raise UsageError("dataset.data_dir must say where the images are: a folder, or a .csv, .jsonl, .zip or .npz")
-    path = Path(data_dir, name).expanduser()
+        raise UsageError(
+            "dataset.data_dir must name a folder of images, or a .csv, .jsonl, .zip, .parquet or .npz, as in"
+            " --config.dataset.data_dir=~/pictures"
+        )
+    path = on_disk(Path(data_dir, name).expanduser())
     options = (image_size, fit, channels, background, stored)
     if not path.exists():
         raise MissingData(f"{printable(str(path))}: no such file or folder")

@@ -200,7 +200,7 @@ def test_a_parquet_file_of_other_columns_is_one_line(tmp_path):
 
 
 def test_paths_that_are_not_there(tmp_path):
-    assert "dataset.data_dir must say where" in refused("")
+    assert "dataset.data_dir must name a folder" in refused("")
     assert "none: no such file or folder" in refused(tmp_path / "none")
     assert load(files(tmp_path / "pets").parent, name="pets").class_names == ("cat", "dog")
 
