@@ -10,7 +10,6 @@ Wrong use raises UsageError, with one line that names the given and the allowed 
 """
 
 import dataclasses
-import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +32,6 @@ from cgan_jax.evaluation import evaluation, scoring
 from cgan_jax.files import compilation_cache, storage
 from cgan_jax.files.png import png
 from cgan_jax.run import curves, workdir
-from cgan_jax.run.journal import Journal
 from cgan_jax.sampling import grids, image_writers, interpolation, sampling, trained
 from cgan_jax.sampling.request import parse_labels, spread
 from cgan_jax.train import train_and_evaluate
@@ -125,6 +123,7 @@ class Model:
 
     def __init__(self, place: Path, step: int | str | None = None, batch_stats: str = "ema"):
         """Raises UsageError if there is no model at `place`, or not that step."""
+        _check_precision()
         self._place, self._asked, self._batch_stats = place, step, batch_stats
         self._sampler = sampling.Sampler(place, step, _BATCH_SIZE, batch_stats=batch_stats)
         info = self._sampler.info
@@ -318,7 +317,7 @@ def load(model: str | os.PathLike[str], step: int | str | None = None, batch_sta
         >>> cgan.load("digits")
         Model('digits', step 3125: 10 classes of 32x32 grey images)
     """
-    return Model(models.find(str(_path(model))), step, batch_stats)
+    return Model(models.find(os.path.expanduser(os.fspath(model))), step, batch_stats)
 
 
 class Run:
@@ -391,6 +390,7 @@ def train(
         >>> run.metrics["train/d_loss"].shape
         (1,)
     """
+    _check_precision()
     values = recipes_of.widened(_values(recipe))
     images = None
     if isinstance(dataset, str):
@@ -398,9 +398,8 @@ def train(
     elif dataset is not None:
         images = _dataset(dataset)
         values["dataset"] |= {"name": "arrays", "source": "arrays", "image_size": images.images.shape[1]}
-    journal = functools.partial(Journal, on_log=on_log, on_sample=on_sample)
     place = storage.place(os.path.expanduser(os.fspath(workdir)))
-    train_and_evaluate(values, place, journal_class=journal, dataset=images, exits=False)
+    train_and_evaluate(values, place, dataset=images, on_log=on_log, on_sample=on_sample, exits=False)
     return Run(place)
 
 
@@ -481,6 +480,12 @@ def _columns(lines: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64
 
 def _path(given: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(os.fspath(given)))
+
+
+def _check_precision() -> None:
+    """Raises UsageError if new arrays are float64: other latents and other trainings than those of the commands."""
+    if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
+        raise UsageError("cgan_jax computes in float32, and jax_enable_x64 is on; turn it off")
 
 
 def _checked_seed(seed: int) -> int:

@@ -20,10 +20,10 @@ from cgan_jax import recipe as recipes
 from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, kimg_after, steps_for
 from cgan_jax.data import placement, sources
 from cgan_jax.data.batches import Data, balanced
-from cgan_jax.errors import GuardError, Interrupted
+from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.evaluation.evaluation import Evaluator
 from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device
-from cgan_jax.run import checkpoint, processes, throughput
+from cgan_jax.run import checkpoint, packed, processes, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
 from cgan_jax.run.metric_writers import Profile, make_hooks
@@ -42,14 +42,16 @@ def train_and_evaluate(
     recipe: dict[str, Any],
     workdir: Path,
     profile: bool = False,
-    journal_class: Callable[..., Journal] | None = None,
     dataset: sources.Dataset | None = None,
+    on_log: Callable[[dict[str, float]], None] | None = None,
+    on_sample: Callable[[Image.Image, float], None] | None = None,
     exits: bool = True,
 ) -> None:
     """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
-    `profile` writes a trace of a few calls for TensorBoard. `journal_class` logs the run; the default is Journal.
-    `dataset` replaces the images that the recipe names. With `exits`, the signals that stop a run may end the process.
+    `profile` writes a trace of a few calls for TensorBoard. `dataset` replaces the images that the recipe names.
+    `on_log` gets each line of metrics.jsonl, `on_sample` each picture of samples and its kimg. With `exits`, the
+    signals that stop a run may end the process.
 
     Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
     run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
@@ -71,7 +73,8 @@ def train_and_evaluate(
             mesh, sampler = make_mesh(), make_sampler(prepared.algorithm.generator)
             recovery = Recovery(workdir, recipe, prepared.algorithm, prepared.spec, prepared.shapes, mesh)
             held.callback(recovery.close)
-            journal = (journal_class or Journal)(workdir, info, functools.partial(_picture_of_samples, sampler, info))
+            picture = functools.partial(_picture_of_samples, sampler, info)
+            journal = Journal(workdir, info, picture, on_log, on_sample)
             held.callback(journal.close)
             state = recovery.restore(journal)
             journal.open(int(state.step))
@@ -108,6 +111,8 @@ def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
 def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
     """Raises UsageError if the run in `workdir` started with another recipe or dataset."""
     processes.check_shared(workdir)
+    if packed.is_packed(workdir):
+        raise UsageError(f"{workdir} holds a packed model, whose training is over; use another --workdir")
     if not checkpoint.exist(workdir):
         return
     if not (workdir / workdirs.CONFIG).exists():

@@ -3,6 +3,8 @@
 import doctest
 import inspect
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -153,6 +155,13 @@ def test_wrong_use_is_one_line(model, call, message, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_float64_is_refused(recipe, tmp_path):
+    with jax.enable_x64(True):
+        for call in (lambda: cgan.load("digits"), lambda: cgan.train(recipe, tmp_path / "run")):
+            with pytest.raises(UsageError, match="jax_enable_x64 is on"):
+                call()
+
+
 def test_a_training_is_that_of_the_command(recipe, tmp_path, bare):
     lines = []
     by_call = cgan.train(recipe, tmp_path / "call", on_log=lines.append)
@@ -217,31 +226,29 @@ def test_wrong_arrays_are_refused_in_one_line(recipe, tmp_path, dataset, message
     assert not (tmp_path / "run").exists()
 
 
-INTERRUPTED = """
-import os, signal, sys
-import cgan_jax as cgan
-from tests.conftest import small_recipe
-recipe = small_recipe() | {}
-recipe["train"]["total_kimg"] = float(sys.argv[2])
-def stop(line):
-    os.kill(os.getpid(), signal.SIGINT)
-try:
-    cgan.train(recipe, sys.argv[1], on_log=stop)
-except cgan.Interrupted as error:
-    print("interrupted:", error)
-print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-"""
+def interrupting(times: int):
+    """A callback that sends SIGINT to this process at the first line of the log."""
+
+    def on_log(line):
+        for _ in range(times if line["step"] == 2 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_log
 
 
-def test_ctrl_c_saves_and_raises_and_the_next_call_goes_on(recipe, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, tmp_path / "run", "0.128"], capture_output=True, text=True
-    )
-    assert "interrupted: stopped and saved at step" in done.stdout, done.stderr
-    assert done.stdout.endswith("True\n") and done.returncode == 0
-    assert 0 < cgan.load(tmp_path / "run").step < 8
-    cgan.train(recipe, tmp_path / "run")
-    assert cgan.load(tmp_path / "run").step == 8
+def test_ctrl_c_saves_and_raises_and_the_next_call_goes_on(recipe, tmp_path, bare):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(cgan.Interrupted, match="stopped and saved at step"):
+        cgan.train(recipe, tmp_path, on_log=interrupting(1))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert 0 < cgan.load(tmp_path).step < 8
+    cgan.train(recipe, tmp_path)
+    assert cgan.load(tmp_path).step == 8
+
+
+def test_a_second_ctrl_c_raises_at_once(recipe, tmp_path, bare):
+    with pytest.raises(KeyboardInterrupt):
+        cgan.train(recipe, tmp_path, on_log=interrupting(2))
 
 
 def test_a_training_runs_in_a_thread(recipe, tmp_path, bare):

@@ -13,7 +13,8 @@ from cgan_jax.evaluation import evaluation
 from cgan_jax.run import packed, workdir
 from cgan_jax.sampling.request import spread
 from cgan_jax.sampling.sampling import Sampler, gathered
-from tests.command_line import cgan
+from cgan_jax.serving.models import Served
+from tests.command_line import cgan, write_recipe
 from tests.conftest import small_recipe
 from tests.random_run import write_random_run
 
@@ -48,7 +49,9 @@ def images_of(place) -> np.ndarray:
 def test_each_kind_draws_the_images_of_its_run(places, kind):
     expected = images_of(places["run"])
     assert expected.std() > 5, "an image with nothing on it proves nothing"
-    assert np.abs(images_of(places[kind]) - expected).max() <= {"packed": 2, "file": 1}[kind]
+    most = {"packed": 2, "file": 1}[kind]
+    assert np.abs(images_of(places[kind]) - expected).max() <= most
+    assert np.abs(Served(places[kind]).images(5, LABELS, INDICES, 0.0) - expected).max() <= most
 
 
 def test_a_packed_model_has_half_matrices_the_discriminator_and_the_log_but_no_path(places):
@@ -128,12 +131,15 @@ def test_a_name_wins_over_a_path_and_says_so(tmp_path, monkeypatch, capsys):
         ("file", ["export", "--format=packed"], "--format=packed takes the folder of a run"),
         ("run", ["export", "--format=packed", "--batch_stats=standing"], "keeps the averages of training"),
         ("file", ["evaluate", "--metrics=discriminator_accuracy"], "holds the generator alone"),
+        ("packed", ["train"], "holds a packed model, whose training is over"),
         ("run", ["sample", "--workdir=a"], "either --model=NAME or --workdir=FOLDER names the model, given both"),
     ],
 )
 def test_what_a_kind_cannot_do_is_one_line(places, kind, arguments, message, tmp_path, capsys):
-    out = [] if arguments[0] == "evaluate" else [f"--out={tmp_path / 'a.png'}"]
-    assert cgan(*arguments, f"--model={places[kind]}", *out) == 2
+    given = [f"--model={places[kind]}", f"--out={tmp_path / 'a.png'}"]
+    if arguments == ["train"]:
+        given = [f"--workdir={places[kind]}", f"--config={write_recipe(tmp_path, small_recipe())}"]
+    assert cgan(*arguments, *(given[:1] if arguments[0] == "evaluate" else given)) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 

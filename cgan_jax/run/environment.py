@@ -5,6 +5,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,11 +16,16 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def describe(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """The versions, the devices and the command line of this process. `argv` is sys.argv by default."""
+    """The versions, the devices and the command line of this process, or the program that calls the library.
+
+    `argv` is sys.argv by default.
+    """
     argv = sys.argv if argv is None else argv
+    program = Path(argv[0]).name
+    is_command = program in ("cgan", "__main__.py")
     devices = jax.devices()
     return {
-        "command": shlex.join(["cgan", *argv[1:]]),
+        "command": shlex.join(["cgan", *argv[1:]]) if is_command else f"cgan_jax.train in {program}",
         "cgan_jax": __version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
