@@ -1,0 +1,1 @@
+"""Trackers of runs: one file = one class Writer(folder, name) with the calls of clu.metric_writers.MetricWriter."""
