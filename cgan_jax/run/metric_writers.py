@@ -3,6 +3,7 @@
 clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB. All writers take the calls of the former.
 """
 
+import hashlib
 import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +50,7 @@ class MetricWriter:
             if storage.is_remote(self._workdir):
                 self._folder = tempfile.TemporaryDirectory(prefix="cgan-")
             folder = Path(self._folder.name) if self._folder else self._workdir
-            name = storage.resolved(self._workdir).name
-            self._writers = [_module(writer).Writer(folder, name) for writer in self._names]
+            self._writers = [_module(writer).Writer(folder, _unique_name(self._workdir)) for writer in self._names]
         for writer in self._writers or ():
             getattr(writer, f"write_{kind}")(*arguments)
 
@@ -71,6 +71,12 @@ class MetricWriter:
             writer.close()
         if self._folder:
             self._folder.cleanup()
+
+
+def _unique_name(workdir: Path) -> str:
+    """The folder's name, and six digits of its path: trackers have one list for runs of all folders."""
+    path = storage.resolved(workdir)
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 
 
 def check(names: Sequence[str]) -> None:

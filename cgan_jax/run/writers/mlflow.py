@@ -16,7 +16,7 @@ _LONGEST = 500  # characters of a parameter, which older servers take
 
 
 class Writer:
-    """A run of the experiment cgan_jax, named as the folder. A resumed run goes on in it."""
+    """A run of the experiment cgan_jax. A resumed run goes on in it."""
 
     def __init__(self, folder: Path, name: str):
         from mlflow import MlflowClient
@@ -26,7 +26,7 @@ class Writer:
         experiment = self._client.get_experiment_by_name("cgan_jax")
         place = None if uri else (folder / "mlartifacts").absolute().as_uri()
         number = experiment.experiment_id if experiment else self._client.create_experiment("cgan_jax", place)
-        found = self._client.search_runs([number], f"attributes.run_name = '{name}'", max_results=1)
+        found = [run for run in self._client.search_runs([number]) if run.info.run_name == name]
         self._run = (found or [self._client.create_run(number, run_name=name)])[0].info.run_id
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Writer:
-    """A run of the project cgan_jax, named as the folder. A resumed run goes on in it."""
+    """A run of the project cgan_jax. A resumed run goes on in it."""
 
     def __init__(self, folder: Path, name: str):
         import trackio

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Writer:
-    """A run of the project cgan_jax, named as the folder. A resumed run has the same id, by the folder's path."""
+    """A run of the project cgan_jax. A resumed run has the same id."""
 
     def __init__(self, folder: Path, name: str):
         import wandb
@@ -19,7 +19,7 @@ class Writer:
         self._run = wandb.init(
             project="cgan_jax",
             name=name,
-            id=hashlib.sha256(str(folder.absolute()).encode(errors="replace")).hexdigest()[:16],
+            id=hashlib.sha256(name.encode()).hexdigest()[:16],
             dir=str(folder),
             mode=os.environ.get("WANDB_MODE", "offline"),
             resume="allow",
