@@ -74,7 +74,7 @@ class Journal:
         if step >= total:
             length = self._recipe["train"]["total_kimg"]
             self.say(
-                f"step {step} is done, {kimg:.1f} kimg: train.total_kimg={length:g} leaves nothing to train {where}"
+                f"resuming at step {step}, {kimg:.1f} kimg: train.total_kimg={length:g} leaves nothing to train {where}"
             )
         else:
             self.say(f"{'resuming at' if step else 'starting from'} step {step} of {total}, {kimg:.1f} kimg, {where}")
