@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
         if not argv or argv[0] in ("--help", "-h", "help"):
             print(_overview())
             return 0 if argv else 2
-        if argv[0] == "--version":
+        if argv[0] in ("--version", "-V"):
             print(f"cgan_jax {__version__}")
             return 0
         _run_command(argv[0], argv[1:])
@@ -123,7 +123,7 @@ def _overview() -> str:
     for name in names_in(_COMMANDS):
         summary = (module_named(_COMMANDS, name, "command").__doc__ or "").split("\n")[0]
         lines.append(f"  {name.replace('_', '-'):<18}{summary}")
-    return "\n".join([*lines, "", "cgan COMMAND --help explains a command and its flags."])
+    return "\n".join([*lines, "", "cgan COMMAND --help explains a command and its flags; cgan -V says the version."])
 
 
 def _help(name: str, text: str, flags: absl_flags.FlagValues) -> str:
@@ -158,7 +158,7 @@ def _one_line(error: Exception) -> str:
 def _tell(text: str) -> None:
     """Prints to stderr, unless it is closed."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print(text.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -347,7 +347,8 @@ class Run:
 
     def curves(self) -> Image.Image:
         """Both losses and the discriminator's accuracies over kimg, as a picture."""
-        return Image.open(io.BytesIO(curves.png_of(workdir.read_metrics(self.workdir))))
+        levels = curves.chance_levels(workdir.read_info(self.workdir).recipe)
+        return Image.open(io.BytesIO(curves.png_of(workdir.read_metrics(self.workdir), self.workdir.name, levels)))
 
     def samples(self) -> Image.Image:
         """The latest picture of samples, a row per class. Raises UsageError if there is none yet."""

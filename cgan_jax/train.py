@@ -8,7 +8,7 @@ maintenance: the clock counts them apart from training.
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +23,10 @@ from cgan_jax.data.batches import Data, balanced
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.evaluation.evaluation import Evaluator
 from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device
-from cgan_jax.run import checkpoint, packed, processes, throughput
+from cgan_jax.run import checkpoint, packed, processes, progress, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
-from cgan_jax.run.metric_writers import Profile, make_hooks
+from cgan_jax.run.metric_writers import DEFAULT, Profile, make_hooks
 from cgan_jax.run.progress import say
 from cgan_jax.run.recovery import Recovery
 from cgan_jax.run.signals import StopRequest
@@ -42,6 +42,7 @@ def train_and_evaluate(
     recipe: dict[str, Any],
     workdir: Path,
     profile: bool = False,
+    writers: Sequence[str] = DEFAULT,
     dataset: sources.Dataset | None = None,
     on_log: Callable[[dict[str, float]], None] | None = None,
     on_sample: Callable[[Image.Image, float], None] | None = None,
@@ -49,9 +50,9 @@ def train_and_evaluate(
 ) -> None:
     """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
-    `profile` writes a trace of a few calls for TensorBoard. `dataset` replaces the images that the recipe names.
-    `on_log` gets each line of metrics.jsonl, `on_sample` each picture of samples and its kimg. With `exits`, the
-    signals that stop a run may end the process.
+    `profile` writes a trace of a few calls for TensorBoard. `writers` are files of run/writers/, which get the numbers
+    and pictures. `dataset` replaces the images that the recipe names. `on_log` gets each line of metrics.jsonl,
+    `on_sample` each picture of samples and its kimg. With `exits`, the signals that stop a run may end the process.
 
     Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
     run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
@@ -61,10 +62,12 @@ def train_and_evaluate(
             with processes.together():
                 recipes.check(recipe)
                 recipes.check_devices(recipe, jax.device_count())
-                dataset = dataset or load_dataset(recipe)
+                with progress.telling("reading the images"):
+                    dataset = dataset or load_dataset(recipe)
                 for line in dataset.about if processes.is_first() else ():
                     say(line)
-                prepared = prepare(recipe, dataset)
+                with progress.telling("preparing the networks"):
+                    prepared = prepare(recipe, dataset)
                 info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
                 if processes.is_first():
                     held.enter_context(workdirs.locked(workdir))
@@ -73,8 +76,8 @@ def train_and_evaluate(
             mesh, sampler = make_mesh(), make_sampler(prepared.algorithm.generator)
             recovery = Recovery(workdir, recipe, prepared.algorithm, prepared.spec, prepared.shapes, mesh)
             held.callback(recovery.close)
-            picture = functools.partial(_picture_of_samples, sampler, info)
-            journal = Journal(workdir, info, picture, on_log, on_sample)
+            draw = functools.partial(_picture_of_samples, sampler, info)
+            journal = Journal(workdir, info, draw, writers, on_log, on_sample)
             held.callback(journal.close)
             state = recovery.restore(journal)
             journal.open(int(state.step))
@@ -252,8 +255,11 @@ class _Run(NamedTuple):
 
     def first(self, call: Callable, state: TrainState, data: Any, stop: StopRequest) -> tuple[TrainState, dict]:
         """Makes the first call, most of which is compilation, and then starts the clock."""
-        with stop.at_once(
-            f"stopped before a step was taken from {self.journal.step}; run the same command again to go on"
+        with (
+            stop.at_once(
+                f"stopped before a step was taken from {self.journal.step}; run the same command again to go on"
+            ),
+            progress.telling("compiling the training step, which later starts find in the cache"),
         ):
             state, scalars = jax.block_until_ready(call(state, data))
         self.journal.begin(int(state.step))

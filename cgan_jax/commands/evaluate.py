@@ -14,6 +14,7 @@ FID, whose weights cgan prepare-data --inception fetches. Features of the real i
 import functools
 import json
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from cgan_jax.commands import _flags, _model_flags
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
+_WIDTH = 100
+_CHIEF = 4  # scores in the summary
 _USUAL = "fid,kid,inception_score,precision_recall,density_coverage, by class intra_fid,class_accuracy,ms_ssim"
 
 
@@ -73,6 +76,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         section = {"source": source, "name": flags.dataset, "image_size": flags.image_size}
         scored = scoring.score_images(flags.images, options, {"split": "train", "data_dir": "", **section, **changed})
     print(table(*scored))
+    print("\n" + summary(*scored))
     if flags.json:
         storage.make_folder(Path(flags.json).parent)
         storage.write_whole(Path(flags.json), json.dumps(scored._asdict(), indent=2) + "\n")
@@ -87,11 +91,28 @@ def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
         lines.append(f"{name:<{width}}  {statistics.fmean(values):.5g}{spread}")
     lines.append("")
     for name, value in protocol.items():
-        told = ", ".join(f"{of}: {what}" for of, what in value.items()) if isinstance(value, dict) else value
-        lines += [] if value is None else [f"{name:<{width}}  {told}"]
-    if any(name.startswith("cfd") for name in scores):
-        lines += [
-            "",
-            "cfd is a Fréchet distance by the features of a small classifier. It is not comparable with FID.",
-        ]
+        parts = [f"{of}: {what}" for of, what in value.items()] if isinstance(value, dict) else [str(value)]
+        for number, part in enumerate([] if value is None else parts):
+            begins = f"{'' if number else name:<{width}}  "
+            lines += textwrap.wrap(part, _WIDTH, initial_indent=begins, subsequent_indent=" " * (width + 4))
     return "\n".join(lines)
+
+
+def summary(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
+    """Three lines: the scores of all images, what was compared, and how to read it."""
+    from cgan_jax.run.progress import duration
+
+    chief = [name for name in scores if "/" not in name and "_std" not in name][:_CHIEF]
+    whole = [f"{name} {statistics.fmean(scores[name]):.4g}" for name in chief]
+    of = f"step {protocol['step']} of {protocol['workdir']}" if "step" in protocol else protocol["images"]
+    real = f"{protocol['real_images']:,} of {protocol['real_dataset']}, {protocol['real_split']}"
+    kept = "; added to its evaluations.jsonl" if "workdir" in protocol else ""
+    if any("cfd" in name for name in scores):
+        kept += "; cfd is by a small classifier, not comparable with FID"
+    return "\n".join(
+        [
+            f"in short: {', '.join(whole)}",
+            f"{protocol['generated_images']:,} images of {of}, against {real}",
+            f"measured in {duration(protocol['seconds'])}{kept}",
+        ]
+    )

@@ -19,7 +19,6 @@ shows there. --sort_by=confidence begins each class with the images that the cla
 import functools
 import select
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ _MOST_IN_MEMORY = 10_000
 _MOST_WAYS = 200
 _MOVING = (".gif", ".webp")
 _OTHER_KINDS = (".bmp", ".jpeg", ".jpg", ".npy", ".pdf", ".tar", ".tif", ".tiff", ".zip")
-_SECONDS_WORTH_TELLING = 3.0
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
@@ -63,6 +61,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     _check_number(flags, kind)
     _check_together(flags, kind)
 
+    from cgan_jax.run import progress
     from cgan_jax.sampling import image_writers, interpolation, request, sampling, trained
 
     truncation, step = request.parse_truncation(flags.truncation), request.parse_step(flags.step)
@@ -81,17 +80,17 @@ def main(flags: absl_flags.FlagValues) -> None:
 
     _flags.keep_programs(flags)
     sampler = sampling.Sampler(place, step, 64, truncation, flags.batch_stats)
-    began = time.perf_counter()
+    if note := request.uncovered(len(labels), chosen, len(info.classes)) if not flags.interpolate else "":
+        print(f"{note}; --num_images={len(chosen)} draws one of each")
+    speed = progress.Speed()
     if others is not None:
         to_seed = (flags.seed + 1) % 2**32 if flags.to_seed is None else flags.to_seed
         seeds = (flags.seed, flags.seed if flags.interpolate == "labels" else to_seed)
         steps, told = flags.frames or (40 if kind in _MOVING else 10), ""
         drawn = interpolation.write(out, sampler, seeds, (labels, others), indices, steps)
     else:
-        drawn, told = len(labels), _draw(flags, out, sampler, labels, indices, paths if is_folder else None, network)
-    seconds = time.perf_counter() - began
-    alone = network is None and seconds > _SECONDS_WORTH_TELLING
-    speed = f" ({drawn / seconds:.3g} images/s)" if alone else ""
+        drawn = len(labels)
+        told = _draw(flags, out, sampler, labels, indices, paths if is_folder else None, network, speed)
     print(f"wrote {drawn} images of step {sampler.step} to {out}{speed}{told}")
 
 
@@ -151,7 +150,14 @@ def _classifier(flags: absl_flags.FlagValues, info: Any) -> Any:
 
 
 def _draw(
-    flags: absl_flags.FlagValues, out: Path, sampler: Any, labels: Any, indices: Any, paths: Any, network: Any
+    flags: absl_flags.FlagValues,
+    out: Path,
+    sampler: Any,
+    labels: Any,
+    indices: Any,
+    paths: Any,
+    network: Any,
+    speed: Any,
 ) -> str:
     """Draws and writes images; returns the rest of the line that the command prints."""
     from cgan_jax.evaluation import likeness
@@ -159,7 +165,7 @@ def _draw(
     from cgan_jax.sampling import image_writers, sampling
 
     conditional = sampler.info.recipe["dataset"]["conditional"]
-    batches = progress.counted(sampler.images(flags.seed, labels, indices), len(labels), "drawing")
+    batches = speed.of(progress.counted(sampler.images(flags.seed, labels, indices), len(labels), "drawing"))
     if paths is not None:
         image_writers.write_folder(out, batches, paths)
         return ""
@@ -195,7 +201,8 @@ def _chosen_labels(text: str | None, class_names: list[str], conditional: bool) 
     print("\n".join(f"{label:>5}  {name}" for label, name in enumerate(class_names)))
     while True:
         try:
-            return parse_labels(_answer("classes, by number or name (all for every one): "), class_names)
+            answer = _answer("classes, by number or name (Enter for all): ")
+            return parse_labels(answer.strip() or "all", class_names)
         except UsageError as error:
             print(error)
         except EOFError:

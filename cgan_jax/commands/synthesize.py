@@ -16,7 +16,6 @@ The folder appears when it is complete; until then its name is .NAME.partial.
 
 import functools
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,17 +65,16 @@ def main(flags: absl_flags.FlagValues) -> None:
         files = synthesis.files_of(flags.format, plan) if out.exists() else [Path(synthesis.README)]
         image_writers.check_free((out / file for file in files), flags.force)
     total = len(plan.labels)
-    left, began = total - unfinished.images, time.perf_counter()
+    left, speed = total - unfinished.images, progress.Speed()
     if 0 < left < total:
         print(f"going on after {total - left} of {total} images", flush=True)
     with locked(unfinished.folder), progress.counting(left, "drawing") as bar:
 
         def draw(places: slice) -> Iterator[Any]:
-            for images in sampler.images(flags.seed, plan.labels[places], plan.indices[places]):
+            for images in speed.of(sampler.images(flags.seed, plan.labels[places], plan.indices[places])):
                 yield images
                 bar.update(len(images))
 
         unfinished.write(draw)
         unfinished.move()
-    speed = f" ({left / (time.perf_counter() - began):.3g} images/s)" if left else ""
     print(f"wrote {total} images of step {sampler.step} to {flags.out}{speed}")

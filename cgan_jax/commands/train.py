@@ -4,10 +4,27 @@
     cgan train --config=digits --workdir=runs/digits2 --config.train.total_kimg=300.0 --config.seed=1
 
 Every value of the recipe can be overridden by --config.section.field=value; a loss that it does not list is added
-whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". The same command again resumes the run exactly. Ctrl-C
-saves and ends with exit code 75. On several hosts every one runs the same command, in a workdir that all of them see;
-on TPU slices and under Slurm they find each other, elsewhere the last three flags say how (see launch/README.md).
---workdir=gs://BUCKET/FOLDER keeps the run in a bucket.
+whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". cgan recipes NAME prints all fields; the commonest are:
+
+    seed                                     another seed trains another model
+    dataset       data_dir, image_size       where the images are, and pixels a side
+    generator     width, latent_dim, ...     those of the architecture, as for the discriminator
+    loss          d_updates, g_terms         losses and regularizers with their weights
+    g_optimizer   learning_rate, b1, b2      likewise d_optimizer
+    ema           halflife_kimg              of the averaged generator
+    augment       policy                     what the discriminator's images go through
+    anneal        kimg, to                   numbers that change during training
+    train         total_kimg, max_minutes    the length, in thousands of real images or in minutes
+    train         batch_size, g_batch_size   images in a step
+    train         log_kimg, sample_kimg      how often to log and to draw
+    evaluate      metrics, every_kimg        what to measure and how often
+    checkpoint    every_kimg, max_to_keep    how often to save, and how many to keep
+    guard         action                     raise, or rollback: what happens when training fails
+
+The same command again resumes the run exactly. Ctrl-C saves and ends with exit code 75. On several hosts every one runs
+the same command, in a workdir that all of them see; on TPU slices and under Slurm they find each other, elsewhere three
+flags say how (see launch/README.md). --workdir=gs://BUCKET/FOLDER keeps the run in a bucket. --writers names
+trackers of runs that get the numbers and pictures too.
 """
 
 from absl import flags as absl_flags
@@ -20,6 +37,9 @@ from cgan_jax.files import storage
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
     _flags.define(flags, "cache", workdir="The folder of the run, made if needed, or gs://BUCKET/FOLDER.")
+    absl_flags.DEFINE_list(
+        "writers", ["tensorboard"], "tensorboard, trackio, wandb, mlflow: where the numbers go too.", flag_values=flags
+    )
     absl_flags.DEFINE_bool("profile", False, "Write a profile of a few steps for TensorBoard.", flag_values=flags)
     absl_flags.DEFINE_string(
         "coordinator_address", None, "HOST:PORT at which process 0 is found by the others.", flag_values=flags
@@ -38,9 +58,10 @@ def main(flags: absl_flags.FlagValues) -> None:
     if flags.profile and storage.is_remote(workdir):
         raise UsageError(f"--profile writes into a folder of this machine, given --workdir={workdir}")
     recipe = _recipe_flags.given(flags)
-    from cgan_jax.run import processes
+    from cgan_jax.run import metric_writers, processes
     from cgan_jax.train import train_and_evaluate
 
+    metric_writers.check(flags.writers)
     with processes.joined(flags.coordinator_address, flags.num_processes, flags.process_id):
         _flags.keep_programs(flags)
-        train_and_evaluate(recipe, workdir, profile=flags.profile)
+        train_and_evaluate(recipe, workdir, profile=flags.profile, writers=flags.writers)

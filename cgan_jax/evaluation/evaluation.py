@@ -133,8 +133,8 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
         other = "".join(f" --{flag}={section[flag]}" for flag, value in usual.items() if section[flag] != value)
         raise UsageError(
             f"there is no classifier for {section['name'] or section['data_dir']} yet; train one with"
-            f" cgan train-classifier --dataset={section['name']}{other},"
-            " or choose metrics that need none, such as ms_ssim"
+            f" cgan train-classifier --dataset={section['name']}{other} (on two cores about a minute for the digits,"
+            " an hour for 50,000 images of 32 pixels), or choose metrics that need none, such as ms_ssim"
         )
     return path
 

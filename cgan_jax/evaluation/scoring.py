@@ -113,7 +113,8 @@ def _real_images(options: Options, section: Mapping[str, Any], info: workdirs.Ru
         size = section["image_size"]
         black = np.zeros((1, size, size, info.channels), np.uint8)
         return sources.Dataset(black, np.zeros(1, np.int32), tuple(info.class_names))
-    dataset = sources.load_section(section)
+    with progress.telling("reading the real images"):
+        dataset = sources.load_section(section)
     if list(dataset.class_names) != info.class_names or dataset.images.shape[-1] != info.channels:
         raise UsageError(f"the images of {section['name']} {section['split']} are not what the run was trained on")
     return dataset
@@ -142,7 +143,8 @@ def score_images(path: str, options: Options, section: Mapping[str, Any]) -> Sco
     Raises UsageError for what cannot be measured.
     """
     began = time.perf_counter()
-    dataset = sources.load_section(section)
+    with progress.telling("reading the real images"):
+        dataset = sources.load_section(section)
     given = image_readers.read(Path(path), dataset.images.shape[1:], dataset.class_names)
     conditional = given.labels is not None
     metrics = _metrics(options, len(dataset.class_names) if conditional else 1)

@@ -9,35 +9,81 @@ from typing import Any
 import numpy as np
 
 from cgan_jax.files.storage import write_whole
+from cgan_jax.losses import adversarial, patches, terms
+from cgan_jax.networks.heads import Output
 
 _PANELS = {
     "losses": ("train/d_loss", "train/g_loss"),
     "discriminator accuracy": ("train/d_accuracy_real", "train/d_accuracy_fake"),
 }
+_UNITS = {"losses": "loss, mean over the interval", "discriminator accuracy": "share of images judged right"}
 # Okabe & Ito (2008), "Color Universal Design", without yellow, which is faint on white.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 _STROKES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 
-def save_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+def chance_levels(recipe: Mapping[str, Any]) -> dict[str, float]:
+    """{scalar: level} of both losses where the discriminator cannot tell real from generated, and of its accuracies.
+
+    Then all logits are at its boundary (Goodfellow et al. 2014, theorem 1): 2 ln 2 for the cross-entropies, 2 for the
+    hinge loss. Regularizers and other terms are not counted.
+    """
+    of_discriminator = adversarial.DISCRIMINATOR | patches.DISCRIMINATOR
+    updates = [
+        terms.from_recipe({name: entry for name, entry in listed.items() if name in table}, table)
+        for table, listed in [
+            *((of_discriminator, listed) for listed in recipe["loss"]["d_updates"].values()),
+            (adversarial.GENERATOR, recipe["loss"]["g_terms"]),
+        ]
+    ]
+    *of_d, of_g = updates
+    boundary = terms.boundary_of(term for listed in of_d for term in listed) or 0.0
+    logits = np.full(1, boundary, np.float32)
+    output = Output(logits, {"patches": logits[:, None]})
+    passed = terms.Pass({}, {"real": output, "fake": output}, None, None, (), None, np.int32(0))
+
+    def loss(listed: Sequence[terms.Weighted]) -> float:
+        return sum(weight * float(term.value(passed)[0][0]) for _, weight, term in listed)
+
+    return {
+        "train/d_loss": sum(map(loss, of_d)),
+        "train/g_loss": loss(of_g),
+        "train/d_accuracy_real": 0.5,
+        "train/d_accuracy_fake": 0.5,
+    }
+
+
+def save_curves(
+    history: Sequence[Mapping[str, float]], path: Path, name: str = "", levels: Mapping[str, float] | None = None
+) -> None:
     """Writes `png_of` the lines of metrics.jsonl."""
-    write_whole(path, png_of(history))
+    write_whole(path, png_of(history, name, levels))
 
 
-def png_of(history: Sequence[Mapping[str, float]]) -> bytes:
-    """A picture of both losses and the discriminator's accuracies over kimg, from the lines of metrics.jsonl."""
+def png_of(history: Sequence[Mapping[str, float]], name: str = "", levels: Mapping[str, float] | None = None) -> bytes:
+    """A picture of both losses and the discriminator's accuracies over kimg, from the lines of metrics.jsonl.
+
+    `name` is the run's. `levels` are those of `chance_levels`, drawn as dashed lines.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
-        for name in names:
-            points = [(line["kimg"], line[name]) for line in history if name in line]
-            axes.plot(
-                *zip(*points, strict=True) if points else ((), ()), label=name.removeprefix("train/"), linewidth=1
-            )
-        axes.set(title=title, xlabel="kimg (thousand real images shown)")
+    figure.suptitle(name)
+    for axes, (title, scalars) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
+        found: dict[float, list[str]] = {}
+        for scalar in scalars:
+            points = [(line["kimg"], line[scalar]) for line in history if scalar in line]
+            label = scalar.removeprefix("train/")
+            marker = "o" if len(points) == 1 else ""
+            axes.plot(*zip(*points, strict=True) if points else ((), ()), label=label, linewidth=1, marker=marker)
+            if points and scalar in (levels or {}):
+                found.setdefault(levels[scalar], []).append(label)
+        for stroke, (level, labels) in zip(_STROKES[1:], found.items(), strict=False):
+            label = f"{' and '.join(labels)} of a D that cannot tell: {level:.3g}"
+            axes.axhline(level, label=label, color="#8a8f98", linestyle=stroke, linewidth=1)
+        axes.set(title=title, xlabel="kimg (thousand real images shown)", ylabel=_UNITS[title])
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(fontsize=8)
     figure.axes[1].set_ylim(0, 1)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from cgan_jax import recipe as recipes
 from cgan_jax.build import kimg_after, steps_for
 from cgan_jax.files import storage
 from cgan_jax.files.png import png
-from cgan_jax.run import curves, environment, processes
+from cgan_jax.run import curves, environment, metric_writers, processes
 from cgan_jax.run import workdir as workdirs
-from cgan_jax.run.metric_writers import make_writer
 from cgan_jax.run.progress import Clock, TrainingProgress, duration
 
 
@@ -30,6 +29,7 @@ class Journal:
         workdir: Path,
         info: workdirs.RunInfo,
         draw: Callable[[Any], Image.Image],
+        writers: Sequence[str] = metric_writers.DEFAULT,
         on_log: Callable[[dict[str, float]], None] | None = None,
         on_sample: Callable[[Image.Image, float], None] | None = None,
     ):
@@ -49,8 +49,9 @@ class Journal:
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.evaluations: list[dict[str, float]] = []
-        self.writer = make_writer(workdir)
+        self.writer = metric_writers.make_writer(workdir, writers)
         self._painter = curves.Painter(self.say)
+        self._chance_levels = curves.chance_levels(info.recipe)
         self._progress: TrainingProgress | None = None
         self._fastest = 0.0
         self.clock = Clock((), 0.0)
@@ -75,10 +76,14 @@ class Journal:
         total = steps_for(self._recipe, self._recipe["train"]["total_kimg"])
         kimg = self.kimg(step)
         self._progress = TrainingProgress(kimg, self.kimg(total), self._info.num_images, shown=self.writes)
-        self.say(
-            f"{'resuming at' if step else 'starting from'} step {step} of {total}, {kimg:.1f} kimg,"
-            f" on {jax.device_count()} {jax.default_backend()} device(s) in {self.workdir}"
-        )
+        where = f"on {jax.device_count()} {jax.default_backend()} device(s) in {self.workdir}"
+        if step >= total:
+            length = self._recipe["train"]["total_kimg"]
+            self.say(
+                f"resuming at step {step}, {kimg:.1f} kimg: train.total_kimg={length:g} leaves nothing to train {where}"
+            )
+        else:
+            self.say(f"{'resuming at' if step else 'starting from'} step {step} of {total}, {kimg:.1f} kimg, {where}")
         if self.max_minutes:
             self.say(
                 f"{self.clock.seconds / 60:.1f} of {self.max_minutes:g} minutes of training are used;"
@@ -91,6 +96,7 @@ class Journal:
         self.writer.write_hparams(dict(recipes.flattened(self._recipe)))
         storage.make_folder(self.workdir / "samples")
         storage.write_whole(self.workdir / "samples" / "real.png", png(real))
+        self.writer.write_images(0, {"real": _batch_of(real)})
         self._save_samples(average)
 
     def say(self, text: str) -> None:
@@ -139,7 +145,7 @@ class Journal:
         if self.writes:
             workdirs.append_metrics(self.workdir, line)
         self.history.append(line)
-        self.writer.write_scalars(step, means)
+        self.writer.write_scalars(step, {"kimg": kimg, **means})
         left = 60 * self.max_minutes - self.clock.seconds if self.max_minutes else math.inf
         self._progress.report(step, kimg, means, left)
         if self._on_log is not None and self.writes:
@@ -149,7 +155,9 @@ class Journal:
         """Saves a picture of samples and the curves. A busy painter skips the curves unless it must `wait`."""
         if self.writes:
             self._save_samples(average)
-            self._painter.paint(curves.save_curves, [*self.history], self.workdir / "curves.png", wait=wait)
+            name, levels = storage.resolved(self.workdir).name, self._chance_levels
+            path = self.workdir / "curves.png"
+            self._painter.paint(curves.save_curves, [*self.history], path, name, levels, wait=wait)
 
     def score(self, step: int, scores: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
         """Logs an evaluation."""
@@ -158,7 +166,7 @@ class Journal:
         line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **scalars}
         workdirs.append_metrics(self.workdir, {**line, "protocol": protocol}, workdirs.EVALUATIONS)
         self.evaluations.append(line)
-        self.writer.write_scalars(step, scalars)
+        self.writer.write_scalars(step, {"kimg": kimg, **scalars})
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
         self.say(f"evaluated at {kimg:.1f} kimg: {numbers}")
 
@@ -180,9 +188,16 @@ class Journal:
     def _save_samples(self, average: Any) -> None:
         """Writes samples/kimg_KIMG.png, and the same picture to the event files."""
         picture, kimg = self._draw(average), self.kimg(self.step)
-        whole = self._recipe["train"]["sample_kimg"] >= 1
-        name = f"kimg_{kimg:06.0f}.png" if whole else f"kimg_{kimg:010.3f}.png"
+        # The last picture of a run may lie between two intervals, and must not take another one's name.
+        whole = self._recipe["train"]["sample_kimg"] >= 1 and abs(kimg - round(kimg)) < 0.1
+        name = f"kimg_{kimg:06.0f}.png" if whole and (kimg >= 0.5 or not kimg) else f"kimg_{kimg:010.3f}.png"
         storage.write_whole(self.workdir / "samples" / name, png(picture))
-        self.writer.write_images(self.step, {"samples": np.asarray(picture)[None]})
+        self.writer.write_images(self.step, {"samples": _batch_of(picture)})
         if self._on_sample is not None:
             self._on_sample(picture, kimg)
+
+
+def _batch_of(picture: Image.Image) -> np.ndarray:
+    """uint8 [1, H, W, C]."""
+    pixels = np.asarray(picture)
+    return pixels.reshape(1, *pixels.shape[:2], -1)

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
@@ -25,10 +26,57 @@ def say(text: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
 
 
-def counting(total: int, what: str) -> tqdm:
-    """A bar over `total` images, shown after 2 s if stderr is a terminal."""
-    shown = sys.stderr.isatty()
-    return tqdm(total=total, desc=what, unit=" images", delay=2, disable=not shown, leave=False, dynamic_ncols=True)
+@contextlib.contextmanager
+def telling(what: str, first: float = 5.0, every: float = 30.0) -> Iterator[None]:
+    """Says on stderr what is being done and for how long, after `first` seconds and then after each `every`."""
+    began, done = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        wait = first
+        while not done.wait(wait):
+            with contextlib.suppress(OSError, ValueError):  # closed
+                print(f"{what}: {duration(time.monotonic() - began)} so far", file=sys.stderr, flush=True)
+            wait = every
+
+    threading.Thread(target=tell, name="telling", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+class _Lines:
+    """What stands in for a bar where stderr is no terminal: a line each half a minute."""
+
+    every = 30.0
+
+    def __init__(self, total: int, what: str):
+        self._total, self._what, self._done = total, what, 0
+        self._began = self._told = time.monotonic()
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, images: int) -> None:
+        """Counts further images."""
+        self._done += images
+        now = time.monotonic()
+        if now - self._told >= self.every:
+            self._told, took = now, now - self._began
+            left = duration(took * (self._total - self._done) / self._done)
+            with contextlib.suppress(OSError, ValueError):
+                text = f"{self._what}: {self._done:,} of {self._total:,} images in {duration(took)}, {left} left"
+                print(text, file=sys.stderr, flush=True)
+
+
+def counting(total: int, what: str) -> tqdm | _Lines:
+    """A bar over `total` images, shown after 2 s, on a terminal; elsewhere lines. Both have `update(images)`."""
+    if not sys.stderr.isatty():
+        return _Lines(total, what)
+    return tqdm(total=total, desc=what, unit=" images", delay=2, leave=False, dynamic_ncols=True)
 
 
 def counted(batches: Iterable[Sized], total: int, what: str) -> Iterator[Sized]:
@@ -37,6 +85,31 @@ def counted(batches: Iterable[Sized], total: int, what: str) -> Iterator[Sized]:
         for batch in batches:
             yield batch
             bar.update(len(batch))
+
+
+class Speed:
+    """The images per second of batches after the first, which compiles; as text in brackets once it is known."""
+
+    least = 1.0
+    """Seconds. A shorter time is not worth telling."""
+
+    def __init__(self) -> None:
+        self._images, self._began, self._ended = 0, None, 0.0
+
+    def of(self, batches: Iterable[Sized]) -> Iterator[Sized]:
+        """Yields the batches and measures them, as several calls may do one after the other."""
+        for batch in batches:
+            self._ended = time.perf_counter()
+            if self._began is None:
+                self._began = self._ended
+            else:
+                self._images += len(batch)
+            yield batch
+            self._ended = time.perf_counter()
+
+    def __str__(self) -> str:
+        seconds = self._ended - (self._began or 0.0)
+        return f" ({self._images / seconds:.3g} images/s)" if self._images and seconds >= self.least else ""
 
 
 class TrainingProgress:

@@ -69,7 +69,8 @@ class Recovery:
         """
         guard, count = self._guard, len(self.rollbacks)
         if guard["action"] != "rollback" or count >= guard["max_rollbacks"]:
-            raise GuardError(f"{error}, after {count} rollbacks" if count else str(error)) from error
+            rolled = f", after {count} rollbacks" if count else ""
+            raise GuardError(f"{error}{rolled}; {self._next_step()}") from error
         self.checkpoints.wait()
         steps = self.checkpoints.steps()
         good = [step for step in steps if error.good_until is None or step <= error.good_until]
@@ -84,6 +85,15 @@ class Recovery:
             f"guard: {error}; rollback {count + 1} of at most {guard['max_rollbacks']} to step {to}, with a new key"
         )
         return self.restore(journal)
+
+    def _next_step(self) -> str:
+        """What a user may try after a guard has stopped the run."""
+        if self._guard["action"] == "rollback":
+            return "lower learning rates or another --config.seed, in another --workdir, may help"
+        return (
+            "the same command with --config.guard.action=rollback goes on from a good checkpoint with other random"
+            " numbers; lower learning rates, in another --workdir, may help too"
+        )
 
     def save(self, state: TrainState, kimg: float) -> None:
         """Starts to save a state. Raises GuardError if a parameter or statistic is not finite."""

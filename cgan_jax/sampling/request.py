@@ -1,5 +1,6 @@
 """What a user may ask of a model: classes, a number of images, a checkpoint, a truncation."""
 
+import difflib
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,14 @@ def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
         np.repeat(np.asarray(labels, np.int32), counts),
         np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
     )
+
+
+def uncovered(num_images: int, labels: list[int], num_classes: int) -> str:
+    """A note for more classes than images, of which the last get none; "" if every class gets an image."""
+    if num_images >= len(labels):
+        return ""
+    whole = "all" if len(labels) == num_classes else "the"
+    return f"note: {num_images} images cover the first {num_images} of {whole} {len(labels)} classes"
 
 
 def parse_step(text: str | None) -> int | str | None:
@@ -63,6 +72,10 @@ def _label(word: str, class_names: Sequence[str]) -> int:
     # int() raises another error for thousands of digits.
     if digits.isdecimal() and len(digits) < 20 and int(digits) < len(class_names):
         return int(digits)
+    if list(class_names) == [str(label) for label in range(len(class_names))]:
+        raise UsageError(f"unknown class {word!r}; there are {len(class_names)}: 0 to {len(class_names) - 1}")
     known = ", ".join(f"{label} {name}" for label, name in enumerate(class_names[:20]))
     more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
-    raise UsageError(f"unknown class {word.lower()!r}; there are: {known}{more}")
+    close = difflib.get_close_matches(word.lower(), [name.lower() for name in class_names], n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UsageError(f"unknown class {word.lower()!r}; there are {len(class_names)}: {known}{more}{hint}")

@@ -22,7 +22,20 @@ OTHER_TEXTS = {
     "format",
     "host",
 }
-OTHER_TEXTS |= {"interpolate", "labels", "metrics", "name", "sort_by", "source", "split", "step", "test_split", "vary"}
+OTHER_TEXTS |= {
+    "interpolate",
+    "labels",
+    "metrics",
+    "name",
+    "sort_by",
+    "source",
+    "split",
+    "step",
+    "test_split",
+    "vary",
+    "shell",
+    "writers",
+}
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_an_unconditional_run_has_one_class(tmp_path, recipe, capsys):
 def test_unknown_formats_and_classes_are_one_line(run, tmp_path, capsys):
     for option, message in (
         ("--format=zip", "unknown format 'zip'; there are: image_folder, npz, tar, tfds"),
-        ("--balance=cat=3", "unknown class 'cat'; there are: 0 0, 1 1"),
+        ("--balance=cat=3", "unknown class 'cat'; there are 10: 0 to 9"),
         ("--balance=some", "--balance must be uniform, dataset or counts such as cat=5000,dog=1000, given 'some'"),
         ("--batch_stats=standing", "the generator of dcgan has no batch normalisation"),
     ):

@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 from cgan_jax.run import metric_writers
+from cgan_jax.run.writers import tensorboard
+from cgan_jax.run.writers.tensorboard import EventFileWriter
 
 
 def read(folder):
@@ -20,7 +23,7 @@ def read(folder):
 
 @pytest.fixture
 def writer(tmp_path):
-    writer = metric_writers.EventFileWriter(tmp_path)
+    writer = EventFileWriter(tmp_path)
     yield writer
     writer.close()
 
@@ -100,8 +103,66 @@ def test_the_recipe_is_read_back_as_a_table(writer, tmp_path):
     assert text == "| name | value |\n|---|---|\n| seed | 0 |\n| train.total_kimg | 1.5 |"
 
 
+def test_the_page_of_hyperparameters_lists_the_run(tmp_path):
+    """By TensorBoard's own backend of that page."""
+    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+    writer = EventFileWriter(tmp_path / "run")
+    writer.write_hparams({"seed": 3, "dataset.flip": True, "architecture": "dcgan"})
+    writer.write_scalars(5, {"train/d_loss": 1.25})
+    writer.close()
+    events = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    provider = data_provider.MultiplexerDataProvider(events, str(tmp_path))
+    context = backend_context.Context(TBContext(data_provider=provider, logdir=str(tmp_path)))
+    asked = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=9, allowed_statuses=[api_pb2.STATUS_UNKNOWN])
+    (group,) = list_session_groups.Handler(RequestContext(), context, "", asked).run().session_groups
+    found = {name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()}
+    assert found == {"seed": 3.0, "dataset.flip": True, "architecture": "dcgan"}
+
+
+def test_one_picture_is_one_slider_and_kimg_a_second_axis(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorboard, "has_tensorflow", lambda: False)
+    writer = metric_writers.make_writer(tmp_path)
+    for step, kimg in ((100, 6.4), (200, 12.8)):
+        writer.write_scalars(step, {"kimg": kimg, "train/d_loss": kimg})
+        writer.write_images(step, {"samples": np.zeros((1, 4, 4, 3), np.uint8)})
+    writer.close()
+    assert [event.step for event in read(tmp_path).Images("samples")] == [100, 200]
+    assert [event.step for event in read(tmp_path / "by_kimg").Scalars("train/d_loss")] == [6, 13]
+
+
+def test_an_unknown_writer_is_one_line():
+    with pytest.raises(UsageError, match="unknown writer 'wandbb'; there are: mlflow, tensorboard, trackio, wandb"):
+        metric_writers.check(["wandbb"])
+
+
+@pytest.mark.parametrize("name", ["mlflow", "trackio", "wandb"])
+def test_a_tracker_takes_a_run_and_goes_on_in_it(name, tmp_path, monkeypatch):
+    pytest.importorskip(name)
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    for start in (0, 2):
+        writer = metric_writers.make_writer(tmp_path / "run", [name])
+        writer.write_hparams({"seed": 0, "dataset.flip": False})
+        writer.write_images(start, {"samples": np.zeros((1, 8, 8, 1), np.uint8)})
+        for step in (start + 1, start + 2):
+            writer.write_scalars(step, {"kimg": step / 2, "train/d_loss": float(step)})
+        writer.close()
+    if name == "mlflow":
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
+        number = client.get_experiment_by_name("cgan_jax").experiment_id
+        (found,) = client.search_runs([number])
+        assert found.data.params == {"seed": "0", "dataset.flip": "False"}
+        assert [one.value for one in client.get_metric_history(found.info.run_id, "train/d_loss")] == [1, 2, 3, 4]
+
+
 def test_without_tensorflow_the_writer_needs_only_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setattr(metric_writers, "has_tensorflow", lambda: False)
+    monkeypatch.setattr(tensorboard, "has_tensorflow", lambda: False)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     writer = metric_writers.make_writer(tmp_path)
     writer.write_scalars(1, {"a": 1.0})

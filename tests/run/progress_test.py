@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import sys
+import time
 
 import pytest
 
@@ -123,3 +124,34 @@ def test_on_80_columns_the_speed_and_the_time_left_are_shown(monkeypatch):
     lines = terminal.getvalue().replace("\r", "\n").split("\n")
     assert all(len(line) <= 80 for line in lines)
     assert any("1234.5/32000.0 kimg, 10123 images/s, 50m39s left, D 1.23" in line for line in lines)
+
+
+def test_speed_is_told_without_the_first_batch(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+
+    def batches():
+        for seconds in (60.0, 1.0, 1.0):  # the first compiles
+            now[0] += seconds
+            yield range(10)
+
+    speed = progress.Speed()
+    assert len(list(speed.of(batches()))) == 3 and str(speed) == " (10 images/s)"
+    short = progress.Speed()
+    assert list(short.of([range(5)])) == [range(5)] and str(short) == ""
+
+
+def test_what_takes_long_is_told_with_its_time(capsys):
+    with progress.telling("compiling", first=0.01, every=60.0):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == "compiling: 0s so far\n"
+    with progress.telling("reading", first=60.0):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_images_are_counted_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(progress._Lines, "every", 0.0)
+    with progress.counting(4000, "features") as bar:
+        bar.update(1000)
+    assert capsys.readouterr().err.startswith("features: 1,000 of 4,000 images in 0s, ")

@@ -79,6 +79,26 @@ def test_curves_show_what_was_logged_and_leave_one_file(tmp_path):
     assert sizes["empty"] == sizes["full"] and sorted(os.listdir(tmp_path)) == ["empty.png", "full.png"]
 
 
+@pytest.mark.parametrize(
+    ("d_terms", "g_term", "d_loss", "g_loss"),
+    [
+        (("bce_real", "bce_fake"), "bce", 2 * np.log(2), np.log(2)),
+        (("bce_real", "bce_fake"), "minimax", 2 * np.log(2), -np.log(2)),
+        (("hinge_real", "hinge_fake"), "hinge", 2.0, 0.0),
+        (("relativistic",), "relativistic", np.log(2), np.log(2)),
+        (("wasserstein_real", "wasserstein_fake"), "wasserstein", 0.0, 0.0),
+    ],
+)
+def test_chance_levels_are_the_losses_of_equal_logits(d_terms, g_term, d_loss, g_loss):
+    penalty = {"gradient_penalty": {"weight": 10.0, "target": 1.0}}
+    terms = {name: {"weight": 1.0} for name in d_terms}
+    levels = curves.chance_levels(
+        {"loss": {"d_updates": {"both": terms | penalty}, "g_terms": {g_term: {"weight": 1.0}}}}
+    )
+    assert levels["train/d_loss"] == pytest.approx(d_loss, abs=1e-6)
+    assert levels["train/g_loss"] == pytest.approx(g_loss, abs=1e-6)
+
+
 def overlaid(runs, path) -> np.ndarray:
     """The picture of two panels as RGB."""
     curves.save_overlaid_curves(runs, ["train/d_loss", "eval/fid"], path)

@@ -157,16 +157,16 @@ def test_labels_are_asked_for_by_number_or_name_in_any_case(text, labels):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cow", "unknown class 'cow'; there are: 0 Cat, 1 dog, 2 tree frog, 3 5, 4 crane, 5 crane"),
-        ("6", "unknown class '6'; there are: 0 Cat"),
-        ("-1", "unknown class '-1'; there are: 0 Cat"),
-        ("1.0", "unknown class '1.0'; there are: 0 Cat"),
-        ("", "unknown class ''; there are: 0 Cat"),
-        ("cat,", "unknown class ''; there are: 0 Cat"),
-        ("all,cat", "unknown class 'all'; there are: 0 Cat"),
+        ("cow", "unknown class 'cow'; there are 6: 0 Cat, 1 dog, 2 tree frog, 3 5, 4 crane, 5 crane"),
+        ("6", "unknown class '6'; there are 6: 0 Cat"),
+        ("-1", "unknown class '-1'; there are 6: 0 Cat"),
+        ("1.0", "unknown class '1.0'; there are 6: 0 Cat"),
+        ("", "unknown class ''; there are 6: 0 Cat"),
+        ("cat,", "unknown class ''; there are 6: 0 Cat"),
+        ("all,cat", "unknown class 'all'; there are 6: 0 Cat"),
         ("cat,0", "class '0' is asked for twice"),
         ("dog,Dog", "class 'dog' is asked for twice"),
-        ("#6", "unknown class '#6'; there are: 0 Cat"),
+        ("#6", "unknown class '#6'; there are 6: 0 Cat"),
         ("5,#3", "class '#3' is asked for twice"),
         ("crane", "several classes are named 'crane'; give a number: #4, #5"),
     ],
@@ -253,3 +253,16 @@ def test_every_class_can_be_asked_for_whatever_numbers_they_are_called():
     for label, name in enumerate(names):
         assert request.parse_labels(name, names) == [label], "the name wins"
         assert request.parse_labels(f"#{label}", names) == [label]
+
+
+@pytest.mark.parametrize(("word", "names"), [("33", 10), ("cat", 10), ("-1", 3)])
+def test_numbered_classes_are_named_by_their_range(word, names):
+    with pytest.raises(UsageError) as caught:
+        request.parse_labels(word, [str(label) for label in range(names)])
+    assert str(caught.value) == f"unknown class {word!r}; there are {names}: 0 to {names - 1}"
+
+
+def test_fewer_images_than_classes_are_told():
+    assert request.uncovered(3, list(range(10)), 10) == "note: 3 images cover the first 3 of all 10 classes"
+    assert request.uncovered(1, [4, 7], 10) == "note: 1 images cover the first 1 of the 2 classes"
+    assert request.uncovered(10, list(range(10)), 10) == ""

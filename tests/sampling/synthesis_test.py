@@ -44,7 +44,7 @@ def test_counts_by_balance(balance, num_images, expected):
         ("even", "--balance must be uniform, dataset or counts such as cat=5000,dog=1000, given 'even'"),
         ("", "--balance must be uniform"),
         ("cat=5,dog", "--balance must be uniform"),
-        ("cow=5", "unknown class 'cow'; there are: 0 cat"),
+        ("cow=5", "unknown class 'cow'; there are 3: 0 cat"),
         ("cat=5,0=5", "class '0' is asked for twice"),
         ("cat=many", "--balance: the count of 'cat' must be 1 to 20000000, given 'many'"),
         ("cat=0", "given '0'"),

@@ -63,7 +63,7 @@ def test_classes_are_given_by_name_or_number(studio, classes, labels):
         ({"truncation": -0.1}, "truncation must be a number from 0 (none) to 10, given -0.1"),
         ({"truncation": float("nan")}, "given nan"),
         ({"truncation": [1]}, "given [1]"),
-        ({"classes": [3]}, "unknown class '#3'; there are: 0 cat, 1 dog, wet, 2 5"),
+        ({"classes": [3]}, "unknown class '#3'; there are 3: 0 cat, 1 dog, wet, 2 5"),
         ({"classes": "bird"}, "unknown class 'bird'"),
         ({"classes": []}, 'classes must be "all" or a list of names and numbers, given []'),
         ({"classes": [0, 0]}, "asked for twice"),
