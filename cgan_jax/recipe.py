@@ -72,6 +72,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "batch_size": _COUNT,
         "g_batch_size": _COUNT,
         "d_steps_per_g_step": _COUNT,
+        "accumulate": Value(int, low=1, may_change=True),
         "steps_per_call": Value(int, low=0, may_change=True),
         "parallelism": Value(str, choices=("shard_map", "pmap"), may_change=True),
         "log_kimg": _INTERVAL,
@@ -122,6 +123,7 @@ def defaults() -> ConfigDict:
             "anneal": {"kimg": 0.0, "to": {}},  # off
             "train": {
                 "max_minutes": 0.0,  # no limit
+                "accumulate": 1,  # parts of a device's batch, to save memory
                 "steps_per_call": 0,  # as many as suit the devices
                 "parallelism": "shard_map",
                 "log_kimg": 5.0,
@@ -212,8 +214,13 @@ def complete(stored: dict[str, Any]) -> None:
 
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
     """Raises UsageError where a batch cannot be shared evenly by this many devices."""
+    parts = recipe["train"]["accumulate"]
     for name in ("batch_size", "g_batch_size"):
         size = recipe["train"][name]
+        if not size % devices and size // devices % parts:
+            raise UsageError(
+                f"train.accumulate={parts} must divide the {size // devices} images of train.{name} on each device"
+            )
         if size % devices:
             raise UsageError(
                 f"train.{name}={size} cannot be shared evenly by {devices} devices; give a multiple of {devices}"
@@ -260,7 +267,8 @@ def warn_of_schedules(started: Mapping[str, Any], given: Mapping[str, Any]) -> N
 def _may_change(key: str) -> bool:
     section, _, name = key.partition(".")
     value = SECTIONS.get(section, {}).get(name)
-    return value is not None and value.may_change
+    # Rematerialisation changes no number.
+    return name == "remat" if section in ("generator", "discriminator") else value is not None and value.may_change
 
 
 def _check_keys(prefix: str, given: Mapping[str, Any], allowed) -> None:

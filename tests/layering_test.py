@@ -27,7 +27,8 @@ FLOORS = [
     ["augment", "optimizers", "recipe_files"],
     ["exported", "files", "recipe"],
     ["lookup"],
-    ["annealing", "errors", "heap", "parallel"],
+    ["annealing", "heap", "parallel"],
+    ["errors"],
     ["__init__"],
 ]
 ROOMS = {"commands", "data", "evaluation", "files", "losses", "networks", "run", "sampling", "serving"}
