@@ -45,6 +45,8 @@ class Algorithm(NamedTuple):
     total_steps: int
     anneal_steps: float
     """Generator steps after which annealing is done; 0 if nothing is annealed."""
+    accumulate: int = 1
+    """Parts of a device's batch whose gradients are added up, one after the other."""
 
 
 class ImageSpec(NamedTuple):
@@ -81,14 +83,15 @@ def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Modul
         spec = spec._replace(num_classes=0)
     not_in_recipe = {"parent", "name", *spec._fields}
     takes = {f.name: f.type for f in dataclasses.fields(network_class) if f.name not in not_in_recipe}
+    optional = {f.name for f in dataclasses.fields(network_class) if f.default is not dataclasses.MISSING}
     given = config[player]
-    if set(given) != set(takes):
+    if not set(takes) - optional <= set(given) <= set(takes):
         raise UsageError(
             f"{player} of {config['architecture']} takes {', '.join(sorted(takes))};"
             f" the recipe gives {', '.join(sorted(given)) or 'nothing'}"
         )
     for name, type_ in takes.items():
-        if type(given[name]) is not type_:
+        if name in given and type(given[name]) is not type_:
             raise UsageError(f"{player}.{name} must be of type {type_.__name__}, given {given[name]!r}")
     return network_class(**spec._asdict(), **given)
 
@@ -124,6 +127,7 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         ema_start_step=steps_for(config, ema["start_kimg"]),
         total_steps=total_steps,
         anneal_steps=anneal["kimg"] / kimg_per_step if anneal["to"] else 0.0,
+        accumulate=train.get("accumulate", 1),  # runs of earlier versions have none
     )
 
 

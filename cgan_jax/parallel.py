@@ -4,7 +4,9 @@ A step runs once per device on the device's share of the batch, under the named 
 (sampling, initialisation, tests) the same code is the only replica, so a network needs no second version.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import jax
@@ -13,11 +15,15 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cgan_jax.errors import UsageError
+
 AXIS = "data"
 # With this generator a random number does not depend on how many are drawn at once. JAX's others do not promise that.
 PRNG = "threefry2x32"
 
 Tree = TypeVar("Tree")
+
+_PART: contextvars.ContextVar[tuple[jax.Array | int, int]] = contextvars.ContextVar("part", default=(0, 1))
 
 
 def is_mapped() -> bool:
@@ -30,13 +36,31 @@ def is_mapped() -> bool:
 
 
 def count() -> int:
-    """The number of replicas."""
-    return lax.axis_size(AXIS) if is_mapped() else 1
+    """The number of replicas. Inside `part`, each of their parts counts as one."""
+    _, parts = _PART.get()
+    return parts * (lax.axis_size(AXIS) if is_mapped() else 1)
 
 
 def index() -> jax.Array:
-    """This replica's number, an int32 scalar."""
-    return lax.axis_index(AXIS) if is_mapped() else jnp.int32(0)
+    """This replica's number, an int32 scalar. Inside `part`, that of the part."""
+    number, parts = _PART.get()
+    return parts * (lax.axis_index(AXIS) if is_mapped() else jnp.int32(0)) + number
+
+
+@contextlib.contextmanager
+def part(number: jax.Array, parts: int) -> Iterator[None]:
+    """Code traced inside works on part `number` of a replica's batch, which is cut into equal `parts`."""
+    token = _PART.set((number, parts))
+    try:
+        yield
+    finally:
+        _PART.reset(token)
+
+
+def need_whole_batch(what: str) -> None:
+    """Raises UsageError inside `part`: `what` is a function of all samples of a batch together."""
+    if _PART.get()[1] > 1:
+        raise UsageError(f"train.accumulate must be 1 with {what}, which depends on the whole batch")
 
 
 def mean(tree: Tree) -> Tree:

@@ -44,6 +44,7 @@ def defaults() -> ConfigDict:
             "anneal": {"kimg": 0.0, "to": {}},  # off
             "train": {
                 "max_minutes": 0.0,  # no limit
+                "accumulate": 1,  # parts of a device's batch, to save memory
                 "steps_per_call": 0,  # as many as suit the devices
                 "parallelism": "shard_map",
                 "log_kimg": 5.0,
@@ -144,8 +145,13 @@ def _may_lack(value: Value, stored: bool) -> bool:
 
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
     """Raises UsageError where a batch cannot be shared evenly by this many devices."""
+    parts = recipe["train"]["accumulate"]
     for name in ("batch_size", "g_batch_size"):
         size = recipe["train"][name]
+        if not size % devices and size // devices % parts:
+            raise UsageError(
+                f"train.accumulate={parts} must divide the {size // devices} images of train.{name} on each device"
+            )
         if size % devices:
             raise UsageError(
                 f"train.{name}={size} cannot be shared evenly by {devices} devices; give a multiple of {devices}"

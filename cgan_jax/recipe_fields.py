@@ -72,6 +72,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "batch_size": COUNT,
         "g_batch_size": COUNT,
         "d_steps_per_g_step": COUNT,
+        "accumulate": Value(int, low=1, limit=_MANY, may_change=True),
         "steps_per_call": Value(int, low=0, limit=_MANY, may_change=True),
         "parallelism": Value(str, choices=("shard_map", "pmap"), may_change=True),
         "log_kimg": _INTERVAL,
@@ -128,4 +129,5 @@ def may_change(key: str) -> bool:
     """Whether a resumed run may differ in the field of that dotted name."""
     section, _, name = key.partition(".")
     value = SECTIONS.get(section, {}).get(name)
-    return value is not None and value.may_change
+    # Rematerialisation changes no number.
+    return name == "remat" if section in ("generator", "discriminator") else value is not None and value.may_change

@@ -35,7 +35,7 @@ from cgan_jax.run.watchdog import Watchdog
 from cgan_jax.sampling import grids
 from cgan_jax.sampling.sampling import make_sampler, rows_of_real, rows_of_samples
 from cgan_jax.train_state import TrainState, create, describe
-from cgan_jax.train_step import drawn_rows, train_steps
+from cgan_jax.train_step import drawn_rows, train_step, train_steps
 
 
 def train_and_evaluate(
@@ -108,6 +108,9 @@ def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
     algorithm = build(recipe, spec)
     evaluator = Evaluator(recipe, dataset)
     shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
+    if algorithm.accumulate > 1:  # some layers and losses refuse, as soon as they are traced
+        first = Data(dataset.images[: algorithm.batch_size], dataset.labels[: algorithm.batch_size])
+        jax.eval_shape(functools.partial(train_step, algorithm), shapes, first)
     return Prepared(spec, algorithm, evaluator, shapes)
 
 
@@ -248,10 +251,10 @@ class _Run(NamedTuple):
         draws = functools.partial(drawn_rows, self.prepared.algorithm, per_call)
         return placement.feed(where, data, self.mesh, draws, state.key, per_call, int(state.step))
 
-    def ceiling(self, call: Callable, state: TrainState, data: Any, per_call: int) -> float:
-        """Images/s if the layers ran as fast as a large matrix product on this machine."""
-        rate = throughput.calls_per_sec_at_ceiling(call, state, data, self.mesh)
-        return rate * per_call * images_per_step(self.recipe)
+    def ceiling(self, call: Callable, state: TrainState, data: Any, per_call: int) -> dict[str, float]:
+        """Images/s if the layers ran as fast as a large matrix product here, and at the datasheet's peak if known."""
+        rates = throughput.calls_per_sec_at_most(call, state, data, self.mesh)
+        return {name: rate * per_call * images_per_step(self.recipe) for name, rate in rates.items()}
 
     def first(self, call: Callable, state: TrainState, data: Any, stop: StopRequest) -> tuple[TrainState, dict]:
         """Makes the first call, most of which is compilation, and then starts the clock."""

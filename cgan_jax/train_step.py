@@ -61,7 +61,7 @@ def discriminator_step(
     def generate(latents, labels):
         return algorithm.generator.apply(generator_variables, latents, labels, train=True)
 
-    fake = Batch(generate(latents, real.labels), real.labels, latents)
+    fake = Batch(_in_parts(algorithm.accumulate, generate, latents, real.labels), real.labels, latents)
     batches = {"real": real, "fake": fake}
 
     # Update once for each entry of loss.d_updates.
@@ -83,8 +83,10 @@ def _discriminator_update(
     augment_key = jax.random.fold_in(_key(state, Purpose.D_AUGMENT, index), number)
     terms_key = jax.random.fold_in(_key(state, Purpose.D_TERMS, index), number)
     look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
+    names, drawn = list(batches), list(batches.values())  # JAX sorts dicts, and a look depends on the order
 
-    def loss(d_params):
+    def loss(d_params, drawn):
+        batches = dict(zip(names, drawn, strict=True))
         # Look at the batches, and at the views of them that terms add.
         seen = with_views(terms, terms_key, batches, generate)
         read = batches_read(terms, seen)
@@ -97,7 +99,7 @@ def _discriminator_update(
         return total, (d_stats, memory, scalars)
 
     # Differentiate, and average over the replicas.
-    gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.d_params))
+    gradients, aux = _gradients(algorithm.accumulate, loss, parallel.varying(state.d_params), drawn)
     gradients, (d_stats, memory, scalars) = parallel.mean((gradients, aux))
 
     # Update the discriminator.
@@ -118,7 +120,8 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) ->
     augment_key = _key(state, Purpose.G_AUGMENT, state.step)
     look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
 
-    def loss(g_params):
+    def loss(g_params, drawn):
+        batches, latents, labels = drawn
         variables = {"params": g_params, **state.g_stats}
 
         def generate(latents, labels):
@@ -138,7 +141,8 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) ->
         return total, (dict(g_stats), memory, scalars)
 
     # Differentiate, and average over the replicas.
-    gradients, aux = jax.grad(loss, has_aux=True)(parallel.varying(state.g_params))
+    drawn = (batches, latents, labels)
+    gradients, aux = _gradients(algorithm.accumulate, loss, parallel.varying(state.g_params), drawn)
     gradients, (g_stats, memory, scalars) = parallel.mean((gradients, aux))
 
     # Update the generator.
@@ -220,6 +224,51 @@ def _annealed(algorithm: Algorithm, state: TrainState, step: jax.Array) -> jax.A
     if not algorithm.anneal_steps:
         return 0.0
     return half_cosine(jnp.maximum(step, state.time_share * algorithm.total_steps) / algorithm.anneal_steps)
+
+
+def _gradients(parts: int, loss: Callable, params: Tree, given: Tree) -> tuple[Tree, Tree]:
+    """The gradient of loss(params, given) -> (scalar, aux), and aux: the means over `parts` of the samples in `given`.
+
+    One part is differentiated after the other, so that only one's activations are in memory. A sample keeps its random
+    numbers.
+    """
+    differentiate = jax.grad(loss, has_aux=True)
+    if parts == 1:
+        return differentiate(params, given)
+
+    def body(total, numbered):
+        number, part = numbered
+        with parallel.part(number, parts):
+            gradients, aux = differentiate(params, part)
+        return jax.tree.map(jnp.add, total, gradients), aux
+
+    def over_parts(x):  # as parallel.mean takes it over replicas
+        return jnp.mean(x, axis=0) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.max(x, axis=0)
+
+    numbered = jnp.arange(parts, dtype=jnp.int32), jax.tree.map(lambda x: _split(parts, x), given)
+    zeros = parallel.varying(jax.tree.map(jnp.zeros_like, params))
+    total, aux = jax.lax.scan(body, zeros, numbered)
+    return jax.tree.map(lambda x: x / parts, total), jax.tree.map(over_parts, aux)
+
+
+def _in_parts(parts: int, function: Callable, *arrays: jax.Array) -> jax.Array:
+    """function(*arrays [N, ...]) -> [N, ...], one part of the samples after the other."""
+    if parts == 1:
+        return function(*arrays)
+
+    def of_part(numbered):
+        number, part = numbered
+        with parallel.part(number, parts):
+            return function(*part)
+
+    numbered = jnp.arange(parts, dtype=jnp.int32), [_split(parts, x) for x in arrays]
+    results = jax.lax.map(of_part, numbered)
+    return results.reshape(-1, *results.shape[2:])
+
+
+def _split(parts: int, x: jax.Array) -> jax.Array:
+    """[N, ...] -> [parts, N / parts, ...]."""
+    return x.reshape(parts, -1, *x.shape[1:])
 
 
 def _updated(

@@ -61,7 +61,7 @@ def strip_runs(monkeypatch) -> None:
             pass
 
         def measure_ceiling(self, measure) -> None:
-            super().measure_ceiling(lambda: 1.0)
+            super().measure_ceiling(lambda: {"ceiling": 1.0})
 
     monkeypatch.setattr(train, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
     monkeypatch.setattr(train, "Journal", QuietJournal)

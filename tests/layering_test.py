@@ -29,7 +29,8 @@ FLOORS = [
     ["exported", "models", "recipe"],
     ["files"],
     ["jax_environment", "lookup", "recipe_fields"],
-    ["annealing", "errors", "heap", "names", "parallel"],
+    ["annealing", "heap", "names", "parallel"],
+    ["errors"],
     ["__init__"],
 ]
 ROOMS = {"commands", "data", "evaluation", "files", "losses", "models", "networks", "run", "sampling", "serving"}

@@ -11,6 +11,7 @@ import pytest
 from cgan_jax import augment, train_state, train_step
 from cgan_jax.build import Algorithm, ImageSpec, build
 from cgan_jax.data.batches import on_host
+from cgan_jax.errors import UsageError
 from cgan_jax.losses import consistency
 from cgan_jax.networks.heads import Output
 from cgan_jax.parallel import PARALLELISMS, distribute, make_mesh, replicate
@@ -133,6 +134,36 @@ def test_four_devices_see_the_same_views_augmentations_and_memories_as_one(
     assert_close(actual.d_opt_state, expected.d_opt_state, 1e-5)
     assert_close(actual.g_opt_state, expected.g_opt_state, 1e-5)
     assert_close(actual.memory, expected.memory, 1e-5)
+
+
+@pytest.mark.parametrize(("devices", "parallelism"), [(1, "shard_map"), (2, "pmap")])
+def test_a_batch_in_parts_has_the_gradients_memories_and_numbers_of_the_whole(
+    consistent_recipe, on_one_device, devices, parallelism
+):
+    keep = {"g_optimizer": keep_gradients(), "d_optimizer": keep_gradients()}
+    if "consistent" not in on_one_device:
+        on_one_device["consistent"] = run(build(consistent_recipe, SPEC)._replace(**keep), 1, steps=2)
+    expected, expected_scalars = on_one_device["consistent"]
+    consistent_recipe["train"]["accumulate"] = 4
+    actual, scalars = run(build(consistent_recipe, SPEC)._replace(**keep), devices, parallelism, steps=2)
+    assert_close(actual.d_opt_state, expected.d_opt_state, 1e-5)
+    assert_close(actual.g_opt_state, expected.g_opt_state, 1e-5)
+    assert_close(actual.memory, expected.memory, 1e-5)
+    for name, value in expected_scalars.items():
+        np.testing.assert_allclose(scalars[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_what_depends_on_the_whole_batch_is_refused_in_parts(recipe):
+    recipe["train"]["accumulate"] = 2
+    recipe["architecture"] = "sngan"
+    recipe["generator"] = {"latent_dim": 4, "width": 2, "dtype": "float32"}
+    recipe["discriminator"] = {"width": 2, "head": "projection", "dtype": "float32"}
+    spec = ImageSpec(image_size=32, channels=1, num_classes=10)
+    algorithm = build(recipe, spec)
+    state = jax.eval_shape(lambda: train_state.create(algorithm, spec, jax.random.key(0)))
+    data = on_host(np.zeros((20, 32, 32, 1), np.uint8), np.arange(20) % 10)
+    with pytest.raises(UsageError, match="accumulate must be 1 with batch normalisation"):
+        jax.eval_shape(functools.partial(train_step.train_step, algorithm), state, data)
 
 
 def test_each_network_moves_in_its_own_step_only(recipe):

@@ -96,9 +96,9 @@ def table(numbers: dict[str, Any]) -> str:
 def prediction(numbers: dict[str, Any]) -> str:
     """The numbers of `topology.predict` as lines."""
     memory = numbers["memory_gigabytes"]
-    peak = "more than that" if memory["peak"] is None else f"{memory['peak']:.3g} GB"
+    peak = "more" if memory["peak"] is None else f"{memory['peak']:.3g} GB"
     verdict = "fits" if numbers["fits"] else "does not fit"
-    rows = [(verdict, f"{peak} of {memory['device'] * memory['share']:.3g} GB that jax takes of a device's")]
+    rows = [(verdict, f"{peak} beside the {memory['device'] * memory['share']:.3g} GB that jax takes of a device")]
     if "temporaries" in memory:
         rows.append(("", f"arguments {memory['arguments']:.3g} GB, temporaries {memory['temporaries']:.3g} GB"))
     rows += [("take less by", line) for line in numbers.get("advice", [])]
@@ -121,7 +121,10 @@ def prediction(numbers: dict[str, Any]) -> str:
 def _prediction_of_time(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     """What `topology.predict` says of a program's time, as (name, text)."""
     speeds, bound = numbers["images_per_sec"], numbers["bound"]
-    rows = [("bytes of a step", f"{numbers['gigabytes_per_step']:.4g} GB a device")]
+    rows = [
+        ("bytes of a step", f"{numbers['gigabytes_per_step']:.4g} GB a device"),
+        ("operations of a step", f"{numbers['operations_per_step']:.0f}"),
+    ]
     for kind, entry in numbers["collectives_per_step"].items():
         rows.append((kind, f"{entry['count']:.3g} a step, {entry['megabytes']:.4g} MB"))
     for name, speed in speeds.items():

@@ -153,6 +153,24 @@ class Program:
                 counted[instruction.collective, size] += times
         return counted
 
+    def products(self) -> collections.Counter[str]:
+        """The convolutions and matrix products in the text by the dtype of their results, such as "bf16"."""
+        counted: collections.Counter[str] = collections.Counter()
+        for computation in self.computations.values():
+            for instruction in computation.values():
+                if instruction.op in ("convolution", "dot") or re.match(r"__cu(dnn\$conv|blas)", instruction.target):
+                    counted[_ARRAY.search(instruction.shape)[1]] += 1
+        return counted
+
+    def makes(self, dtype: str, size: int) -> bool:
+        """Whether the program writes an array of the dtype of at least `size` bytes."""
+        return any(
+            found[1] == dtype and math.prod(int(side) for side in found[2].split(",") if side) * _BYTES[dtype] >= size
+            for _, instruction, _ in self.runs()
+            if instruction.op not in _MOVES_NOTHING
+            for found in _ARRAY.finditer(instruction.shape)
+        )
+
     def line_of(self, instruction: Instruction, root: str = "cgan_jax/") -> str:
         """The lines of our code that the instruction comes from: the innermost, and that of the architecture, if any.
 

@@ -31,7 +31,7 @@ from cgan_jax.evaluation.speed import load_or_make_up
 from cgan_jax.parallel import PARTS, distribute, make_mesh, replicated
 from cgan_jax.run.devices import DEVICES, Device
 from cgan_jax.run.throughput import layer_flop_by_dtype, most_of, steps_per_call
-from cgan_jax.train_state import create
+from cgan_jax.train_state import TrainState, create
 from cgan_jax.train_step import g_draws_real, train_steps
 
 _PUBLISHED = {
@@ -180,17 +180,19 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         memory = {"peak": _needed(str(error)), "device": device.memory / 1e9, "share": device.share}
-        return {**numbers, "fits": False, "memory_gigabytes": memory, "advice": _advice(recipe, mesh)}
+        return {**numbers, "fits": False, "memory_gigabytes": memory, "advice": _advice(recipe, algorithm, state, mesh)}
     numbers["compile_seconds"] = time.perf_counter() - began
     numbers |= _memory(compiled, device)
     if not numbers["fits"]:
-        numbers["advice"] = _advice(recipe, mesh)
+        numbers["advice"] = _advice(recipe, algorithm, state, mesh)
     program = Program(compiled.as_text())
-    leaves = len(jax.tree.leaves(state))
+    leaves, size = len(jax.tree.leaves(state)), math.prod(data.images.sharding.shard_shape(data.images.shape))
     return {
         **numbers,
         "state_leaves": leaves,
         "donated_leaves": program.donated,
+        "products": program.products(),
+        "copies_images": program.makes("u8", size),
         **_time(program, numbers, topology, recipe),
     }
 
@@ -247,14 +249,17 @@ def _needed(error: str) -> float | None:
     return max(sizes) * 2**30 / 1e9 if sizes else None
 
 
-def _advice(recipe: Mapping[str, Any], mesh: Mesh) -> list[str]:
+def _advice(recipe: Mapping[str, Any], algorithm: Algorithm, state: TrainState, mesh: Mesh) -> list[str]:
     """What would take less memory, the least change of the method first."""
-    batch = recipe["train"]["batch_size"]
-    halves = batch // 2
-    return [
-        f"more than {mesh.size} device(s), which share the batch",
-        f"--config.train.batch_size={halves} --config.train.g_batch_size={recipe['train']['g_batch_size'] // 2}",
+    players = [
+        name for name in ("generator", "discriminator") if getattr(getattr(algorithm, name), "remat", None) is False
     ]
+    has_batch_statistics = any("batch_stats" in stats for stats in (state.g_stats, state.d_stats))
+    batches = [f"--config.train.{name}={recipe['train'][name] // 2}" for name in ("batch_size", "g_batch_size")]
+    advice = [" ".join(f"--config.{name}.remat=True" for name in players)] if players else []
+    if not has_batch_statistics:
+        advice.append(f"--config.train.accumulate={2 * algorithm.accumulate}")
+    return [*advice, f"more than {mesh.size} device(s), which share the batch", " ".join(batches)]
 
 
 def _time(
@@ -284,6 +289,7 @@ def _time(
     costly = sorted(costs, key=of_one, reverse=True)[:_COSTLY]
     return {
         "collectives_per_step": collectives,
+        "operations_per_step": sum(times for c, i, times in runs if program.bytes_of(c, i)) / per_call,
         "gigabytes_per_step": moved / 1e9,
         "images_per_sec": {name: images_per_step(recipe) / s for name, s in seconds.items() if s},
         "bound": slowest,

@@ -26,6 +26,7 @@ def data_to_data(
 
     The j run over the global batch. embeddings and proxies [N, F], labels int32 [N] -> [N].
     """
+    parallel.need_whole_batch("the data-to-data loss")
     all_embeddings = parallel.gathered(embeddings)
     all_labels = parallel.gathered(labels)
     cosines = jnp.einsum("if,jf->ij", embeddings, all_embeddings, precision=jax.lax.Precision.HIGHEST)

@@ -41,6 +41,18 @@ def discriminator_blocks(image_size: int, width: int) -> list[tuple[int, bool]]:
     return [(width * min(16, 2**i), i < sides - 1) for i in range(sides)]
 
 
+def recomputed(block: type[nn.Module], remat: bool, *static: int) -> type[nn.Module]:
+    """The module class, if `remat` with activations that the backward pass computes again instead of keeping them.
+
+    Parameters keep their names and values. `static` are the places of arguments that are no arrays; self is 0.
+    """
+    if not remat:
+        return block
+    again = nn.remat(block, static_argnums=static)
+    again.__name__ = block.__name__
+    return again
+
+
 class GeneratorBlock(nn.Module):
     """A residual block that doubles the sides: [N, H, W, I] -> [N, 2H, 2W, features].
 

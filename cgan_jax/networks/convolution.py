@@ -27,6 +27,9 @@ from cgan_jax.networks import convolution_cpu
 _NHWC = ("NHWC", "HWIO", "NHWC")
 _KERNEL_GRADIENT = ("CHWN", "IHWO", "HWNC")
 _MATRIX_UNIT = 128  # channels
+_FEW = 4  # channels
+_BLOCK = 4  # positions a side
+_PLACES = [divmod(place, _BLOCK) for place in range(_BLOCK * _BLOCK)]
 
 
 def conv(x, kernel, stride=1, padding="SAME"):
@@ -185,7 +188,8 @@ class _Form(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _shrink(form, x, kernel):
-    return lax.platform_dependent(x, kernel, cpu=functools.partial(convolution_cpu.shrink, form), default=form.shrink)
+    cpu, tpu = (functools.partial(way, form) for way in (convolution_cpu.shrink, _shrink_tpu))
+    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=form.shrink)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -195,7 +199,46 @@ def _grow(form, y, kernel):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _weigh(form, x, y):
-    return lax.platform_dependent(x, y, cpu=functools.partial(convolution_cpu.weigh, form), default=form.weigh)
+    cpu, tpu = (functools.partial(way, form) for way in (convolution_cpu.weigh, _weigh_tpu))
+    return lax.platform_dependent(x, y, cpu=cpu, tpu=tpu, default=form.weigh)
+
+
+# To fill the width of a TPU's matrix unit, a large kernel to few channels computes blocks of 4x4 positions at once: as
+# 16 times the channels of one convolution of stride 4, whose kernel holds the 16 shifted ones. Compiled for a v5e, 8x8
+# from 128 to 3 channels at 32x32, 64 images, float32, in million cycles: 0.589 -> 0.330, kernel gradient 0.564 ->
+# 0.329. The input gradient would be slower, and so would a 3x3 kernel.
+
+
+def _in_blocks(form, channels):
+    """The form whose small positions are blocks of the given form's, or None if it is better left as it is."""
+    fits = all(axis.stride == 1 and axis.taps >= 5 and axis.small % _BLOCK == 0 for axis in form[:2])
+    if channels > _FEW or not fits:
+        return None
+    axes = (axis._replace(small=axis.small // _BLOCK, taps=axis.taps + _BLOCK - 1, stride=_BLOCK) for axis in form[:2])
+    return _Form(*axes)
+
+
+def _shrink_tpu(form, x, kernel):
+    blocks = _in_blocks(form, kernel.shape[3])
+    if blocks is None:
+        return form.shrink(x, kernel)
+    last = _BLOCK - 1
+    shifts = [((row, last - row), (column, last - column), (0, 0), (0, 0)) for row, column in _PLACES]
+    y = blocks.shrink(x, jnp.concatenate([jnp.pad(kernel, shift) for shift in shifts], 3))
+    y = y.reshape(*y.shape[:3], _BLOCK, _BLOCK, kernel.shape[3]).swapaxes(2, 3)
+    return y.reshape(x.shape[0], form.height.small, form.width.small, kernel.shape[3])
+
+
+def _weigh_tpu(form, x, y):
+    channels = y.shape[3]
+    blocks = _in_blocks(form, channels)
+    if blocks is None:
+        return form.weigh(x, y)
+    y = y.reshape(y.shape[0], blocks.height.small, _BLOCK, blocks.width.small, _BLOCK, channels).swapaxes(2, 3)
+    kernels = jnp.split(blocks.weigh(x, y.reshape(*y.shape[:3], -1)), len(_PLACES), 3)
+    height, width = form.height.taps, form.width.taps
+    parts = zip(_PLACES, kernels, strict=True)
+    return sum(kernel[row : row + height, column : column + width] for (row, column), kernel in parts)
 
 
 def _keep(operation):

@@ -183,6 +183,7 @@ class BatchNorm(nn.Module):
         running_variance = self.variable("batch_stats", "variance", jnp.ones, features)
         mean, variance = running_mean.value, running_variance.value
         if train:
+            parallel.need_whole_batch("batch normalisation")
             every_sample = tuple(range(x.ndim - 1))
             mean = parallel.mean(jnp.mean(wide, every_sample))
             # E[x^2] - mean^2 would save an all-reduce, but rounding makes it useless if the mean is large.

@@ -53,7 +53,7 @@ class Journal:
         self._painter = curves.Painter(self.say)
         self._chance_levels = curves.chance_levels(info.recipe)
         self._progress: TrainingProgress | None = None
-        self._fastest = 0.0
+        self._fastest: Mapping[str, float] = {}
         self.clock = Clock((), 0.0)
 
     def rewind(self, step: int) -> None:
@@ -110,8 +110,8 @@ class Journal:
         """Thousands of real images shown to the discriminator by `step`."""
         return kimg_after(self._recipe, step)
 
-    def measure_ceiling(self, measure: Callable[[], float]) -> None:
-        """Keeps `measure()`, the images/s that log lines compare the speed with. Measures once per process."""
+    def measure_ceiling(self, measure: Callable[[], Mapping[str, float]]) -> None:
+        """Keeps `measure()`, by name the images/s that log lines compare the speed with. Measures once per process."""
         if not self._fastest:
             self._fastest = measure()
 
@@ -138,7 +138,7 @@ class Journal:
         kimg = self.kimg(step)
         means = self.clock.lap(kimg)
         if speed := means.get("time/images_per_sec"):
-            means["time/share_of_ceiling"] = speed / self._fastest
+            means |= {f"time/share_of_{name}": speed / fastest for name, fastest in self._fastest.items()}
         if rollbacks:
             means["guard/rollbacks"] = rollbacks
         line = {"step": step, "kimg": kimg, "seconds": round(self.clock.seconds, 3), **means}

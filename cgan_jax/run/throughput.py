@@ -20,6 +20,7 @@ from cgan_jax import parallel
 from cgan_jax.build import Algorithm, ImageSpec
 from cgan_jax.data.batches import Data
 from cgan_jax.parallel import AXIS, distribute, replicated
+from cgan_jax.run import devices
 from cgan_jax.train_state import create
 from cgan_jax.train_step import train_steps
 
@@ -113,10 +114,15 @@ def ceiling(mesh: Mesh, dtype: str) -> float:
         size *= 2
 
 
-def calls_per_sec_at_ceiling(call: Callable, state: Any, data: Any, mesh: Mesh) -> float:
-    """Calls (state, data) per second if all layers ran at the `ceiling` of the dtype of most of their arithmetic."""
+def calls_per_sec_at_most(call: Callable, state: Any, data: Any, mesh: Mesh) -> dict[str, float]:
+    """Calls (state, data) per second if all layers ran at the `ceiling` of the dtype of most of their arithmetic.
+
+    Also at the "peak" of the datasheet, if the devices are known.
+    """
     flop = layer_flop_by_dtype(call, state, data)
-    return ceiling(mesh, most_of(flop)) / flop.total()
+    dtype, device = most_of(flop), devices.known(mesh.devices.flat[0].device_kind)
+    rates = {"ceiling": ceiling(mesh, dtype) / flop.total()}
+    return rates | ({"peak": device.peak(dtype) * mesh.size / flop.total()} if device else {})
 
 
 def most_of(flop: collections.Counter[str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from cgan_jax import train_state
 from cgan_jax.build import ImageSpec, build
-from cgan_jax.commands.benchmark import table
+from cgan_jax.commands.benchmark import prediction, table
 from cgan_jax.data.batches import Data
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import speed
@@ -99,6 +99,36 @@ def test_where_the_data_are_not_prepared_images_are_made_up_and_it_says_so(recip
         speed.load_or_make_up(recipe["dataset"] | {"split": "validation"})
 
 
+PREDICTED = {
+    **{"recipe": "digits", "topology": "v5e:2x4", "devices": 8, "device": "TPU v5 lite", "compiler": "libtpu 1"},
+    **{"jax": "1", "date": "2026-11-26", "placement": "replicated", "images": 1797, "steps_per_call": 32},
+    **{"batch_per_device": 8, "dtype": "float32", "gflop_per_step": 0.5, "fits": True, "compile_seconds": 61.0},
+    "memory_gigabytes": {"arguments": 0.1, "temporaries": 0.2, "peak": 0.3, "device": 17.18, "share": 0.98},
+    **{"state_leaves": 76, "donated_leaves": 76, "operations_per_step": 300.0, "gigabytes_per_step": 0.25},
+    "collectives_per_step": {"all-reduce": {"count": 2.0, "megabytes": 1.5}},
+    **{"images_per_sec": {"arithmetic": 9e5, "bytes": 2e5, "compiler": 3e5}, "bound": "bytes", "share_of_peak": 0.2},
+    "costly": [{"milliseconds": 0.1, "megabytes": 8.0, "operation": "fusion", "line": "networks/layers.py:56"}],
+}
+
+
+def test_a_prediction_says_that_it_is_one_by_which_compiler_and_what_bounds():
+    text = prediction(PREDICTED)
+    assert "A prediction, nothing ran: libtpu 1, jax 1, 2026-11-26" in text
+    assert "fits                    0.3 GB beside the 16.8 GB" in text and "76 of 76 arrays" in text
+    assert "at most, by bytes       2e+05 images/s, the least" in text and text.count("the least") == 1
+    assert "all-reduce              2 a step, 1.5 MB" in text and text.endswith("8  fusion  networks/layers.py:56")
+
+
+def test_what_does_not_fit_is_told_with_advice():
+    told = ("recipe", "topology", "devices", "device", "compiler", "jax", "date", "placement", "images", "dtype")
+    numbers = {name: PREDICTED[name] for name in (*told, "steps_per_call", "batch_per_device", "gflop_per_step")}
+    memory = {"peak": None, "device": 17.18, "share": 0.98}
+    numbers |= {"fits": False, "memory_gigabytes": memory, "advice": ["--config.train.accumulate=2", "more devices"]}
+    text = prediction(numbers)
+    assert "does not fit            more beside the 16.8 GB" in text
+    assert "take less by            --config.train.accumulate=2\n" in text and "None" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -109,6 +139,9 @@ def test_where_the_data_are_not_prepared_images_are_made_up_and_it_says_so(recip
         (["--config={recipe}", "--config.train.batch_size=12"], "batch_size=12 cannot be shared evenly by 8 devices"),
         (["--config={recipe}", "--config.train.batchsize=12"], "unknown key train.batchsize"),
         (["--config={recipe}", "--workdir=runs"], "workdir"),
+        (["--config={recipe}", "--topology=v9:2x2"], "unknown device 'v9'; there are: v4, v5e"),
+        (["--config={recipe}", "--topology=v5e"], "v5e takes a shape such as v5e:2x2"),
+        (["--config={recipe}", "--topology=h100:0"], "h100 takes a shape such as h100:8"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(recipe, tmp_path, capsys, arguments, line):

@@ -86,8 +86,8 @@ def test_every_placement_draws_by_the_same_order(where, parallelism):
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9])
 def test_a_dataset_is_split_evenly_and_whole(size):
     share = placement.place("sharded", numbered(size), make_mesh(jax.devices()[:4]))
-    assert isinstance(share, Share) and share.images.shape == (4, -(-size // 4), 8, 8, 1)
-    held = np.asarray(share.images)[..., 0, 0, 0].ravel()
+    assert isinstance(share, Share) and share.images.shape == (4, -(-size // 4), 8 * 8)
+    held = np.asarray(share.images)[..., 0].ravel()
     np.testing.assert_array_equal(held[:size], np.arange(size))
     assert {shard.data.shape[0] for shard in share.images.addressable_shards} == {1}
     assert share.labels.sharding.is_fully_replicated and share.labels.shape == (size,)
@@ -150,11 +150,20 @@ def test_training_on_a_stream_that_is_left_and_begun_again_ends_in_the_same_bits
 
 
 def test_an_image_that_was_not_sent_is_nan_and_no_other_image():
-    images, held = np.zeros((1, 3, 8, 8, 1), np.uint8), np.int32([[2, 5, 9]])
+    images, held = np.zeros((1, 3, 8 * 8), np.uint8), np.int32([[2, 5, 9]])
     data = Window(jnp.asarray(images), jnp.asarray(held), jnp.zeros(N, jnp.int32))
     wanted = jnp.int32([9, 3, 2, 36])
     found = np.isnan(np.asarray(fetched(data, wanted))).all(axis=(1, 2, 3))
     np.testing.assert_array_equal(found, [False, True, False, True])
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (4, 4, 3), (48, 48, 3)])
+def test_images_that_lie_as_rows_are_drawn_as_they_were(shape):
+    images = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
+    placed = placement.place("replicated", Data(images, np.zeros(5, np.int32)), make_mesh(jax.devices()[:1]))
+    assert placed.images.shape == (5, np.prod(shape))
+    drawn = np.asarray(fetched(placed, jnp.int32([4, 2])))
+    np.testing.assert_array_equal(np.round(drawn * 127.5 + 127.5), images[[4, 2]])
 
 
 def test_shares_of_a_batch_are_sorted_by_replica():

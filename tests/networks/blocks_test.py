@@ -1,4 +1,6 @@
-"""Self-attention against PyTorch's functions, and what its gate must do."""
+"""Self-attention against PyTorch's functions, what its gate must do, and blocks whose activations are recomputed."""
+
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,11 @@ import pytest
 
 from cgan_jax.networks.blocks import SelfAttention
 
+NETWORKS = {
+    "r3gan": (8, {"latent_dim": 4, "width": 16, "blocks": 1, "embedding_dim": 4}, {"width": 16, "blocks": 1}),
+    "sngan": (32, {"latent_dim": 4, "width": 2}, {"width": 2, "head": "projection"}),
+    "biggan": (32, {"latent_dim": 8, "width": 2, "embedding_dim": 4}, {"width": 2, "head": "projection"}),
+}
 X = np.random.default_rng(0).normal(size=(2, 4, 6, 16)).astype(np.float32)
 LAYER = SelfAttention(1e-6)
 
@@ -60,3 +67,46 @@ def test_shapes_and_types_are_kept(made):
     shapes = {name: leaf["kernel"].shape for name, leaf in made["params"].items() if name != "gate"}
     assert shapes == {f"Conv_{i}": (1, 1, *s) for i, s in enumerate([(16, 2), (16, 2), (16, 8), (8, 16)])}
     assert LAYER.apply(made, jnp.asarray(X, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_recomputed_blocks_keep_their_parameters_and_are_in_the_backward_pass(name):
+    size, *sections = NETWORKS[name]
+    module = importlib.import_module(f"cgan_jax.networks.architectures.{name}")
+    labels, images, latents = np.zeros(2, np.int32), np.zeros((2, size, size, 3), np.float32), sections[0]["latent_dim"]
+    for kind, section, given in zip(
+        ("Generator", "Discriminator"), sections, ((2, latents), images.shape), strict=True
+    ):
+        found = []
+        for remat in (False, True):
+            fields = {"image_size": size, "channels": 3, "num_classes": 10, "dtype": "float32", "remat": remat}
+            network, x = getattr(module, kind)(**section, **fields), np.zeros(given, np.float32)
+            variables = jax.eval_shape(lambda network=network, x=x: network.init(jax.random.key(0), x, labels, False))
+
+            def total(params, others, network=network, x=x):
+                out = network.apply({**others, "params": params}, x, labels, True, mutable=list(others))[0]
+                return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(out))
+
+            others = {collection: leaves for collection, leaves in variables.items() if collection != "params"}
+            program = str(jax.make_jaxpr(jax.grad(total))(variables["params"], others))
+            found.append((jax.tree.map(lambda leaf: leaf.shape, variables), "remat" in program))
+        (shapes, before), (same, after) = found
+        assert shapes == same and not before and after
+
+
+def test_recomputed_activations_give_the_same_gradient():
+    from cgan_jax.networks.architectures.r3gan import Discriminator
+
+    def gradient(remat):
+        network = Discriminator(8, 3, 0, 16, 1, "float32", remat=remat)
+        images = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32))
+        variables = network.init(jax.random.key(0), images, None, False)
+
+        def penalty(params):  # as R1 has it
+            slope = jax.grad(lambda x: jnp.sum(network.apply({"params": params}, x, None, True).logits))(images)
+            return jnp.sum(jnp.square(slope))
+
+        return jax.jit(jax.grad(penalty))(variables["params"])
+
+    for plain, recomputed in zip(*(jax.tree.leaves(gradient(remat)) for remat in (False, True)), strict=True):
+        np.testing.assert_allclose(recomputed, plain, rtol=1e-5, atol=1e-6 * np.abs(plain).max())

@@ -281,6 +281,17 @@ def test_channels_too_many_to_stack_taps_match_lax(monkeypatch, name, batch):
     assert_near(*(quick_jit(gradients(f, stride=2))(x, kernel) for f in PAIRS[name]))
 
 
+@pytest.mark.parametrize("size", [(8, 12), (6, 8)])
+def test_a_large_kernel_to_few_channels_on_a_tpu_matches_lax(monkeypatch, size):
+    lower_as_for(monkeypatch, "tpu")
+    x, kernel = draw(2, *size, 5), draw(8, 5, 5, 3)
+
+    def all_of(operation):
+        return quick_jit(lambda: (operation(x, kernel), gradients(operation)(x, kernel)))()
+
+    assert_near(all_of(convolution.conv), all_of(lax_conv))
+
+
 def lax_grouped_conv(x, kernel):
     """One convolution for each group of channels."""
     groups = x.shape[3] // kernel.shape[2]

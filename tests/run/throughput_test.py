@@ -13,7 +13,7 @@ from cgan_jax import train_state
 from cgan_jax.build import ImageSpec, build
 from cgan_jax.data.batches import on_host
 from cgan_jax.parallel import distribute, make_mesh
-from cgan_jax.run import throughput
+from cgan_jax.run import devices, throughput
 from cgan_jax.run.throughput import Spread, ceiling, layer_flop, layer_flop_by_dtype, most_of, peak_bytes, seconds_of
 from cgan_jax.train_step import train_step, train_steps
 
@@ -123,6 +123,17 @@ def test_a_real_ceiling_is_found_quickly():
     began = time.perf_counter()
     assert 1e8 < ceiling(make_mesh(), "float32") < 1e18
     assert time.perf_counter() - began < 20  # generous, for a busy machine
+
+
+def test_speed_is_compared_with_the_datasheet_where_the_device_is_known(monkeypatch):
+    call, mesh = jax.jit(lambda x, y: (x @ y, None)), make_mesh()
+    monkeypatch.setattr(throughput, "ceiling", lambda mesh, dtype: 1e9)
+    flop = 2 * 4**3
+    assert throughput.calls_per_sec_at_most(call, zeros(4, 4), zeros(4, 4), mesh) == {"ceiling": 1e9 / flop}
+    kind = mesh.devices.flat[0].device_kind
+    monkeypatch.setitem(devices.DEVICES, "this", devices.DEVICES["h100"]._replace(kinds=(kind,)))
+    rates = throughput.calls_per_sec_at_most(call, zeros(4, 4), zeros(4, 4), mesh)
+    assert rates["peak"] == pytest.approx(8 * 494e12 / flop)
 
 
 def test_times_have_quartiles_and_the_state_passes_through_every_call():

@@ -34,6 +34,8 @@ class Generator(nn.Module):
     embedding_dim: int
     dtype: str
     """Of the activations: float32 or bfloat16."""
+    remat: bool = False
+    """Whether the backward pass computes each block's activations again, which saves memory and takes time."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -51,7 +53,9 @@ class Generator(nn.Module):
             parts = [jnp.concatenate([part, embedding], axis=1) for part in parts]
         x = Dense(16 * widths[0], **_OPTIONS)(first).reshape(-1, 4, 4, widths[0])
         for part, features in zip(parts, widths[1:], strict=True):
-            x = blocks.GeneratorBlock(features, norm, _SPECTRAL_EPSILON)(x, part, train)
+            x = blocks.recomputed(blocks.GeneratorBlock, self.remat, 3)(features, norm, _SPECTRAL_EPSILON)(
+                x, part, train
+            )
             if 2 * x.shape[1] == self.image_size:
                 x = SelfAttention(_SPECTRAL_EPSILON)(x)
         x = nn.relu(BatchNorm(**batch_norm)(x, train))
@@ -69,6 +73,7 @@ class Discriminator(nn.Module):
     head: str
     """How the head uses classes: projection, auxiliary_classifier or class_proxies."""
     dtype: str
+    remat: bool = False
 
     couples_samples = False
 
@@ -76,7 +81,8 @@ class Discriminator(nn.Module):
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
         x = images.astype(activation_dtype(self.dtype))
         for number, (features, halves) in enumerate(blocks.discriminator_blocks(self.image_size, self.width)):
-            x = blocks.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
+            block = blocks.recomputed(blocks.DiscriminatorBlock, self.remat)
+            x = block(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
             if number == 0:
                 x = SelfAttention(_SPECTRAL_EPSILON)(x)
         features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
 from cgan_jax.networks import convolution
+from cgan_jax.networks.blocks import recomputed
 from cgan_jax.networks.heads import Output
 from cgan_jax.networks.layers import leaky_relu
 
@@ -36,10 +37,13 @@ class Generator(nn.Module):
     embedding_dim: int
     dtype: str
     """Of the activations at more than 4 pixels; parameters and the first stage are float32."""
+    remat: bool = False
+    """Whether the backward pass computes each block's activations again, which saves memory and takes time."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
         stages = _stages(self.image_size, self.width)
+        block_class = recomputed(Block, self.remat)
         if self.num_classes:
             embedding = Linear(self.embedding_dim, name="embedding")(jax.nn.one_hot(labels, self.num_classes))
             latents = jnp.concatenate([latents, embedding], axis=-1)
@@ -49,7 +53,7 @@ class Generator(nn.Module):
             if stage:
                 x = upsample(x).astype(self.dtype)
             for block in range(self.blocks):
-                x = Block(stages * self.blocks, name=f"block{_FIRST << stage}_{block}")(x)
+                x = block_class(stages * self.blocks, name=f"block{_FIRST << stage}_{block}")(x)
         return Linear(self.channels, name="colours")(x).astype(jnp.float32)
 
 
@@ -64,16 +68,18 @@ class Discriminator(nn.Module):
     """In each stage."""
     dtype: str
     """Of the activations at more than 4 pixels; parameters and the last stage are float32."""
+    remat: bool = False
 
     couples_samples = False
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
         stages = _stages(self.image_size, self.width)
+        block_class = recomputed(Block, self.remat)
         x = Linear(self.width, name="colours")(images.astype(self.dtype if stages > 1 else jnp.float32))
         for stage in reversed(range(stages)):
             for block in range(self.blocks):
-                x = Block(stages * self.blocks, name=f"block{_FIRST << stage}_{block}")(x)
+                x = block_class(stages * self.blocks, name=f"block{_FIRST << stage}_{block}")(x)
             if stage:
                 x = downsample(x).astype(self.dtype if stage > 1 else jnp.float32)
         basis = self.param("basis", _scaled(1.0, _FIRST * _FIRST), (_FIRST, _FIRST, self.width))

@@ -28,6 +28,8 @@ class Generator(nn.Module):
     """For images of 32 pixels a quarter of the channels; for larger images the channels of the last feature map."""
     dtype: str
     """Of the activations: float32 or bfloat16."""
+    remat: bool = False
+    """Whether the backward pass computes each block's activations again, which saves memory and takes time."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -39,7 +41,7 @@ class Generator(nn.Module):
         x = Dense(16 * widths[0], kernel_init=orthogonal)(latents.astype(activation_dtype(self.dtype)))
         x = x.reshape(-1, 4, 4, widths[0])
         for features in widths[1:]:
-            x = blocks.GeneratorBlock(features, norm)(x, labels, train)
+            x = blocks.recomputed(blocks.GeneratorBlock, self.remat, 3)(features, norm)(x, labels, train)
         x = nn.relu(BatchNorm(**batch_norm)(x, train))
         return jnp.tanh(Conv(self.channels, 3, kernel_init=orthogonal)(x).astype(jnp.float32))
 
@@ -55,6 +57,7 @@ class Discriminator(nn.Module):
     head: str
     """How the head uses classes: projection, auxiliary_classifier or class_proxies."""
     dtype: str
+    remat: bool = False
 
     couples_samples = False
 
@@ -62,7 +65,8 @@ class Discriminator(nn.Module):
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
         x = images.astype(activation_dtype(self.dtype))
         for number, (features, halves) in enumerate(blocks.discriminator_blocks(self.image_size, self.width)):
-            x = blocks.DiscriminatorBlock(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
+            block = blocks.recomputed(blocks.DiscriminatorBlock, self.remat)
+            x = block(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
         features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
         options = {"kernel_init": orthogonal, "spectral_epsilon": _SPECTRAL_EPSILON}
         return heads.make(self.head, self.num_classes, **options)(features, labels)

@@ -1,0 +1,88 @@
+"""Which recipes fit which devices, with what, and how fast they train there at most: a table for docs/fits.md.
+
+    python -m benchmarks.fits [--recipes=digits,cifar10_sngan] [--devices=v5e:1x1,h100] [--folder=fits] [--minutes=30]
+
+Nothing runs on a device: `cgan benchmark --topology` compiles each pair in a process of its own. A pair that does not
+fit is tried again with rematerialisation, then with the batch in parts, as the command advises. Results stay in the
+folder as JSON, so that a run that is cut off goes on; a compilation of more than `--minutes` is left out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from cgan_jax import recipe_files
+
+DEVICES = ("v5e:1x1", "v5e:2x4", "v5p:1x1x1", "v6e:1x1", "h100", "a100", "rtx4090", "l4")
+_MOST_PARTS = 16
+
+
+def predicted(recipe: str, device: str, folder: Path, minutes: float) -> dict:
+    """What the command says of the first variant that fits, or of the last one; {} if it took too long."""
+    flags: list[str] = []
+    while True:
+        numbers = _of_variant(recipe, device, flags, folder, minutes)
+        nearer = [line for line in numbers.get("advice", []) if "remat=" in line or "accumulate=" in line]
+        if not nearer or f"accumulate={2 * _MOST_PARTS}" in nearer[0]:
+            return {**numbers, "flags": flags}
+        flags = [flag for flag in flags if "accumulate=" not in flag] + nearer[0].split()
+
+
+def _of_variant(recipe: str, device: str, flags: list[str], folder: Path, minutes: float) -> dict:
+    name = "_".join([recipe, device.replace(":", "-"), *(flag.removeprefix("--config.") for flag in flags)])
+    path = folder / f"{name}.json"
+    if not path.exists():
+        command = [
+            sys.executable,
+            "-m",
+            "cgan_jax",
+            "benchmark",
+            f"--config={recipe}",
+            f"--topology={device}",
+            "--json",
+        ]
+        try:
+            done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60 * minutes)
+        except subprocess.TimeoutExpired:
+            return {}
+        if done.returncode:
+            print(f"{name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+            return {}
+        path.write_text(done.stdout)
+    return json.loads(path.read_text())
+
+
+def row(recipe: str, device: str, numbers: dict) -> str:
+    """A line of the table. The price of an hour is for the reader to fill in."""
+    if not numbers:
+        return f"| `{recipe}` | {device} | not compiled | | | | | |"
+    memory, kimg = numbers["memory_gigabytes"], recipe_files.load(recipe).train.total_kimg
+    peak = "" if memory["peak"] is None else f"{memory['peak']:.1f} of {memory['device'] * memory['share']:.0f} GB"
+    how = " ".join(f"`{flag.removeprefix('--config.')}`" for flag in numbers["flags"]) or "as it is"
+    if not numbers["fits"] or "bound" not in numbers:
+        return f"| `{recipe}` | {device} | does not fit, tried {how} | {peak} | | | | |"
+    speed = numbers["images_per_sec"][numbers["bound"]]
+    hours = 1000 * kimg / speed / 3600
+    return f"| `{recipe}` | {device} | {how} | {peak} | {speed:,.0f} | {numbers['bound']} | {hours:.3g} | |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", default=",".join(sorted(path.stem for path in Path("configs").glob("*.py"))))
+    parser.add_argument("--devices", default=",".join(DEVICES))
+    parser.add_argument("--folder", type=Path, default=Path("fits"))
+    parser.add_argument("--minutes", type=float, default=30.0)
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    print("| recipe | devices | fits | peak memory of a device | images/s at most | bound by | hours | price |")
+    print("|---|---|---|---|---|---|---|---|")
+    for recipe in given.recipes.split(","):
+        for device in given.devices.split(","):
+            numbers = predicted(recipe, device, given.folder, given.minutes)
+            print(row(recipe, device, numbers), flush=True)
+
+
+if __name__ == "__main__":
+    main()
