@@ -178,6 +178,8 @@ class Model:
                 raise UsageError(f"num_images must be at least 1, given {num_images}")
             of, indices = spread(num_images, list(dict.fromkeys(chosen)))
             return Samples(self._drawn(self._latents(seed, of, indices, truncation), of), of, self.class_names)
+        if truncation is not None:
+            raise UsageError("truncation belongs to a seed; latents are used as they are")
         of = self._one_for_each(chosen, len(latents))
         return Samples(self._drawn(latents, of), of, self.class_names)
 
@@ -275,13 +277,16 @@ class Model:
             return list(range(len(self.class_names)))
         if isinstance(labels, str):
             return parse_labels(labels, self.class_names)
-        numbers = []
-        for one in [labels] if isinstance(labels, int) else list(labels):
-            if isinstance(one, bool | float):
+        numbers: list[int] = []
+        for one in [labels] if isinstance(labels, int | np.integer) else list(labels):
+            if isinstance(one, int | np.integer) and not isinstance(one, bool) and 0 <= one < len(self.class_names):
+                numbers.append(int(one))
+            elif isinstance(one, str) and self.class_names.count(one) == 1:  # a name may have a comma
+                numbers.append(self.class_names.index(one))
+            elif isinstance(one, bool) or not isinstance(one, str | int | np.integer):
                 raise UsageError(f"a class is given by its name or number, given {one!r}")
-            known = isinstance(one, str) and self.class_names.count(one) == 1  # a name may have a comma
-            word = f"#{self.class_names.index(one)}" if known else one if isinstance(one, str) else f"#{int(one)}"
-            numbers += parse_labels(word, self.class_names)
+            else:
+                numbers += parse_labels(one if isinstance(one, str) else f"#{one}", self.class_names)
         if not numbers:
             raise UsageError("labels names no class")
         return numbers

@@ -84,4 +84,8 @@ def test_a_synthetic_dataset_is_read(stored, arguments):
 def test_the_commands_open_them(stored, capsys):
     assert cgan("sample", f"--workdir={stored / 'run'}", "--labels=3", f"--out={stored / 'out.png'}") == 0
     assert cgan("export", f"--workdir={stored / 'run'}", f"--out={stored / 'again.cgan'}") == 0
+    model = f"--model={stored / 'model.cgan'}"
+    assert cgan("synthesize", model, "--num_images=10", f"--out={stored / 'drawn'}") == 0
+    assert cgan("evaluate", model, "--metrics=pixel_mse") == 2
+    assert "an export of version 0.1, which does not name the dataset; export it again" in capsys.readouterr().err
     assert cgan("report", f"--workdir={stored / 'run'}", f"--out={stored / 'report.html'}") == 0

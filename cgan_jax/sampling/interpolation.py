@@ -52,7 +52,9 @@ def write(
     """Writes `frames` as a grid (.png), a row per way, or animated (.gif, .webp); returns the number of images."""
     batches = frames(sampler, seeds, labels, indices, steps)
     drawn = np.stack(list(progress.counted(batches, steps * len(indices), "drawing")))
-    save(path, drawn, names_of(*labels, sampler.info.classes))
+    names = names_of(*labels, sampler.info.classes)
+    is_still = path.suffix.lower() == ".png"
+    save(path, drawn, names if is_still or np.array_equal(*labels) else [])
     return len(drawn) * len(indices)
 
 
@@ -65,14 +67,17 @@ def names_of(start: np.ndarray, end: np.ndarray, class_names: Sequence[str]) -> 
 
 
 def save(path: Path, drawn: np.ndarray, names: Sequence[str]) -> None:
-    """Writes frames uint8 [F, N, H, W, C] as a grid (.png), a row per way, or animated (.gif, .webp)."""
+    """Writes frames uint8 [F, N, H, W, C] as a grid (.png), a row per way, or animated (.gif, .webp).
+
+    `names` are one for each way, or none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".png":
         grids.save(grids.grid(*grids.rows_of_ways(drawn, names)), path)
     else:
-        shown = list(dict.fromkeys(names))
-        of_way = np.array([shown.index(name) for name in names] if shown else [0] * drawn.shape[1])
-        pictures = [grids.grid(*grids.rows_by_class(frame, of_way, shown, bool(shown))) for frame in drawn]
+        shown = list(dict.fromkeys(names)) or [""]
+        of_way = np.array([shown.index(name) for name in names or [""] * drawn.shape[1]])
+        pictures = [grids.grid(*grids.rows_by_class(frame, of_way, shown, bool(names))) for frame in drawn]
         grids.save_animation(pictures, path, _SECONDS_THERE_AND_BACK)
 
 
