@@ -178,6 +178,15 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(recipe, name):
     assert str(caught.value) == f"train.{name}=12 cannot be shared evenly by 8 devices; give a multiple of 8"
 
 
+@pytest.mark.parametrize("name", ["batch_size", "g_batch_size"])
+def test_parts_that_do_not_divide_the_batch_of_a_device_are_refused(recipe, name):
+    recipe = changed(changed(recipe, f"train.{name}", 24), "train.accumulate", 2)
+    assert recipes.check_devices(recipe, 4) is None
+    with pytest.raises(UsageError) as caught:
+        recipes.check_devices(recipe, 8)
+    assert str(caught.value) == f"train.accumulate=2 must divide the 3 images of train.{name} on each device"
+
+
 def test_flattening_gives_every_leaf_by_its_dotted_name_in_order():
     nested = {"b": 1, "a": {"y": 2, "x": {"z": "3"}}, "c": {}}
     assert list(recipes.flattened(nested)) == [("b", 1), ("a.y", 2), ("a.x.z", "3")]
@@ -198,6 +207,8 @@ def test_flattening_gives_every_leaf_by_its_dotted_name_in_order():
         ("evaluate.every_kimg", 99.0),
         ("evaluate.num_images", 9),
         ("dataset.data_dir", "/elsewhere"),
+        ("train.accumulate", 2),
+        ("generator.remat", True),
     ],
 )
 def test_a_resumed_run_may_go_on_longer_elsewhere_and_report_differently(recipe, key, value):
