@@ -78,8 +78,8 @@ def read_info(workdir: Path) -> RunInfo:
 
 def _check_images(info: RunInfo) -> None:
     """Raises ValueError for what no dataset has."""
-    if type(info.channels) is not int or info.channels not in (1, 3):
-        raise ValueError("channels must be 1 or 3")
+    if type(info.channels) is not int or info.channels not in (1, 3, 4):
+        raise ValueError("channels must be 1, 3 or 4")
     names = info.class_names
     if not isinstance(names, list) or not names or not all(recipes.is_text(name) for name in names):
         raise ValueError("class_names must list at least one name, each text that can be written to a file")
