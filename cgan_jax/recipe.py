@@ -31,6 +31,8 @@ class Value(NamedTuple):
     """Whether the number may be annealed."""
     is_path: bool = False
     """Whether the text is a folder or a file."""
+    may_lack: bool = False
+    """Whether a recipe may lack it, as those of earlier versions do."""
 
 
 _RATE = Value(float, low=0.0, high=1.0)
@@ -72,7 +74,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "batch_size": _COUNT,
         "g_batch_size": _COUNT,
         "d_steps_per_g_step": _COUNT,
-        "accumulate": Value(int, low=1, may_change=True),
+        "accumulate": Value(int, low=1, may_change=True, may_lack=True),
         "steps_per_call": Value(int, low=0, may_change=True),
         "parallelism": Value(str, choices=("shard_map", "pmap"), may_change=True),
         "log_kimg": _INTERVAL,
@@ -190,7 +192,11 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
         if section in absent:
             continue
         _check_section(section, recipe[section])
-        there = {name: v for name, v in fields.items() if name in recipe[section] or not (stored and v.may_change)}
+        there = {
+            name: v
+            for name, v in fields.items()
+            if name in recipe[section] or not (v.may_lack or (stored and v.may_change))
+        }
         _check_keys(section + ".", recipe[section], there)
         for name, value in there.items():
             if not (stored and value.may_change):
@@ -214,7 +220,7 @@ def complete(stored: dict[str, Any]) -> None:
 
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
     """Raises UsageError where a batch cannot be shared evenly by this many devices."""
-    parts = recipe["train"]["accumulate"]
+    parts = recipe["train"].get("accumulate", 1)
     for name in ("batch_size", "g_batch_size"):
         size = recipe["train"][name]
         if not size % devices and size // devices % parts:
