@@ -129,7 +129,7 @@ def complete(stored: dict[str, Any]) -> None:
         stored[section].setdefault(name, value)
 
 
-def _unsaid() -> dict[str, str]:
+def _unsaid() -> dict[str, str | int]:
     """What holds where a recipe does not say it, by "section.field"."""
     return {
         f"{section}.{name}": value.before
@@ -145,7 +145,7 @@ def _may_lack(value: Value, stored: bool) -> bool:
 
 def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
     """Raises UsageError where a batch cannot be shared evenly by this many devices."""
-    parts = recipe["train"]["accumulate"]
+    parts = recipe["train"].get("accumulate", 1)
     for name in ("batch_size", "g_batch_size"):
         size = recipe["train"][name]
         if not size % devices and size // devices % parts:

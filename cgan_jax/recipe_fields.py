@@ -20,7 +20,7 @@ class Value(NamedTuple):
     """Whether the number may be annealed."""
     is_path: bool = False
     """Whether the text is a folder or a file."""
-    before: str | None = None
+    before: str | int | None = None
     """What holds for a recipe without this field, as one from before there was such a field."""
     limit: int = 2**63 - 1
     """What no whole number exceeds: far above what a machine trains. Beyond, commands are busy before they fail."""
@@ -72,7 +72,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "batch_size": COUNT,
         "g_batch_size": COUNT,
         "d_steps_per_g_step": COUNT,
-        "accumulate": Value(int, low=1, limit=_MANY, may_change=True),
+        "accumulate": Value(int, low=1, limit=_MANY, may_change=True, before=1),
         "steps_per_call": Value(int, low=0, limit=_MANY, may_change=True),
         "parallelism": Value(str, choices=("shard_map", "pmap"), may_change=True),
         "log_kimg": _INTERVAL,

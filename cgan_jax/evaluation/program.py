@@ -163,13 +163,17 @@ class Program:
         return counted
 
     def makes(self, dtype: str, size: int) -> bool:
-        """Whether the program writes an array of the dtype of at least `size` bytes."""
-        return any(
-            found[1] == dtype and math.prod(int(side) for side in found[2].split(",") if side) * _BYTES[dtype] >= size
-            for _, instruction, _ in self.runs()
-            if instruction.op not in _MOVES_NOTHING
-            for found in _ARRAY.finditer(instruction.shape)
-        )
+        """Whether the program writes an array of the dtype, of at least `size` bytes, to the large memory."""
+        for _, instruction, _ in self.runs():
+            if instruction.op in _MOVES_NOTHING:
+                continue
+            written = list(_ARRAY.finditer(instruction.shape))
+            # The operand of a copy stands beside its result.
+            for found in written[:1] if instruction.op == "copy-start" else written:
+                (array,) = _arrays(found[0])
+                if found[1] == dtype and array.is_large and array.padded >= size:
+                    return True
+        return False
 
     def line_of(self, instruction: Instruction, root: str = "cgan_jax/") -> str:
         """The lines of our code that the instruction comes from: the innermost, and that of the architecture, if any.

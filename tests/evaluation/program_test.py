@@ -83,6 +83,12 @@ def test_bytes_are_padded_to_tiles_leave_out_the_cache_and_count_only_the_rows_r
     assert found["x"][0] == 0
 
 
+def test_a_dataset_that_is_only_read_is_not_made(by_name):
+    program, _ = by_name
+    assert program.makes("u8", 64 * 3072) and not program.makes("u8", 50_000 * 3072)
+    assert program.makes("f32", 104 * 128 * 4) and not program.makes("f32", 104 * 128 * 4 + 1)
+
+
 def test_a_line_is_that_of_our_code_and_the_architecture_that_called_it(by_name):
     program, found = by_name
     assert program.line_of(found["sum"][1]) == "networks/layers.py:56 from networks/architectures/dcgan.py:40"
