@@ -1,9 +1,9 @@
 """Published numbers of accelerators: the peak of their arithmetic, their memory and its bandwidth.
 
-Sources, read 2026-11: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e: "System architecture"), and NVIDIA's datasheets of
-the H100 SXM, H200 SXM, A100 SXM 40GB, L4 and of the Ada architecture (RTX 4090). NVIDIA's peaks are those of dense
-matrices. With the default precision a float32 product runs as TensorFloat-32 on NVIDIA's devices, and as one bfloat16
-pass on a TPU.
+The numbers are those of Google Cloud's pages on the system architecture of each TPU, and of NVIDIA's datasheets of the
+H100 SXM, H200 SXM, A100 SXM 40GB, L4 and the Ada architecture (RTX 4090), for dense matrices. The clock of the v6e and
+the shares of memory on TPUs are estimates. With the default precision a float32 product runs as TensorFloat-32 on
+NVIDIA's devices, and as one bfloat16 pass on a TPU.
 """
 
 from typing import NamedTuple
