@@ -377,13 +377,15 @@ def train(
     dataset: str | Batch | Iterable[Batch] | None = None,
     on_log: Callable[[dict[str, float]], None] | None = None,
     on_sample: Callable[[Image.Image, float], None] | None = None,
+    init_from: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Trains a recipe in a folder, or goes on from its latest checkpoint: `cgan train`, with the same files.
 
     `recipe` is a name, a file, or values such as `recipe("digits")` with some changed. `dataset` replaces the images of
     the recipe: by the name of a prepared dataset, by arrays (images uint8 [N, H, W, C], labels int [N], class names),
     or by an iterable of such batches, which are kept in memory. `on_log` gets each line of metrics.jsonl, `on_sample`
-    each picture of samples and its kimg.
+    each picture of samples and its kimg. `init_from` is a model as `load` takes it, whose weights a new run
+    begins with.
 
     Raises UsageError before training if it cannot work. Ctrl-C saves and raises Interrupted; a second one raises
     KeyboardInterrupt at once. Raises GuardError if a guard of the recipe stops the run.
@@ -405,7 +407,8 @@ def train(
         images = _dataset(dataset)
         values["dataset"] |= {"name": "arrays", "source": "arrays", "image_size": images.images.shape[1]}
     place = storage.place(os.path.expanduser(os.fspath(workdir)))
-    train_and_evaluate(values, place, dataset=images, on_log=on_log, on_sample=on_sample, exits=False)
+    source = os.path.expanduser(os.fspath(init_from or ""))
+    train_and_evaluate(values, place, dataset=images, on_log=on_log, on_sample=on_sample, exits=False, init_from=source)
     return Run(place)
 
 

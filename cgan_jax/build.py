@@ -16,7 +16,9 @@ from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
 from cgan_jax.losses import adversarial, classes, consistency, patches, regularizers, terms
+from cgan_jax.networks import anatomy
 
+PLAYERS = ("generator", "discriminator")
 _TERMS = (adversarial, patches, regularizers, consistency, classes)
 DISCRIMINATOR_TERMS = {name: make for module in _TERMS for name, make in module.DISCRIMINATOR.items()}
 GENERATOR_TERMS = {name: make for module in _TERMS for name, make in module.GENERATOR.items()}
@@ -47,6 +49,9 @@ class Algorithm(NamedTuple):
     """Generator steps after which annealing is done; 0 if nothing is annealed."""
     accumulate: int = 1
     """Parts of a device's batch whose gradients are added up, one after the other."""
+    g_frozen: frozenset[str] = frozenset()
+    """The generator's arrays that training does not change, by name; likewise the discriminator's."""
+    d_frozen: frozenset[str] = frozenset()
 
 
 class ImageSpec(NamedTuple):
@@ -111,11 +116,17 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
     total_steps = steps_for(config, train["total_kimg"])
     total_d_updates = total_steps * train["d_steps_per_g_step"] * len(d_updates)
     kimg_per_step = images_per_step(config) / 1000
+    networks = {player: network(config, player, spec) for player in PLAYERS}
+    frozen = {player: frozenset() for player in PLAYERS}
+    for player, count in frozen_layers(train.get("freeze", "")).items():
+        frozen[player] = anatomy.nearest_to_image(networks[player], player, count)
+    g_optimizer = optimizers.make(config["g_optimizer"], total_steps)
+    d_optimizer = optimizers.make(config["d_optimizer"], total_d_updates)
     return Algorithm(
-        generator=network(config, "generator", spec),
-        discriminator=network(config, "discriminator", spec),
-        g_optimizer=optimizers.make(config["g_optimizer"], total_steps),
-        d_optimizer=optimizers.make(config["d_optimizer"], total_d_updates),
+        generator=networks["generator"],
+        discriminator=networks["discriminator"],
+        g_optimizer=optimizers.freezing(g_optimizer, frozen["generator"]),
+        d_optimizer=optimizers.freezing(d_optimizer, frozen["discriminator"]),
         d_updates=d_updates,
         g_terms=g_terms,
         batch_size=train["batch_size"],
@@ -128,7 +139,22 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         total_steps=total_steps,
         anneal_steps=anneal["kimg"] / kimg_per_step if anneal["to"] else 0.0,
         accumulate=train.get("accumulate", 1),  # runs of earlier versions have none
+        g_frozen=frozen["generator"],
+        d_frozen=frozen["discriminator"],
     )
+
+
+def frozen_layers(freeze: str) -> dict[str, int]:
+    """How many layers of each network "discriminator:3,generator:2" names. Raises UsageError for another form."""
+    counts: dict[str, int] = {}
+    for part in freeze.split(",") if freeze else ():
+        player, _, count = part.strip().partition(":")
+        if player not in PLAYERS or player in counts or not (count.isascii() and count.isdigit()):
+            raise UsageError(
+                f"train.freeze must be like discriminator:3 or discriminator:3,generator:2, given {freeze!r}"
+            )
+        counts[player] = int(count[:9])
+    return counts
 
 
 def _decay(halflife_kimg: Number, kimg: float, annealed: jax.Array | float) -> jax.Array | float:

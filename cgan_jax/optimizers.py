@@ -1,6 +1,7 @@
 """Optimizers: optax chains made from the names and numbers of a recipe."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,3 +67,26 @@ def make(section: Mapping[str, object], total_updates: int) -> optax.GradientTra
         return at_rate(schedule(share), annealed).update(gradients, state, params)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def freezing(optimizer: optax.GradientTransformation, frozen: Set[str]) -> optax.GradientTransformation:
+    """The optimizer for all parameters but the `frozen` ones, such as params.Conv_0.kernel, which stay as they are."""
+    if not frozen:
+        return optimizer
+
+    def kind(path, _):
+        return "frozen" if f"params.{_name(path)}" in frozen else "trained"
+
+    def kinds(params):
+        return jax.tree_util.tree_map_with_path(kind, params)
+
+    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, kinds)
+
+
+def keeping(before: Any, after: Any, frozen: Set[str]) -> Any:
+    """A network's statistics `after` an update, but the `frozen` ones, such as batch_stats.Norm_0.mean, of `before`."""
+    return jax.tree_util.tree_map_with_path(lambda path, a, b: b if _name(path) in frozen else a, after, before)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -45,6 +45,7 @@ def defaults() -> ConfigDict:
             "train": {
                 "max_minutes": 0.0,  # no limit
                 "accumulate": 1,  # parts of a device's batch, to save memory
+                "freeze": "",  # no layer
                 "steps_per_call": 0,  # as many as suit the devices
                 "parallelism": "shard_map",
                 "log_kimg": 5.0,

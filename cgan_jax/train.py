@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import jax
 from PIL import Image
 
-from cgan_jax import parallel
+from cgan_jax import parallel, transfer
 from cgan_jax import recipe as recipes
 from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, kimg_after, steps_for
 from cgan_jax.data import placement, sources
 from cgan_jax.data.batches import Data, balanced
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.evaluation.evaluation import Evaluator
-from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device
+from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device, replicated
 from cgan_jax.run import checkpoint, packed, processes, progress, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
@@ -47,12 +47,14 @@ def train_and_evaluate(
     on_log: Callable[[dict[str, float]], None] | None = None,
     on_sample: Callable[[Image.Image, float], None] | None = None,
     exits: bool = True,
+    init_from: str = "",
 ) -> None:
     """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
     `profile` writes a trace of a few calls for TensorBoard. `writers` are files of run/writers/, which get the numbers
     and pictures. `dataset` replaces the images that the recipe names. `on_log` gets each line of metrics.jsonl,
     `on_sample` each picture of samples and its kimg. With `exits`, the signals that stop a run may end the process.
+    `init_from` names a model (models.find) whose weights a new run begins with; one that goes on does not read it.
 
     Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
     run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
@@ -71,15 +73,20 @@ def train_and_evaluate(
                 info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
                 if processes.is_first():
                     held.enter_context(workdirs.locked(workdir))
+            mesh, sampler = make_mesh(), make_sampler(prepared.algorithm.generator)
             with processes.together():
                 _check_folder(workdir, info)
-            mesh, sampler = make_mesh(), make_sampler(prepared.algorithm.generator)
-            recovery = Recovery(workdir, recipe, prepared.algorithm, prepared.spec, prepared.shapes, mesh)
+                source = _source(init_from, workdir, info, mesh)
+            begin = source and functools.partial(transfer.begun, source, prepared.algorithm, info.classes)
+            recovery = Recovery(workdir, recipe, prepared.algorithm, prepared.spec, prepared.shapes, mesh, begin)
             held.callback(recovery.close)
             draw = functools.partial(_picture_of_samples, sampler, info)
             journal = Journal(workdir, info, draw, writers, on_log, on_sample)
             held.callback(journal.close)
+            journal.init_from = source and source.record
+            del source, begin
             state = recovery.restore(journal)
+            _say_frozen(prepared.algorithm)
             journal.open(int(state.step))
             if journal.writes and not state.step:
                 about = describe(prepared.algorithm, prepared.spec, prepared.shapes)
@@ -128,6 +135,26 @@ def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
         recipes.check_same_run(started.recipe, info.recipe, str(workdir))
         workdirs.check_same_dataset(started, info, workdir)
         recipes.warn_of_schedules(started.recipe, info.recipe)
+
+
+def _source(init_from: str, workdir: Path, info: workdirs.RunInfo, mesh: jax.sharding.Mesh) -> transfer.Source | None:
+    """The model that a new run begins from. None without one, and if the run goes on from its own checkpoint.
+
+    Raises UsageError if there is no such model, if it does not fit, or if the run began from another one.
+    """
+    if not init_from:
+        return None
+    if checkpoint.exist(workdir):
+        transfer.check_resumed(workdir, init_from)
+        return None
+    with progress.telling(f"reading {init_from}"):
+        return transfer.read(init_from, info.recipe["architecture"], replicated(mesh))
+
+
+def _say_frozen(algorithm: Algorithm) -> None:
+    for player, frozen in (("generator", algorithm.g_frozen), ("discriminator", algorithm.d_frozen)):
+        if frozen and processes.is_first():
+            say(f"train.freeze: of the {player} {', '.join(sorted({name.split('.')[1] for name in frozen}))} stay")
 
 
 def _picture_of_samples(sampler: Callable, info: workdirs.RunInfo, average: Any) -> Image.Image:

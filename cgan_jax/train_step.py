@@ -28,6 +28,7 @@ from cgan_jax.data.batches import Batch, PlacedData, draw, draw_labels, order_ke
 from cgan_jax.losses.look import Look
 from cgan_jax.losses.terms import Batches, Pass, Weighted, batches_read, boundary_of, objective, with_views
 from cgan_jax.networks.heads import Output
+from cgan_jax.optimizers import keeping
 from cgan_jax.train_state import TrainState, Tree
 
 Scalars = dict[str, jax.Array]
@@ -105,6 +106,7 @@ def _discriminator_update(
     # Update the discriminator.
     progress = {"annealed": annealed, "time_share": state.time_share}
     d_params, d_opt_state = _updated(algorithm.d_optimizer, gradients, state.d_opt_state, state.d_params, **progress)
+    d_stats = keeping(state.d_stats, d_stats, algorithm.d_frozen)
     memory = {**state.memory, "d": {**state.memory["d"], name: memory}}
     return state.replace(d_params=d_params, d_stats=d_stats, d_opt_state=d_opt_state, memory=memory), scalars
 
@@ -148,6 +150,7 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) ->
     # Update the generator.
     progress = {"annealed": annealed, "time_share": state.time_share}
     g_params, g_opt_state = _updated(algorithm.g_optimizer, gradients, state.g_opt_state, state.g_params, **progress)
+    g_stats = keeping(state.g_stats, g_stats, algorithm.g_frozen)
     memory = {**state.memory, "g": memory}
     return state.replace(g_params=g_params, g_stats=g_stats, g_opt_state=g_opt_state, memory=memory), scalars
 

@@ -17,7 +17,7 @@ FLOORS = [
     ["commands"],
     ["api"],
     ["train"],
-    ["evaluation", "serving"],
+    ["evaluation", "serving", "transfer"],
     ["sampling"],
     ["run"],
     ["train_step"],

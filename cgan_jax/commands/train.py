@@ -17,6 +17,7 @@ whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". cgan recipes NAME pr
     train         total_kimg, max_minutes    the length, in thousands of real images or in minutes
     train         batch_size, g_batch_size   images in a step
     train         log_kimg, sample_kimg      how often to log and to draw
+    train         freeze                     layers that stay as they are
     evaluate      metrics, every_kimg        what to measure and how often
     checkpoint    every_kimg, max_to_keep    how often to save, and how many to keep
     guard         action                     raise, or rollback: what happens when training fails
@@ -25,6 +26,9 @@ The same command again resumes the run exactly. Ctrl-C saves and ends with exit 
 the same command, in a workdir that all of them see; on TPU slices and under Slurm they find each other, elsewhere three
 flags say how (see launch/README.md). --workdir=gs://BUCKET/FOLDER keeps the run in a bucket. --writers names
 trackers of runs that get the numbers and pictures too.
+
+--init_from=RUN begins a new run with the weights of another one, or of a model; other classes and another image size
+will do. train.freeze=discriminator:3 keeps the three layers nearest to the image as they are, likewise generator:2.
 """
 
 from absl import flags as absl_flags
@@ -37,6 +41,9 @@ from cgan_jax.files import storage
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
     _flags.define(flags, "cache", workdir="The folder of the run, made if needed, or gs://BUCKET/FOLDER.")
+    absl_flags.DEFINE_string(
+        "init_from", "", "A model whose weights a new run begins with: a name, a file, a run.", flag_values=flags
+    )
     absl_flags.DEFINE_list(
         "writers", ["tensorboard"], "tensorboard, trackio, wandb, mlflow: where the numbers go too.", flag_values=flags
     )
@@ -64,4 +71,4 @@ def main(flags: absl_flags.FlagValues) -> None:
     metric_writers.check(flags.writers)
     with processes.joined(flags.coordinator_address, flags.num_processes, flags.process_id):
         _flags.keep_programs(flags)
-        train_and_evaluate(recipe, workdir, profile=flags.profile, writers=flags.writers)
+        train_and_evaluate(recipe, workdir, flags.profile, flags.writers, init_from=flags.init_from)

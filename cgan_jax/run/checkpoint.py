@@ -221,7 +221,10 @@ class Checkpoints:
         return integrity.Manifest(integrity.measure(self._folder / str(step)))
 
     def _discard_older(self) -> None:
-        """Deletes the steps before the newest `max_to_keep` with a manifest, except the best and the last good one."""
+        """Deletes the steps before the newest `max_to_keep` with a manifest, except the best and the last good one.
+
+        Step 0, where a run began from another model, is kept too: it may have to go back there.
+        """
         if self._max_to_keep is None:
             return
         steps, best = self._committed(), self.best()
@@ -229,7 +232,7 @@ class Checkpoints:
         if len(sealed) < self._max_to_keep:
             return
         good = max((step for step in steps if self.good_until is not None and step <= self.good_until), default=None)
-        gone = [step for step in steps if step < sealed[-self._max_to_keep] and step not in (best, good)]
+        gone = [step for step in steps if step < sealed[-self._max_to_keep] and step not in (best, good, 0)]
         if gone and is_first():
             for step in gone:
                 storage.discard(self._folder / str(step))

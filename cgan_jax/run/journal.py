@@ -47,6 +47,8 @@ class Journal:
         self.began = False
         """Whether this process has finished its first call."""
         self.step = 0
+        self.init_from: dict[str, Any] | None = None
+        """The model that the run begins from in this process."""
         self.history: list[dict[str, float]] = []
         self.evaluations: list[dict[str, float]] = []
         self.writer = metric_writers.make_writer(workdir, writers)
@@ -72,7 +74,8 @@ class Journal:
         """Writes config.json and the environment, and prints where the run starts."""
         if self.writes:
             workdirs.write_info(self.workdir, self._info)
-            workdirs.append_environment(self.workdir, environment.describe())
+            origin = {"init_from": self.init_from} if self.init_from else {}
+            workdirs.append_environment(self.workdir, {**environment.describe(), **origin})
         total = steps_for(self._recipe, self._recipe["train"]["total_kimg"])
         kimg = self.kimg(step)
         self._progress = TrainingProgress(kimg, self.kimg(total), self._info.num_images, shown=self.writes)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from cgan_jax import exported
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
+from cgan_jax.networks.anatomy import named
 from cgan_jax.run import workdir
 from cgan_jax.train_state import Tree
 
@@ -66,12 +67,6 @@ def restored(arrays: Mapping[str, np.ndarray], player: str, shapes: Tree) -> Tre
         raise UsageError(f"the packed {player} is not of the recipe's architecture")
     leaves = [found[name].astype(leaf.dtype) for name, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-
-
-def named(tree: Tree, *above: str) -> dict[str, Any]:
-    """The leaves of a tree by their path, below the names `above`: params.Dense_0.kernel; in the order of the tree."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {".".join([*above, *(str(step.key) for step in path)]): leaf for path, leaf in leaves}
 
 
 def halved(tree: Tree) -> Tree:

@@ -39,8 +39,11 @@ class Recovery:
         spec: ImageSpec,
         shapes: TrainState,
         mesh: Mesh,
+        begin: Callable[[TrainState], TrainState] | None = None,
     ):
+        """`begin` changes the initial state, which is then saved, so that the run never needs it again."""
         self._workdir, self._guard, self._shapes, self._mesh = workdir, recipe["guard"], shapes, mesh
+        self._begin = begin
         self._create = lambda: create_quickly(algorithm, spec, recipe["seed"])
         self._num_classes = spec.num_classes
         self.checkpoints = Checkpoints(workdir, recipe["checkpoint"]["max_to_keep"])
@@ -55,7 +58,10 @@ class Recovery:
         """The state of the newest undamaged checkpoint, or the initial state. Rewinds the journal to its step."""
         state = self.checkpoints.restore_newest(self._shapes, replicated(self._mesh))
         if state is None:
-            state = replicate(self._create(), self._mesh)
+            begin, self._begin = self._begin, None  # it may hold much memory
+            state = replicate(begin(self._create()) if begin else self._create(), self._mesh)
+            if begin:
+                self.checkpoints.save(state)
         if fold := folds(self.rollbacks, int(state.step)):
             state = state.replace(key=jax.random.fold_in(state.key, fold))
         journal.rewind(int(state.step))

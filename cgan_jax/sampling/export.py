@@ -14,6 +14,7 @@ from jax import export
 from cgan_jax import __version__, exported
 from cgan_jax.data.batches import to_uint8
 from cgan_jax.errors import UsageError
+from cgan_jax.networks.anatomy import named
 from cgan_jax.run import packed
 from cgan_jax.sampling import card, sampling, trained
 from cgan_jax.sampling.request import spread
@@ -25,7 +26,7 @@ _MOST_OFF_BY, _COMPARED = 2, 200
 
 def content(sampler: sampling.Sampler, place: Path, batch_stats: str, format_name: str) -> bytes:
     """A file of the format "cgan", a model to draw from, or "safetensors", the averaged weights by layer."""
-    weights = {name: np.asarray(array) for name, array in packed.named(sampler.variables).items()}
+    weights = {name: np.asarray(array) for name, array in named(sampler.variables).items()}
     metadata = {
         **card.origin(place, sampler.info, sampler.step, batch_stats),
         "info": packed.portable(sampler.info)._asdict(),

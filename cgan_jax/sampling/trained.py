@@ -86,14 +86,22 @@ def load(place: Path, step: int | str | None, sharding: Sharding) -> Trained:
         return Trained(info, found, generator, checkpoints.restore_average(found, shapes, sharding))
 
 
+def has_discriminator(place: Path) -> bool:
+    """Whether the model holds more than its generator."""
+    if is_exported(place):
+        return False
+    return not packed.is_packed(place) or any(name.startswith("discriminator.") for name in packed.read_weights(place))
+
+
 def load_discriminator(place: Path, info: RunInfo, algorithm: Algorithm, step: int, sharding: Sharding) -> Tree:
     """The discriminator's variables at a step. Raises UsageError if the model is without its discriminator."""
-    shapes = jax.eval_shape(lambda: create(algorithm, spec_of(info), jax.random.key(0, impl=parallel.PRNG)))
-    arrays = packed.read_weights(place) if not is_exported(place) and packed.is_packed(place) else {}
-    if is_exported(place) or (arrays and not any(name.startswith("discriminator.") for name in arrays)):
+    if not has_discriminator(place):
         raise UsageError(f"{models.shown(place)} holds the generator alone, without its discriminator")
-    if arrays:
-        variables = packed.restored(arrays, "discriminator", {"params": shapes.d_params, **shapes.d_stats})
+    shapes = jax.eval_shape(lambda: create(algorithm, spec_of(info), jax.random.key(0, impl=parallel.PRNG)))
+    if packed.is_packed(place):
+        variables = packed.restored(
+            packed.read_weights(place), "discriminator", {"params": shapes.d_params, **shapes.d_stats}
+        )
         return jax.device_put(variables, sharding)
     with contextlib.closing(Checkpoints(place, read_only=True)) as checkpoints:
         state = checkpoints.restore(step, shapes, sharding)
