@@ -28,6 +28,7 @@ PATHS = (
     "data_dir",
     "images",
     "inception_weights",
+    "init_from",
     "json",
     "model",
     "out",

@@ -125,7 +125,7 @@ def test_scores_are_those_of_the_command(run, model, tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda model: model.sample("cat"), "unknown class 'cat'; there are: 0 0, 1 1"),
+        (lambda model: model.sample("cat"), "unknown class 'cat'; there are 10: 0 to 9"),
         (lambda model: model.sample(10), "unknown class '#10'"),
         (lambda model: model.sample([1.5]), "a class is given by its name or number, given 1.5"),
         (lambda model: model.sample([]), "labels names no class"),

@@ -10,6 +10,7 @@ import pytest
 from cgan_jax import models
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import evaluation
+from cgan_jax.files import json_text
 from cgan_jax.run import packed, workdir
 from cgan_jax.sampling.request import spread
 from cgan_jax.sampling.sampling import Sampler, gathered
@@ -156,7 +157,7 @@ def test_a_damaged_packed_model_is_refused_in_one_line(places, damage, tmp_path)
     else:
         info = json.loads((folder / workdir.CONFIG).read_text())
         info["recipe"]["generator"]["width"] = 8
-        (folder / workdir.CONFIG).write_text(json.dumps(info))
+        (folder / workdir.CONFIG).write_text(json_text.sealed({k: v for k, v in info.items() if k != json_text.SEAL}))
     message = {"weights": "altered since it was packed", "card": "cannot be read", "network": "not of the recipe's"}
     with pytest.raises(UsageError, match=message[damage]):
         Sampler(folder)

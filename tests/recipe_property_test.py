@@ -97,7 +97,8 @@ def trains_or_is_refused(overrides: dict, folder, capfd) -> None:
     if code == 0:
         assert "done: " in told.out
     else:
-        assert code in (2, 3) and told.err.startswith("cgan: error: ") and told.err.count("\n") == 1, (code, told.err)
+        last = told.err.splitlines()[-1]  # a slow machine tells before it how long compiling takes
+        assert code in (2, 3) and last.startswith("cgan: error: ") and told.err.count("cgan: error") == 1, told.err
         assert code == 3 or not (folder / "run").exists()
 
 

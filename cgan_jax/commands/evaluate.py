@@ -105,7 +105,9 @@ def summary(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
     chief = [name for name in scores if "/" not in name and "_std" not in name][:_CHIEF]
     whole = [f"{name} {statistics.fmean(scores[name]):.4g}" for name in chief]
     of = f"step {protocol['step']} of {protocol['workdir']}" if "step" in protocol else protocol["images"]
-    real = f"{protocol['real_images']:,} of {protocol['real_dataset']}, {protocol['real_split']}"
+    real = f"{protocol['real_dataset']}, {protocol['real_split']}"
+    if protocol["real_images"] is not None:  # published statistics do not say it
+        real = f"{protocol['real_images']:,} of {real}"
     kept = "; added to its evaluations.jsonl" if "workdir" in protocol else ""
     if any("cfd" in name for name in scores):
         kept += "; cfd is by a small classifier, not comparable with FID"

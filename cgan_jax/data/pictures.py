@@ -24,7 +24,7 @@ _OF_ANY_NAME = {"PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF"}
 """Formats that their first bytes tell, whatever the file is called."""
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _PNG = b"\x89PNG\r\n\x1a\n"
-_UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for bytes that are not a whole image (SyntaxError is its word for a broken PNG chunk)."""
 
 
@@ -62,7 +62,7 @@ def is_picture(path: Path) -> bool:
     try:
         with Image.open(path, formats=[name for name in _formats() if name in _OF_ANY_NAME]):
             return True
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 
@@ -142,7 +142,7 @@ def _refusing() -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise Unreadable("no format that Pillow reads") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(reason(error)) from error
 
 

@@ -73,9 +73,10 @@ def _read_folder(path: Path, shape: tuple[int, int, int], class_names: Sequence[
 def _read_picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     name = printable(str(file))
     try:
-        pixels = np.asarray(pictures.in_mode(pictures.opened(storage.read_bytes(file)), shape[2]))
+        content = storage.read_bytes(file)
+        seen = pictures.facts(content)
+        if (seen.height, seen.width) != shape[:2]:  # before the pixels are unpacked
+            raise UsageError(f"{name}: {seen.width}x{seen.height} pixels, the dataset has {shape[1]}x{shape[0]}")
+        return np.asarray(pictures.in_mode(pictures.opened(content), shape[2])).reshape(shape)
     except pictures.Unreadable as error:
         raise UsageError(f"{name} is not a whole picture: {error}") from error
-    if pixels.shape[:2] != shape[:2]:
-        raise UsageError(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the dataset has {shape[1]}x{shape[0]}")
-    return pixels.reshape(shape)

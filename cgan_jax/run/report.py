@@ -19,7 +19,7 @@ from PIL import Image
 
 from cgan_jax import __version__
 from cgan_jax import recipe as recipes
-from cgan_jax.data.sources._pixels import UNDECODABLE
+from cgan_jax.data.pictures import UNREADABLE
 from cgan_jax.files import storage
 from cgan_jax.run import recovery, workdir
 
@@ -130,7 +130,7 @@ def _encoded(path: Path) -> str:
             if picture.width * picture.height > _PIXELS:
                 return ""
             picture.convert("RGB").save(buffer, format="WEBP", quality=80)
-    except UNDECODABLE:
+    except UNREADABLE:
         return ""
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 

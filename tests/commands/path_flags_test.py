@@ -32,6 +32,7 @@ OTHER_TEXTS |= {
     "split",
     "step",
     "test_split",
+    "topology",
     "vary",
     "shell",
     "writers",
@@ -62,7 +63,7 @@ def test_every_flag_is_known_to_be_a_path_or_not(command):
 
 def test_training(home, monkeypatch):
     workdirs = []
-    monkeypatch.setattr(train, "train_and_evaluate", lambda recipe, workdir, **_: workdirs.append(workdir))
+    monkeypatch.setattr(train, "train_and_evaluate", lambda recipe, workdir, *_, **__: workdirs.append(workdir))
     write_recipe(home, small_recipe())
     assert cgan("train", "--config=~/recipe.py", "--workdir=~/run", "--nocache") == 0
     assert workdirs == [home / "run"]

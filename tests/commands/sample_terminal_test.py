@@ -12,7 +12,7 @@ import pytest
 
 from cgan_jax.train import train_and_evaluate
 
-PROMPT = "classes, by number or name (all for every one): "
+PROMPT = "classes, by number or name (Enter for all): "
 CTRL_C, CTRL_D = "\x03", "\x04"
 # A session's leader makes the pseudo-terminal its own, so that Ctrl-C typed there becomes a signal.
 PROGRAM = """

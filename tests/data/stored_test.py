@@ -147,7 +147,7 @@ def test_a_stream_from_a_file_sends_what_one_from_memory_sends(first, folder):
 
     for ours, expected in zip(windows(dataset.images), windows(IMAGES), strict=True):
         jax.tree.map(np.testing.assert_array_equal, ours, expected)
-        np.testing.assert_array_equal(ours.images, IMAGES[ours.rows])
+        np.testing.assert_array_equal(ours.images.reshape(*ours.rows.shape, *IMAGES.shape[1:]), IMAGES[ours.rows])
 
 
 def test_grain_reads_the_file(folder):

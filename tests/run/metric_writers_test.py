@@ -40,9 +40,9 @@ def test_scalars_are_read_back_at_their_steps(writer, tmp_path):
 
 FULL_DISK = """
 import pathlib, resource, sys
-from cgan_jax.run import metric_writers
+from cgan_jax.run.writers import tensorboard
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-writer = metric_writers.EventFileWriter(pathlib.Path(sys.argv[1]))
+writer = tensorboard.EventFileWriter(pathlib.Path(sys.argv[1]))
 try:
     for step in range(1000):
         writer.write_scalars(step, {"train/d_loss": 1.0})
