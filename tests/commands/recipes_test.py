@@ -113,7 +113,7 @@ print("imported", heavy)
 
 def test_a_name_with_overrides_trains(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(train, "train_and_evaluate", lambda recipe, workdir, **_: seen.append((recipe, workdir)))
+    monkeypatch.setattr(train, "train_and_evaluate", lambda recipe, workdir, *_, **__: seen.append((recipe, workdir)))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     overrides = ["--config.train.total_kimg=10", "--config.loss.g_terms.hinge={'weight': 1}"]
