@@ -52,6 +52,7 @@ class Terminal:
         return text.replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
+        time.sleep(1)  # Python loses a Ctrl-C in the moment between the prompt and the read
         os.write(self._keyboard, text.encode())
 
     def ended(self) -> tuple[int, str]:
