@@ -1,6 +1,7 @@
 """The house: imports point strictly down, files are named for what they do, and help comes at once."""
 
 import ast
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,16 @@ print("exit code", code, "imported", heavy)
     assert len(text) >= 1 and done.stderr == ""
     if argv == ["--help"]:
         assert all(any(line.startswith(f"  {command}") for line in text) for command in COMMANDS)
+
+
+def test_the_wheel_carries_every_file_of_the_package():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT.parent / "setup.cfg")
+    carried = {
+        path
+        for package, patterns in settings["options.package_data"].items()
+        for pattern in patterns.split(", ")
+        for path in ROOT.parent.joinpath(*package.split(".")).glob(pattern)
+    }
+    others = {path for path in ROOT.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert carried == others, "give the file's kind a line of options.package_data in setup.cfg"

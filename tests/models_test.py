@@ -1,6 +1,5 @@
 """Models of the package, packed ones, files and runs: one flag names them, and all draw the images of their run."""
 
-import configparser
 import json
 import shutil
 
@@ -174,11 +173,3 @@ def test_a_packaged_model_is_within_its_limits_and_draws(name, capsys):
     images = gathered(sampler.images(0, *spread(40, list(range(len(sampler.info.classes))))))
     assert images.std() > 20
     assert cgan("models", name) == 0 and "trained by" in capsys.readouterr().out
-
-
-def test_the_wheel_carries_every_file_of_the_models():
-    settings = configparser.ConfigParser()
-    settings.read(models.FOLDER.parent.parent / "setup.cfg")
-    patterns = settings["options.package_data"]["cgan_jax.models"].split(", ")
-    carried = {path for pattern in patterns for path in models.FOLDER.glob(pattern)}
-    assert carried == {path for path in models.FOLDER.glob("*/*") if path.parent.name != "__pycache__"}
