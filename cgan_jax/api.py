@@ -24,14 +24,15 @@ from PIL import Image
 
 from cgan_jax import models, recipe_files
 from cgan_jax import recipe as recipes_of
-from cgan_jax.data.sources import Dataset
+from cgan_jax.data.sources import COLOURS, Dataset
 from cgan_jax.errors import GuardError as GuardError
 from cgan_jax.errors import Interrupted as Interrupted
 from cgan_jax.errors import UsageError as UsageError
 from cgan_jax.evaluation import evaluation, scoring
+from cgan_jax.exported import within_class
 from cgan_jax.files import compilation_cache, storage
 from cgan_jax.files.png import png
-from cgan_jax.run import curves, workdir
+from cgan_jax.run import curves, report, workdir
 from cgan_jax.sampling import grids, image_writers, interpolation, sampling, trained
 from cgan_jax.sampling.request import parse_labels, spread
 from cgan_jax.train import train_and_evaluate
@@ -46,7 +47,7 @@ class Samples:
     """Generated images and their labels. A notebook shows them as a grid."""
 
     images: NDArray[np.uint8]
-    """[N, H, W, C]; C is 1 (grey) or 3 (RGB)."""
+    """[N, H, W, C]; C is 1 (grey), 3 (RGB) or 4 (RGB and opacity)."""
     labels: NDArray[np.int32]
     """[N], class numbers."""
     class_names: tuple[str, ...]
@@ -140,7 +141,7 @@ class Model:
 
     def __repr__(self) -> str:
         size, _, channels = self.image_shape
-        kind = f"{len(self.class_names)} classes of {size}x{size} {'grey' if channels == 1 else 'RGB'} images"
+        kind = f"{len(self.class_names)} classes of {size}x{size} {COLOURS[channels]} images"
         return f"Model({models.shown(self._place)!r}, step {self.step}: {kind})"
 
     @property
@@ -357,11 +358,10 @@ class Run:
 
     def samples(self) -> Image.Image:
         """The latest picture of samples, a row per class. Raises UsageError if there is none yet."""
-        folder = self.workdir / "samples"
-        names = [name for name in storage.files_below(folder) if name.startswith("kimg_")]
-        if not names:
-            raise UsageError(f"{folder} holds no picture of samples yet")
-        return Image.open(io.BytesIO((folder / names[-1]).read_bytes()))
+        pictures = report.grids_in(self.workdir / "samples")
+        if not pictures:
+            raise UsageError(f"{self.workdir / 'samples'} holds no picture of samples yet")
+        return Image.open(io.BytesIO(storage.read_bytes(pictures[-1][1])))
 
     def load(self, step: int | str | None = None) -> Model:
         """The model at a checkpoint, as `load`."""
@@ -437,16 +437,6 @@ def keep_programs() -> None:
     compilation_cache.enable()
 
 
-def within_class(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The number of equal labels before each: [3, 3, 7] -> [0, 1, 0]."""
-    before: dict[int, int] = {}
-    indices = []
-    for label in labels.tolist():
-        indices.append(before.get(label, 0))
-        before[label] = indices[-1] + 1
-    return np.array(indices, np.int32)
-
-
 _latents_for = jax.jit(sampling.latents_for, static_argnums=3)
 
 
@@ -466,9 +456,9 @@ def _dataset(given: Batch | Iterable[Batch]) -> Dataset:
         images.dtype != np.uint8
         or images.ndim != 4
         or images.shape[1] != images.shape[2]
-        or images.shape[3] not in (1, 3)
+        or images.shape[3] not in (1, 3, 4)
     ):
-        raise UsageError(f"dataset: images must be uint8 [N, H, H, 1 or 3], given {_shape(images)}")
+        raise UsageError(f"dataset: images must be uint8 [N, H, H, 1, 3 or 4], given {_shape(images)}")
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise UsageError(f"dataset: labels must be whole numbers [{len(images)}], given {_shape(labels)}")
     if not len(labels) or labels.min() < 0 or labels.max() >= len(names):

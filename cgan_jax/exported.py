@@ -141,7 +141,7 @@ class Model:
             raise ValueError(f"seed must be 0 to {2**32 - 1}, given {seed}")
         if truncation is not None and not 0 < truncation < math.inf:
             raise ValueError(f"truncation must be a number above 0, given {truncation}")
-        indices = _within_class(labels) if indices is None else np.asarray(indices)
+        indices = within_class(labels) if indices is None else np.asarray(indices)
         if indices.shape != labels.shape or indices.dtype.kind not in "iu" or indices.min() < 0:
             raise ValueError(f"indices must be {len(labels)} whole numbers from 0")
         cut = np.float32(math.inf if truncation is None else truncation)
@@ -224,7 +224,7 @@ def _calls(functions: Mapping[str, str]) -> float:
     return max(map(of, functions))
 
 
-def _within_class(labels: np.ndarray) -> np.ndarray:
+def within_class(labels: np.ndarray) -> np.ndarray:
     """The number of equal labels before each label: [3, 3, 7] -> [0, 1, 0]."""
     indices = np.empty_like(labels)
     for label in np.unique(labels):

@@ -76,8 +76,10 @@ def _card(folder: Path) -> str:
 
 
 def _draws(info: "workdir.RunInfo") -> str:
-    size, colours = info.recipe["dataset"]["image_size"], "grey" if info.channels == 1 else "RGB"
-    return f"{size}x{size} {colours}, {len(info.classes)} classes of {info.recipe['dataset']['name']}"
+    from cgan_jax.data.sources import COLOURS
+
+    size = info.recipe["dataset"]["image_size"]
+    return f"{size}x{size} {COLOURS[info.channels]}, {len(info.classes)} classes of {info.recipe['dataset']['name']}"
 
 
 def _scores(line: Mapping[str, float]) -> dict[str, float]:

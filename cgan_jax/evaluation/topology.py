@@ -24,7 +24,7 @@ from cgan_jax import parallel
 from cgan_jax import recipe as recipes
 from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step
 from cgan_jax.data import placement
-from cgan_jax.data.batches import Data, Share, Window
+from cgan_jax.data.batches import Data, Share, Window, row_shape
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.program import Program
 from cgan_jax.evaluation.speed import load_or_make_up
@@ -213,11 +213,11 @@ def _abstract(
     whole, parts = replicated(mesh), NamedSharding(mesh, PARTS)
     shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
-    pixels = spec.image_size**2 * spec.channels
+    one = row_shape((count, spec.image_size, spec.image_size, spec.channels))
     labels = jax.ShapeDtypeStruct((count,), np.int32, sharding=whole)
 
     def images(*leading: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((*leading, pixels), np.uint8, sharding=parts if len(leading) == 2 else whole)
+        return jax.ShapeDtypeStruct((*leading, *one), np.uint8, sharding=parts if len(leading) == 2 else whole)
 
     if where == "replicated":
         return state, Data(images(count), labels)

@@ -106,12 +106,18 @@ def _thinned(points: list[list[float]]) -> list[list[float]]:
     return [[float(f"{number:.6g}") for number in part.mean(axis=0)] for part in parts]
 
 
+def grids_in(folder: Path) -> list[tuple[float, Path]]:
+    """(kimg, path) of the grids drawn during training, in their order. The names alone do not sort: 13, 13.312, 60."""
+    found = ((_KIMG.fullmatch(path.name), path) for path in folder.glob("*.png"))
+    return sorted((float(match[1]), path) for match, path in found if match)
+
+
 def pictures(folder: Path, most_bytes: int) -> list[dict[str, Any]]:
     """[{kimg, src}] of the grids drawn during training, evenly spaced, with the first and the last.
 
     Returns fewer if they have more than `most_bytes` together.
     """
-    found = sorted((float(match[1]), path) for path in folder.glob("*.png") if (match := _KIMG.fullmatch(path.name)))
+    found = grids_in(folder)
     number = min(len(found), _PICTURES)
     while number:
         places = np.unique(np.linspace(0, len(found) - 1, number).round().astype(int))

@@ -9,6 +9,7 @@ import numpy as np
 
 from cgan_jax import __version__, models
 from cgan_jax.build import kimg_after
+from cgan_jax.data.sources import COLOURS
 from cgan_jax.run.workdir import RunInfo
 from cgan_jax.sampling import trained
 from cgan_jax.sampling.formats import Plan
@@ -85,7 +86,7 @@ def readme(card: Mapping[str, Any], loading: str) -> str:
         "seed": card["seed"],
         "truncation": truncation,
         "batch statistics": card["batch_stats"],
-        "images": f"{card['num_images']:,} of {width}x{height} pixels, {'grey' if channels == 1 else 'RGB'}, 8 bits",
+        "images": f"{card['num_images']:,} of {width}x{height} pixels, {COLOURS[channels]}, 8 bits",
         "format": card["format"],
         "made by": f"{card['made_by']}, cgan synthesize",
     }

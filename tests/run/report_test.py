@@ -151,3 +151,10 @@ def test_a_browser_overlays_several_runs_and_marks_differences_of_their_recipes(
     with opened(f"file://{tmp_path}/both.html") as page:
         assert page.locator(".chart", has_text="losses").locator("path").count() == 2
         assert page.locator("tr.differs:visible").all_inner_texts() == ["seed\t0\t5"]
+
+
+def test_grids_are_in_the_order_of_their_kimg(tmp_path):
+    names = ["kimg_000000.png", "kimg_000000.320.png", "kimg_000013.png", "kimg_000013.312.png", "kimg_000100.png"]
+    for name in [*names, "real.png"]:
+        (tmp_path / name).touch()
+    assert [path.name for _, path in report.grids_in(tmp_path)] == names

@@ -17,6 +17,8 @@ from cgan_jax.lookup import module_named, unknown
 from cgan_jax.names import listed, printable
 
 _OPTIONS = ("fit", "channels", "background")
+COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
+"""What images of so many channels are called."""
 _FEW = 100
 """Images below which a class is small."""
 _LISTED = 20

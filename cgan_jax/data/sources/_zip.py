@@ -16,7 +16,8 @@ from cgan_jax.names import printable
 
 LABELS = "dataset.json"
 _LARGEST = 2**30
-"""Bytes that a picture may unpack to."""
+"""Bytes that an entry may unpack to."""
+# RuntimeError is zipfile's word for an encrypted entry, NotImplementedError for an unknown compression.
 _DAMAGED = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
@@ -25,6 +26,8 @@ def find(path: Path, split: str) -> Pictures:
     try:
         archive = zipfile.ZipFile(path)
         entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
+        if LABELS in entries and entries[LABELS].file_size > _LARGEST:
+            raise OSError(f"{LABELS} unpacks to more than 1 GiB")
         labels = _labels(archive.read(LABELS)) if LABELS in entries else None
     except _DAMAGED as error:
         raise UsageError(f"{path}: not a whole ZIP ({storage.reason(error)})") from error

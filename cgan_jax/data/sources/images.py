@@ -59,6 +59,8 @@ def load(
         if (path / f"{split}.npz").is_file():
             return _of_arrays(path / f"{split}.npz", *options[:-1])
         return _decoded.decoded(_in_folder(path, split), *options)
+    if not path.is_file():
+        raise UsageError(f"{printable(str(path))} is neither a file nor a folder")
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
         if split not in ("train", "all"):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -281,3 +282,10 @@ def test_classes_of_any_source_are_taken():
     assert dataset.class_names == ("3", "8") and np.bincount(dataset.labels).tolist() == [183, 174]
     with pytest.raises(UsageError, match=r"the source digits gives its images as they are; dataset\.fit"):
         sources.load_section(section | {"fit": "pad"})
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.csv", "a.npz", "a.parquet"])
+def test_a_pipe_in_place_of_a_file_is_refused(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UsageError, match="is neither a file nor a folder"):
+        sources.load("images", name, "train", str(tmp_path), 8)
