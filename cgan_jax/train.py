@@ -84,7 +84,7 @@ def train_and_evaluate(
             journal = Journal(workdir, info, draw, writers, on_log, on_sample)
             held.callback(journal.close)
             journal.init_from = source and source.record
-            del source, begin
+            del source, begin  # the weights would stay in memory beside the new ones
             state = recovery.restore(journal)
             _say_frozen(prepared.algorithm)
             journal.open(int(state.step))

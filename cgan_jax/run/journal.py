@@ -51,7 +51,7 @@ class Journal:
         """The model that the run begins from in this process."""
         self.history: list[dict[str, float]] = []
         self.evaluations: list[dict[str, float]] = []
-        self.writer = metric_writers.make_writer(workdir, writers)
+        self.writer = metric_writers.MetricWriter(workdir, writers)
         self._painter = curves.Painter(self.say)
         self._chance_levels = curves.chance_levels(info.recipe)
         self._progress: TrainingProgress | None = None

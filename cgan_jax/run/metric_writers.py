@@ -91,9 +91,6 @@ def _module(name: str) -> ModuleType:
     return module_named("cgan_jax.run.writers", name, "writer")
 
 
-make_writer = MetricWriter
-
-
 def _writable(value: Any) -> Any:
     """The value without lone surrogates, which names of folders may hold and UTF-8 cannot write."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

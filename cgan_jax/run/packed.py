@@ -15,7 +15,7 @@ import numpy as np
 
 from cgan_jax import exported
 from cgan_jax.errors import UsageError
-from cgan_jax.files import storage
+from cgan_jax.files import json_text, storage
 from cgan_jax.networks.anatomy import named
 from cgan_jax.run import workdir
 from cgan_jax.train_state import Tree
@@ -42,15 +42,14 @@ def is_packed(folder: Path) -> bool:
 def read_card(folder: Path) -> Card:
     """The content of model.json. Raises UsageError if it cannot be read."""
     try:
-        return Card(**json.loads(storage.read_text(folder / CARD)))
+        return Card(**json_text.parsed(storage.read_text(folder / CARD)))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{folder / CARD} cannot be read: {error}") from error
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
     """The arrays by their names, as they are stored. Raises UsageError if they are not what was packed."""
-    with storage.opened(folder / WEIGHTS) as file:
-        content = file.read()
+    content = storage.read_bytes(folder / WEIGHTS)
     if hashlib.sha256(content).hexdigest() != read_card(folder).sha256:
         raise UsageError(f"{folder / WEIGHTS} is damaged: it was cut short or altered since it was packed")
     return exported.unpack_arrays(content)[0]

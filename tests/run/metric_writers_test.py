@@ -72,7 +72,7 @@ def test_images_are_read_back_pixel_by_pixel(writer, tmp_path, channels):
 
 
 def test_event_files_of_a_bucket_are_put_whole_at_every_flush(remote, tmp_path):
-    writer = metric_writers.make_writer(remote)
+    writer = metric_writers.MetricWriter(remote)
     for step in (3, 7):
         writer.write_scalars(step, {"train/d_loss": step / 2})
         writer.flush()
@@ -125,7 +125,7 @@ def test_the_page_of_hyperparameters_lists_the_run(tmp_path):
 
 def test_one_picture_is_one_slider_and_kimg_a_second_axis(tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard, "has_tensorflow", lambda: False)
-    writer = metric_writers.make_writer(tmp_path)
+    writer = metric_writers.MetricWriter(tmp_path)
     for step, kimg in ((100, 6.4), (200, 12.8)):
         writer.write_scalars(step, {"kimg": kimg, "train/d_loss": kimg})
         writer.write_images(step, {"samples": np.zeros((1, 4, 4, 3), np.uint8)})
@@ -144,7 +144,7 @@ def test_a_tracker_takes_a_run_and_goes_on_in_it(name, tmp_path, monkeypatch):
     pytest.importorskip(name)
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     for start in (0, 2):
-        writer = metric_writers.make_writer(tmp_path / "run", [name])
+        writer = metric_writers.MetricWriter(tmp_path / "run", [name])
         writer.write_hparams({"seed": 0, "dataset.flip": False})
         writer.write_images(start, {"samples": np.zeros((1, 8, 8, 1), np.uint8)})
         for step in (start + 1, start + 2):
@@ -164,7 +164,7 @@ def test_without_tensorflow_the_writer_needs_only_tensorboard(tmp_path, monkeypa
     monkeypatch.setattr(metric_writers, "has_tensorflow", lambda: False)
     monkeypatch.setattr(tensorboard, "has_tensorflow", lambda: False)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    writer = metric_writers.make_writer(tmp_path)
+    writer = metric_writers.MetricWriter(tmp_path)
     writer.write_scalars(1, {"a": 1.0})
     writer.close()
     assert [event.value for event in read(tmp_path).Scalars("a")] == [1.0]

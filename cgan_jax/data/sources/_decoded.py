@@ -16,7 +16,7 @@ from cgan_jax.data import pictures, stored
 from cgan_jax.data.sources import Dataset, _pixels
 from cgan_jax.data.stored import StoredImages
 from cgan_jax.errors import UsageError
-from cgan_jax.files import storage
+from cgan_jax.files import json_text, storage
 from cgan_jax.files.cache import cache_folder, cache_path
 from cgan_jax.names import printable
 
@@ -83,7 +83,7 @@ def _looked(found: Pictures) -> dict[str, Any]:
     """What the pictures are, and a digest of their content; read again only if a file may have changed."""
     path = cache_path() / "images" / f"{found.stamp}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(path.read_text())
+        kept = json_text.parsed(storage.read_text(path))
         if sum(kept["modes"].values()) == len(found.names) and kept["version"] == _VERSION:
             return kept
     broken = {}

@@ -2,7 +2,6 @@
 
 import collections
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from cgan_jax.data.sources._decoded import Pictures, of_files
 from cgan_jax.data.sources.image_folder import UNLABELLED, class_order
 from cgan_jax.errors import UsageError
-from cgan_jax.files import storage
+from cgan_jax.files import json_text, storage
 from cgan_jax.lookup import unknown
 from cgan_jax.names import on_disk, printable
 
@@ -70,8 +69,8 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _json_row(line: str, path: Path, number: int) -> Mapping[str, Any]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = json_text.parsed(line)
+    except ValueError as error:
         raise UsageError(f"{path}: line {number} is no JSON ({storage.reason(error)})") from error
     if not isinstance(row, dict):
         raise UsageError(f"{path}: line {number} is no object of a path and a label")

@@ -4,7 +4,6 @@ import bisect
 import collections
 import functools
 import itertools
-import json
 import re
 import threading
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import pyarrow.parquet
 from cgan_jax.data.sources._decoded import Pictures, digest
 from cgan_jax.data.sources.image_folder import SPLITS, UNLABELLED, class_order
 from cgan_jax.errors import UsageError
+from cgan_jax.files import json_text
 from cgan_jax.files.storage import reason
 from cgan_jax.lookup import unknown
 from cgan_jax.names import printable
@@ -124,7 +124,7 @@ def _labels(
 def _named(file: pyarrow.parquet.ParquetFile, column: str) -> tuple[str, ...]:
     """The class names that Hugging Face's description of the columns gives, or none."""
     try:
-        described = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])
+        described = json_text.parsed((file.schema_arrow.metadata or {})[b"huggingface"])
         return tuple(map(str, described["info"]["features"][column]["names"]))
     except (KeyError, TypeError, ValueError):
         return ()

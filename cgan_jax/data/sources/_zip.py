@@ -1,7 +1,6 @@
 """Pictures in a ZIP: with labels in dataset.json, as StyleGAN's tools write it, or in class folders."""
 
 import collections
-import json
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from cgan_jax.data import pictures
 from cgan_jax.data.sources._decoded import Pictures, digest
 from cgan_jax.data.sources.image_folder import SPLITS, UNLABELLED, class_order
 from cgan_jax.errors import UsageError
-from cgan_jax.files import storage
+from cgan_jax.files import json_text, storage
 from cgan_jax.lookup import unknown
 from cgan_jax.names import printable
 
@@ -71,7 +70,7 @@ def find(path: Path, split: str) -> Pictures:
 
 def _labels(content: bytes) -> dict[str, str]:
     """{name: class} of a dataset.json: {"labels": [["00000/img00000000.png", 6], ...]}; none for null."""
-    listed = json.loads(content)
+    listed = json_text.parsed(content.decode())
     listed = listed.get("labels") if isinstance(listed, dict) else listed
     try:
         labels = {name: label for name, label in listed or ()}
