@@ -2,7 +2,7 @@
 
     python -m benchmarks.fits [--recipes=digits,cifar10_sngan] [--devices=v5e:1x1,h100] [--folder=fits] [--minutes=30]
 
-Nothing runs on a device: `cgan benchmark --topology` compiles each pair in a process of its own. A pair that does not
+Nothing runs on a device: `cgan benchmark --topology` compiles each pair in a separate process. A pair that does not
 fit is tried again with rematerialisation, then with the batch in parts, as the command advises. Results stay in the
 folder as JSON, so that a run that is cut off goes on; a compilation of more than `--minutes` is left out.
 """

@@ -7,7 +7,7 @@ run ends before all kills are used up, the next run starts. At the end every arr
 twin's bits: parameters, optimizers, averages, statistics, key.
 
 An append is too short for a signal, so a kill right after one also tears the last line of the log at a random byte. A
-full disk is a small file system of its own, which a large file fills, if this process may mount one. Else no file may
+full disk is a separate small file system, which a large file fills, if this process may mount one. Else no file may
 grow beyond a few kilobytes (RLIMIT_FSIZE). A run on a full disk is killed, or ends by itself with exit code 2.
 """
 
@@ -161,7 +161,7 @@ class Ordeal:
             ballast.unlink()
 
     def _mounted(self, name: str) -> bool:
-        """Whether the run's folder is a small file system of its own."""
+        """Whether the run's folder is a separate small file system."""
         return os.path.ismount(self.folder / name)
 
     @contextlib.contextmanager

@@ -244,7 +244,7 @@ def _memory(compiled: jax.stages.Compiled, device: Device) -> dict[str, Any]:
 
 
 def _needed(error: str) -> float | None:
-    """Gigabytes that the compiler says the program needs, where it does not fit."""
+    """Gigabytes that the compiler says the program needs, if it does not fit."""
     sizes = [float(size) for size in re.findall(r"([\d.]+)G\b", error)]
     return max(sizes) * 2**30 / 1e9 if sizes else None
 

@@ -1,7 +1,7 @@
 """The hinge loss on the logits of patches, for a discriminator whose extras have "patches" [N, P].
 
-Each of them is a discriminator of its own (Sauer, Chitta, Müller & Geiger 2021, eq. 4). The losses here map patches
-[N, P] to one value per sample [N], the mean over patches.
+Each patch has a hinge loss, as if a separate discriminator judged it (Sauer, Chitta, Müller & Geiger 2021, eq. 4). The
+losses here map patches [N, P] to one value per sample [N], the mean over patches.
 """
 
 from collections.abc import Callable

@@ -23,7 +23,7 @@ _STROKES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 
 def chance_levels(recipe: Mapping[str, Any]) -> dict[str, float]:
-    """{scalar: level} of both losses where the discriminator cannot tell real from generated, and of its accuracies.
+    """{scalar: level} of both losses and accuracies of a discriminator that cannot tell real from generated.
 
     Then all logits are at its boundary (Goodfellow et al. 2014, theorem 1): 2 ln 2 for the cross-entropies, 2 for the
     hinge loss. Regularizers and other terms are not counted.

@@ -1,4 +1,4 @@
-"""Where the numbers and pictures of a run go besides its own files, and the hooks that every call runs.
+"""Trackers that get the numbers and pictures of a run too, and the hooks that every call runs.
 
 clu.metric_writers and clu.periodic_actions import TensorFlow, 1.4 GB. All writers take the calls of the former.
 """

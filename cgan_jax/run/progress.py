@@ -46,7 +46,7 @@ def telling(what: str, first: float = 5.0, every: float = 30.0) -> Iterator[None
 
 
 class _Lines:
-    """What stands in for a bar where stderr is no terminal: a line each half a minute."""
+    """A line every half a minute in place of a bar, if stderr is no terminal."""
 
     every = 30.0
 
