@@ -36,7 +36,7 @@ def place(placement: str, data: Data, mesh: Mesh) -> Data | Share:
 
 
 def _rows_in_parts(images: np.ndarray, wanted: np.ndarray, mesh: Mesh) -> jax.Array:
-    """The images `wanted` [replicas, n] of images [N, H, W, C], in the form of devices, each replica's on that replica."""
+    """The images `wanted` [replicas, n] of images [N, H, W, C] by `row_shape`, each part on its replica."""
     form = row_shape(images.shape)
 
     def part_of(part):
