@@ -177,18 +177,16 @@ def _synthesize(sweep: Path) -> Any:
 def _serve(sweep: Path) -> Any:
     """The model of the page, and its report."""
     from cgan_jax.run import report
-    from cgan_jax.serving.models import RunModel
+    from cgan_jax.serving.models import Served
 
-    model = RunModel(sweep / _RUN, None)
-    images = model.images(0, np.zeros(1, np.int32), np.zeros(1, np.int32), 0.0)
+    images = Served(sweep / _RUN).images(0, np.zeros(1, np.int32), np.zeros(1, np.int32), 0.0)
     return {"images": images.tobytes().hex(), "report": _told_by(report.page([sweep / _RUN]))}
 
 
 def _serve_model(sweep: Path) -> Any:
-    from cgan_jax.serving.models import ExportedModel
+    from cgan_jax.serving.models import Served
 
-    model = ExportedModel(sweep / _RUN / _MODEL)
-    return model.images(0, np.zeros(1, np.int32), np.zeros(1, np.int32), 0.0).tobytes().hex()
+    return Served(sweep / _RUN / _MODEL).images(0, np.zeros(1, np.int32), np.zeros(1, np.int32), 0.0).tobytes().hex()
 
 
 def _sweep(sweep: Path) -> Any:

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,19 @@ def test_imports_are_found_wherever_they_stand(tmp_path):
         "import numpy\nfrom cgan_jax.networks.architectures.dcgan import Y\n"
     )
     assert imported(path) == {"train", "data", "__init__", "losses", "networks"}
+
+
+BESIDE = sorted([*(ROOT.parent / "benchmarks").glob("*.py"), *(ROOT.parent / "launch").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=[path.name for path in BESIDE])
+def test_what_stands_beside_the_package_imports_what_the_package_has(path):
+    """Their imports stand in functions, so that no other test would see a name that is gone."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "cgan_jax":
+            for alias in node.names:
+                if not hasattr(importlib.import_module(node.module), alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
 
 
 def test_architectures_know_nothing_of_each_other():
