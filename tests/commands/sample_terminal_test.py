@@ -1,5 +1,6 @@
 """`cgan sample` at a terminal, a real process at a real pseudo-terminal: it lists the classes and asks for some."""
 
+import contextlib
 import os
 import pty
 import select
@@ -52,8 +53,16 @@ class Terminal:
         return text.replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
-        time.sleep(1)  # Python loses a Ctrl-C in the moment between the prompt and the read
         os.write(self._keyboard, text.encode())
+
+    def press_until_ended(self, key: str) -> None:
+        """Presses a key every few seconds: Python loses a Ctrl-C in the moment between the prompt and the read."""
+        for _ in range(12):
+            time.sleep(1)
+            self.type(key)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=9)
+                return
 
     def ended(self) -> tuple[int, str]:
         """The exit code, and what else was shown."""
@@ -95,7 +104,7 @@ def test_the_classes_are_listed_and_asked_for_until_they_are_some(run, tmp_path)
 def test_leaving_without_an_answer_is_one_line_and_draws_nothing(run, tmp_path, key, code, line):
     terminal = Terminal("sample", f"--workdir={run}", f"--out={tmp_path / 'a.npz'}")
     terminal.shown(until=PROMPT)
-    terminal.type(key)
+    terminal.press_until_ended(key)
     ended, rest = terminal.ended()
     assert (ended, rest.replace("^C", "").splitlines()) == (code, ["", line])
     assert list(tmp_path.iterdir()) == []
