@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from cgan_jax.data.batches import whole_batches
 from cgan_jax.data.sources import Dataset
-from cgan_jax.errors import Interrupted
+from cgan_jax.errors import Interrupted, UsageError
 from cgan_jax.evaluation.features import classifier
 from cgan_jax.files import storage
 from cgan_jax.run import signals
@@ -64,6 +64,19 @@ def plan_for(dataset: Dataset, epochs: int | None, flip: bool, seed: int) -> Pla
     """What suits a dataset's size: 14 epochs, or up to 200 to show 30,000 images; batches of 2,000, or 128 of few."""
     n = len(dataset.labels)
     return Plan(epochs or min(200, max(_EPOCHS, -(-_SHOWN // n))), 2000 if n >= _MANY else 128, flip, seed)
+
+
+def held_out(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The dataset without a tenth of its images, drawn at random, always the same, and that tenth.
+
+    Raises UsageError for fewer than ten images.
+    """
+    n = len(dataset.labels)
+    if n < 10:
+        raise UsageError(f"a classifier needs at least 10 images, given {n}")
+    parts = np.split(np.random.default_rng(0).permutation(n), [n - n // 10])
+    learned, kept = (dataset._replace(images=dataset.images[rows], labels=dataset.labels[rows]) for rows in parts)
+    return learned, kept
 
 
 class ClassifierState(struct.PyTreeNode):

@@ -28,6 +28,7 @@ from cgan_jax.files import cache, storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.lookup import module_named, unknown
 from cgan_jax.parallel import make_mesh, per_sample, replicated
+from cgan_jax.recipe_fields import SECTIONS
 from cgan_jax.run import progress
 from cgan_jax.sampling.request import spread
 from cgan_jax.sampling.sampling import Sampler, draw_images, gathered
@@ -129,14 +130,22 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
     place = classifier.place(*(section[key] for key in ("source", "name", "data_dir")), size, channels, class_names)
     path = cache.cache_path() / place
     if not path.exists():
-        usual = {"source": "digits" if section["name"] == "digits" else "tfds", "image_size": 32, "data_dir": ""}
-        other = "".join(f" --{flag}={section[flag]}" for flag, value in usual.items() if section[flag] != value)
         raise UsageError(
             f"there is no classifier for {section['name'] or section['data_dir']} yet; train one with"
-            f" cgan train-classifier --dataset={section['name']}{other} (on two cores about a minute for the digits,"
-            " an hour for 50,000 images of 32 pixels), or choose metrics that need none, such as ms_ssim"
+            f" {_training_command(section)} (on two cores about a minute for the digits, an hour for 50,000 images of"
+            " 32 pixels), or choose metrics that need none, such as ms_ssim"
         )
     return path
+
+
+def _training_command(section: Mapping[str, Any]) -> str:
+    """What trains the classifier of a dataset; flags say it unless its recipe takes the images in a way of its own."""
+    own = {name: field.before for name, field in SECTIONS["dataset"].items() if field.before is not None}
+    if any(section.get(name, value) != value for name, value in own.items() if name != "balance"):
+        return "cgan train-classifier and the run's --config, with its overrides of the section dataset"
+    usual = {"source": "digits" if section["name"] == "digits" else "tfds", "image_size": 32, "data_dir": ""}
+    other = "".join(f" --{flag}={section[flag]}" for flag, value in usual.items() if section[flag] != value)
+    return f"cgan train-classifier --dataset={section['name']}{other}"
 
 
 def make_reference(

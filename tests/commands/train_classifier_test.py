@@ -4,7 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cgan_jax import recipe_files
 from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import classifier_training as training
@@ -54,6 +56,32 @@ def test_a_folder_of_ones_own_pictures_has_a_classifier_that_is_found(monkeypatc
     assert evaluation.find_network("classifier", section, 3, ("even", "odd")).class_names == ("even", "odd")
 
 
+def test_a_recipe_says_how_its_images_are_made(monkeypatch, tmp_path, capsys):
+    """Some classes of wide pictures, padded: the classifier is that of the recipe, and a tenth is not learned."""
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))
+    for name, grey in (("dark", 0), ("light", 255), ("other", 100)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (16, 8), abs(grey - i)).save(tmp_path / "pictures" / name / f"{i}.png")
+    made = {"data_dir": tmp_path / "pictures", "image_size": 8, "fit": "pad", "classes": "dark,light"}
+    section = {**recipe_files.load("images").dataset.to_dict(), **made, "data_dir": str(made["data_dir"])}
+    with pytest.raises(UsageError, match="cgan train-classifier and the run's --config"):
+        evaluation.find_network("classifier", section, 1, ("dark", "light"))
+    flags = [f"--config.dataset.{name}={value}" for name, value in made.items()]
+    assert cgan("train-classifier", "--config=images", *flags, "--epochs=1") == 0
+    assert "of 4 held-out images are right" in capsys.readouterr().out
+    assert evaluation.find_network("classifier", section, 1, ("dark", "light")).class_names == ("dark", "light")
+
+
+def test_a_tenth_is_held_out_of_the_training():
+    digits = sources.load("digits", "", "test", "", 8)
+    learned, kept = training.held_out(digits)
+    assert (len(learned.labels), len(kept.labels)) == (324, 35)
+    together = np.concatenate([learned.images, kept.images]).reshape(359, -1)
+    assert sorted(map(bytes, together)) == sorted(map(bytes, digits.images.reshape(359, -1)))
+    assert len(set(kept.labels)) > 5, "drawn at random, not from an end"
+
+
 def test_the_packaged_classifier_stays_in_use(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(classifier, "is_packaged", lambda *_: True)
@@ -93,8 +121,8 @@ def test_interrupted_it_goes_on_to_the_same_weights(monkeypatch, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "--dataset=NAME is needed"),
-        (["--dataset=digits", "--image_size=4"], "--image_size must be at least 8"),
+        ([], "--dataset=NAME or --config=RECIPE is needed"),
+        (["--dataset=digits", "--image_size=4"], "image_size must be at least 8"),
         (["--dataset=digits", "--image_size=30"], "30"),
         (["--dataset=digits", "--epochs=0"], "--epochs=0: 0 is not a positive integer"),
         (["--dataset=digits", "--split=half"], "'half'"),
