@@ -85,7 +85,10 @@ def _run_command(name: str, argv: list[str]) -> None:
     except absl_flags.Error as error:
         raise UsageError(f"{error} (see cgan {name} --help)") from error
     except KeyError as error:
-        hint = "a loss that it does not list is given whole, as in --config.loss.g_terms.hinge=\"{'weight': 1.0}\""
+        hint = (
+            "what loss and anneal.to do not list is given whole, as in --config.loss.g_terms.hinge=\"{'weight': 1.0}\""
+            " or --config.anneal.to.ema=\"{'halflife_kimg': 500.0}\""
+        )
         raise UsageError(f"the recipe has no key {error.args[0]}; {hint}") from error
     except Exception as error:  # a recipe may raise anything while it is loaded and overridden
         raise UsageError(f"--config cannot be used: {type(error).__name__}: {error}") from error

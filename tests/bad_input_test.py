@@ -161,6 +161,7 @@ CASES = {
     ),
     "unknown statistics": (synthesize("--batch_stats=batch"), "should be one of <ema|standing>"),
     "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
+    "what is not annealed": (["train", "--config.anneal.to.ema.halflife_kimg=1.0"], "--config.anneal.to.ema=\"{'half"),
     "sweep without variations": (sweep(), "and --vary=FIELD=VALUES are needed"),
     "sweep without a recipe": (["sweep", "--workdir={run}", "--vary=seed=1"], "--config=FILE, --workdir=FOLDER and"),
     "sweep over an unknown field": (sweep("--vary=generator.widht=3"), "did you mean generator.width?"),
