@@ -29,6 +29,12 @@ def further(recipe: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def constant(recipe: Mapping[str, Any]) -> dict[str, float]:
+    """The half-lives above 0 that do not move, by name; that of the default average first."""
+    name = default(recipe)
+    return further(recipe) if name == LAST or " to " in name else {name: float(name), **further(recipe)}
+
+
 def default(recipe: Mapping[str, Any]) -> str:
     """The name of the default average: "10 to 200" if its half-life is annealed, "" if the recipe does not say it."""
     first = recipe.get("ema", {}).get("halflife_kimg")
@@ -43,18 +49,26 @@ def names(recipe: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([default(recipe), *further(recipe), LAST]))
 
 
-def chosen(there: list[str], asked: float | str | None) -> str:
+def chosen(there: list[str], asked: float | str | None, or_new: bool = False) -> str:
     """The one of the names `there` that is asked for: by a half-life in kimg, "last", or None for the first.
 
-    Raises UsageError, listing the names, for any other.
+    Raises UsageError, listing the names, for any other; with `or_new` the name of another half-life may be new.
     """
     if asked is None:
         return there[0]
-    for name in (str(asked), _name(_number(asked))):
+    halflife = _number(asked)
+    for name in (str(asked), _name(halflife)):
         if name in there:
             return name
+    if or_new and 0 < halflife < float("inf"):
+        return _name(halflife)
+    raise UsageError(refusal(there, asked))
+
+
+def refusal(there: list[str], asked: float | str) -> str:
+    """A line that says which averages there are."""
     listed = ", ".join([f"{there[0]} (the default)".strip(), *there[1:]])
-    raise UsageError(f"--ema={asked}: no such average; there are: {listed}")
+    return f"--ema={asked}: no such average; there are: {listed}"
 
 
 def with_default(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -1,6 +1,8 @@
 """Several averages of one generator: each command draws from the one that is asked for, and says which it is."""
 
+import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -9,10 +11,15 @@ from PIL import Image
 
 import cgan_jax
 from cgan_jax import averages, exported
+from cgan_jax.build import ImageSpec, build
 from cgan_jax.errors import UsageError
+from cgan_jax.files.storage import make_folder
 from cgan_jax.run import workdir
+from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.sampling import sampling, trained
 from cgan_jax.serving.models import Served
+from cgan_jax.train_state import create_quickly
+from cgan_jax.train_step import averaged
 from tests.command_line import cgan
 from tests.conftest import small_recipe
 from tests.random_run import write_random_run
@@ -63,7 +70,7 @@ def test_an_average_is_chosen_by_its_halflife(run, params, asked, name):
     assert_same(sampler.discriminator()[1], sampling.Sampler(run).discriminator()[1])
 
 
-@pytest.mark.parametrize("asked", ["7", "all", "", "nan", "-1", "0.1 to 5"])
+@pytest.mark.parametrize("asked", ["all", "", "nan", "inf", "-1", "0.1 to 5"])
 def test_another_one_is_refused_with_what_there_is(run, asked):
     with pytest.raises(UsageError) as caught:
         sampling.Sampler(run, ema=asked)
@@ -73,7 +80,7 @@ def test_another_one_is_refused_with_what_there_is(run, asked):
 def test_a_run_of_one_average_can_be_drawn_from_its_last_weights(tmp_path):
     run = write_random_run(tmp_path / "run", small_recipe())
     assert_same(sampling.Sampler(run, ema="last").variables["params"], state_at(run, 8).g_params)
-    with pytest.raises(UsageError, match=r"there are: 0.1 \(the default\), last$"):
+    with pytest.raises(UsageError, match=r"there are: 0.1 \(the default\), last; the best sum of .* in 2 checkpoints"):
         sampling.Sampler(run, ema="1")
 
 
@@ -134,7 +141,7 @@ def test_all_are_scored_at_once_in_a_table_a_picture_and_a_log_of_their_own(tmp_
     drawn = (f"--workdir={run}", "--metrics=pixel_mse", "--num_images=40", "--seeds=2")
     assert cgan("evaluate", *drawn, "--ema=all", f"--json={tmp_path / 'all.json'}") == 0
     table = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert table[:5] == ["half-life, kimg", "last", "0.1 (the default)", "1", "25"]
+    assert table[:5] == ["half-life, kimg", "last", "0.1", "1", "25"]
     assert Image.open(run / "averages.png").size[0] > 300
     result = json.loads((tmp_path / "all.json").read_text())
     assert list(result) == ["0.1", "1", "25", "last"]
@@ -163,3 +170,51 @@ def test_a_checkpoint_without_further_averages_is_what_it_was_before_there_were_
     for folder, items in ((one, {"state", "ema"}), (run, {"state", "ema", "ema_1", "ema_25"})):
         assert {path.name for path in (folder / "checkpoints" / "8").iterdir() if path.is_dir()} == items
         assert "further" not in (folder / "checkpoints" / "8" / "state" / "_METADATA").read_text()
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """(the folder of a run whose generator walks at random for 60 steps, the weights of its first layer at each)."""
+    recipe = small_recipe()
+    recipe["ema"] = {"halflife_kimg": 0.064, "halflives_kimg": "0.32", "start_kimg": 0.048}  # 4, 20 and 3 steps
+    recipe["train"]["total_kimg"] = 0.96
+    folder, spec = tmp_path_factory.mktemp("walk") / "run", ImageSpec(8, 1, 10)
+    algorithm, rng = build(recipe, spec), np.random.default_rng(0)
+    make_folder(folder)
+    workdir.write_info(folder, workdir.RunInfo(recipe, 1, [str(digit) for digit in range(10)], 1797))
+    checkpoints = Checkpoints(folder)
+    state, step = create_quickly(algorithm, spec, 0), jax.jit(functools.partial(averaged, algorithm))
+    seen = [5.0 + state.g_params["Dense_0"]["kernel"]]
+    for number in range(1, 61):
+        seen.append(seen[-1] + rng.normal(size=seen[0].shape).astype(np.float32))
+        layer = {**state.g_params["Dense_0"], "kernel": seen[-1]}
+        state = step(state.replace(g_params={**state.g_params, "Dense_0": layer}))
+        if number % 5 == 0:
+            checkpoints.save(state)
+    checkpoints.close()
+    return folder, np.array(seen)
+
+
+@pytest.mark.parametrize("steps", [6, 12, 30])
+def test_another_halflife_is_a_sum_of_the_averages_in_the_checkpoints(walk, steps, capsys):
+    folder, seen = walk
+    expected = seen[3]
+    for weights in seen[4:51]:
+        expected = weights + 0.5 ** (1 / steps) * (expected - weights)
+    sampler = sampling.Sampler(folder, 50, ema=steps * 0.016)
+    found = np.asarray(sampler.variables["params"]["Dense_0"]["kernel"])
+    assert averages.described(sampler.info.recipe) == f"averaged, half-life {steps * 0.016:g} kimg"
+    off = np.sqrt(np.mean((found - expected) ** 2))
+    assert off < 0.03 * np.sqrt(np.mean((seen[50] - expected) ** 2))
+    told = re.search(r"is a sum of 20 averages in 10 checkpoints, (\d\.\d\d)% off", capsys.readouterr().out)
+    assert float(told[1]) < 3
+
+
+@pytest.mark.parametrize(
+    "command", [("sample", "--ema=0.001", "--out=none.png", "--labels=3"), ("evaluate", "--ema=last,0.001")]
+)
+def test_one_that_no_sum_comes_close_to_is_refused(walk, capsys, command):
+    assert cgan(*command, f"--workdir={walk[0]}") == 2
+    there = "there are: 0.064 (the default), 0.32, last; the best sum of those in 12 checkpoints is"
+    assert there in capsys.readouterr().err
+    assert not (walk[0] / "averages.jsonl").exists()

@@ -11,8 +11,8 @@ network and the hash of its weights, step, seed. By default images are compared 
 which needs no download (its Fréchet distance is called cfd); --features=inception takes the network of the published
 FID, whose weights cgan prepare-data --inception fetches. Features of the real images are computed once and cached.
 
---ema=all scores every average that the run keeps (ema.halflives_kimg), and draws averages.png into its folder. Scores
-of averages but the default one are kept in averages.jsonl.
+--ema=all scores every average that the run keeps (ema.halflives_kimg), and draws averages.png into its folder;
+--ema=1,5,25 does so for these half-lives. Scores of averages but the default one are kept in averages.jsonl.
 """
 
 import functools
@@ -31,7 +31,7 @@ from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
 _WIDTH = 100
-_AVERAGE = "The average with this half-life in kimg; last: the weights of the step; all: each that the run keeps."
+_AVERAGE = "The average with this half-life in kimg, or several; last: the weights of the step; all: each kept one."
 _USUAL = "fid,kid,inception_score,precision_recall,density_coverage, by class intra_fid,class_accuracy,ms_ssim"
 
 
@@ -75,8 +75,8 @@ def main(flags: absl_flags.FlagValues) -> None:
     options = scoring.Options(flags.metrics, flags.features, file, flags.reference)
     changed = {name: getattr(flags, name) for name in ("split", "data_dir") if getattr(flags, name) is not None}
     drawn = (flags.step, flags.num_images, flags.seeds, flags.batch_stats)
-    if place and flags.ema == "all":
-        each = lengths.score_each(place, options, *drawn, changed)
+    if place and flags.ema and ("," in flags.ema or flags.ema == lengths.ALL):
+        each = lengths.score_each(place, flags.ema, options, *drawn, changed)
         print(lengths.table(each))
         print(f"\ndrawn in {place / lengths.PICTURE}; added to the run's logs")
         _write(flags.json, {name: one._asdict() for name, one in each.items()})

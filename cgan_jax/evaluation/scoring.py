@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cgan_jax import models
+from cgan_jax import averages, models
 from cgan_jax.build import kimg_after
 from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
@@ -93,6 +93,8 @@ def score_model(
         "chosen": _chosen(step, place, sampler.step),
         "seeds": list(range(seeds)),
     }
+    if sampler.average not in ("", *averages.names(info.recipe)):
+        of_run["made_of"] = "averages in the checkpoints, by least squares"
     scored = Scored(scores, evaluation.protocol(reference, metrics, num_images, began, **of_run))
     if remember and not trained.is_exported(place):
         _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored, sampler.average)

@@ -19,6 +19,7 @@ from cgan_jax.names import printable
 from cgan_jax.run import packed, workdir
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.workdir import RunInfo
+from cgan_jax.sampling import reconstruction
 from cgan_jax.train_state import TrainState, Tree, create, init_generator
 
 
@@ -76,8 +77,9 @@ def averages_at(place: Path, info: RunInfo) -> list[str]:
 def load(place: Path, step: int | str | None, sharding: Sharding, ema: float | str | None = None) -> Trained:
     """The averaged generator at `step`, the "best", or for None the latest.
 
-    `ema` chooses among the averages of a run: a half-life in kimg, "last", or None for the default one. Raises
-    UsageError if the place holds no model, not that step or not that average.
+    `ema` chooses among the averages of a run: a half-life in kimg, "last", or None for the default one. Another
+    half-life is made of those in the checkpoints (reconstruction.py). Raises UsageError if the place holds no model,
+    not that step or not that average.
     """
     if is_exported(place):
         model = exported.load(place)
@@ -86,7 +88,7 @@ def load(place: Path, step: int | str | None, sharding: Sharding, ema: float | s
         return Trained(info, found, Program(model), jax.device_put(_nested(model.weights), sharding), "")
     info = workdir.read_info(place)
     there = averages_at(place, info)
-    name = averages.chosen(there, ema)
+    name = averages.chosen(there, ema, or_new=not packed.is_packed(place))
     generator = network(info.recipe, "generator", spec_of(info))
     shapes = jax.eval_shape(lambda: init_generator(generator, jax.random.key(0, impl=parallel.PRNG)))
     if packed.is_packed(place):
@@ -100,6 +102,8 @@ def load(place: Path, step: int | str | None, sharding: Sharding, ema: float | s
             recipes.check(info.recipe)  # drawing from an average does not need a complete recipe
             state = checkpoints.restore(found, _shapes(info, build(info.recipe, spec_of(info))), sharding)
             variables = {"params": state.g_params, **state.g_stats}
+        elif name not in there:
+            variables = reconstruction.made(checkpoints, info.recipe, found, name, shapes, sharding)
         else:
             variables = checkpoints.restore_average(found, shapes, sharding, average)
     info = info._replace(recipe=averages.with_default(info.recipe, name))
