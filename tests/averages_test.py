@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from cgan_jax.run import workdir
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.sampling import sampling, trained
 from cgan_jax.serving.models import Served
+from cgan_jax.train import train_and_evaluate
 from cgan_jax.train_state import create_quickly
 from cgan_jax.train_step import averaged
 from tests.command_line import cgan
@@ -163,6 +165,19 @@ def test_a_run_that_begins_from_another_begins_all_averages_from_its_default(run
     assert list(began.further) == ["1", "25"]
     for average in began.further.values():
         assert_same(average["params"], there.ema_params)
+
+
+def test_a_run_resumes_with_all_averages_and_forgets_scores_of_later_steps(bare, tmp_path):
+    run, recipe = tmp_path / "run", recipe_of_several()
+    train_and_evaluate(recipe, run)
+    whole = state_at(run, 8)
+    assert not np.array_equal(*(whole.further[name]["params"]["Dense_0"]["kernel"] for name in ("1", "25")))
+    for step in (4, 8):
+        workdir.append_metrics(run, {"step": step, "kimg": 0.1, "average": "1", "eval/fid": 1.0}, workdir.AVERAGES)
+    shutil.rmtree(run / "checkpoints" / "8")
+    train_and_evaluate(recipe, run)
+    assert_same(state_at(run, 8), whole)
+    assert [line["step"] for line in workdir.read_metrics(run, workdir.AVERAGES)] == [4]
 
 
 def test_a_checkpoint_without_further_averages_is_what_it_was_before_there_were_any(run, tmp_path):
