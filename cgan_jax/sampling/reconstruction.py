@@ -101,4 +101,5 @@ def _product(a: Average, b: Average) -> np.ndarray:
     both = np.minimum(a.steps, b.steps)
     rest = a.decay ** (a.steps - both) * b.decay ** (b.steps - both)
     left = (a.decay * b.decay) ** both
-    return rest * (left + (1 - a.decay) * (1 - b.decay) * (1 - left) / (1 - a.decay * b.decay))
+    gap = np.maximum(1 - a.decay * b.decay, 1e-300)  # 0 for half-lives beyond all runs
+    return rest * (left + (1 - a.decay) * (1 - b.decay) * (1 - left) / gap)
