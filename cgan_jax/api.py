@@ -122,11 +122,17 @@ class Ways:
 class Model:
     """A trained generator, with its discriminator if that was kept. `load` makes one."""
 
-    def __init__(self, place: Path, step: int | str | None = None, batch_stats: str = "ema"):
-        """Raises UsageError if there is no model at `place`, or not that step."""
+    def __init__(
+        self,
+        place: Path,
+        step: int | str | None = None,
+        batch_stats: str = "ema",
+        ema: float | str | None = None,
+    ):
+        """Raises UsageError if there is no model at `place`, or not that step or average."""
         _check_precision()
-        self._place, self._asked, self._batch_stats = place, step, batch_stats
-        self._sampler = sampling.Sampler(place, step, _BATCH_SIZE, batch_stats=batch_stats)
+        self._place, self._asked, self._batch_stats, self._ema = place, step, batch_stats, ema
+        self._sampler = sampling.Sampler(place, step, _BATCH_SIZE, batch_stats=batch_stats, ema=ema)
         info = self._sampler.info
         self.step: int = self._sampler.step
         """The generator update at which these weights were saved."""
@@ -147,7 +153,7 @@ class Model:
     @property
     def scores(self) -> dict[str, float]:
         """The stored scores of this step by name, such as {"ms_ssim": 0.59}; empty if it was not evaluated."""
-        return trained.metrics_at(self._place, self.step)
+        return trained.metrics_at(self._place, self.step, self._sampler.average)
 
     def sample(
         self,
@@ -270,7 +276,7 @@ class Model:
         changed = {name: value for name, value in (("split", split), ("data_dir", data_dir)) if value is not None}
         options = scoring.Options(named, features)
         drawn = (None if self._asked is None else str(self._asked), num_images, seeds, self._batch_stats)
-        return scoring.score_model(self._place, options, *drawn, changed, record)
+        return scoring.score_model(self._place, options, *drawn, changed, record, self._ema)
 
     def _numbers(self, labels: Labels) -> list[int]:
         """Class numbers, as often as they are given. A text names a class or, with commas, several; None is all."""
@@ -312,18 +318,24 @@ class Model:
         return sampling.gathered(self._sampler.drawn_from(latents, labels))
 
 
-def load(model: str | os.PathLike[str], step: int | str | None = None, batch_stats: str = "ema") -> Model:
+def load(
+    model: str | os.PathLike[str],
+    step: int | str | None = None,
+    batch_stats: str = "ema",
+    ema: float | str | None = None,
+) -> Model:
     """The trained model of that name, in that file of `cgan export`, or in the folder of that run.
 
     `step` is a checkpoint of a run, or "best"; the latest without it. With `batch_stats` "standing" the generator
-    normalises by statistics of batches that it draws. A name wins over a path. Raises UsageError if there is no such
-    model or step.
+    normalises by statistics of batches that it draws. `ema` chooses an average of a run by its half-life in kimg, or
+    "last", the weights of the step; without it that of the recipe's `ema.halflife_kimg`. A name wins over a path.
+    Raises UsageError if there is no such model, step or average.
 
         >>> import cgan_jax as cgan
         >>> cgan.load("digits")
         Model('digits', step 3125: 10 classes of 32x32 grey images)
     """
-    return Model(models.find(os.path.expanduser(os.fspath(model))), step, batch_stats)
+    return Model(models.find(os.path.expanduser(os.fspath(model))), step, batch_stats, ema)
 
 
 class Run:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cgan_jax import augment, optimizers
+from cgan_jax import augment, averages, optimizers
 from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
@@ -44,6 +44,8 @@ class Algorithm(NamedTuple):
     """How far annealing is (0 to 1) -> the decay of the averaged generator in one generator step."""
     ema_start_step: int
     """Up to this step the averaged generator equals the generator."""
+    further_decays: dict[str, float]
+    """The decay of each further average in one generator step, by its name in averages.py."""
     total_steps: int
     anneal_steps: float
     """Generator steps after which annealing is done; 0 if nothing is annealed."""
@@ -103,7 +105,7 @@ def network(config: Mapping[str, Any], player: str, spec: ImageSpec) -> nn.Modul
 
 def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
     """The Algorithm of a checked recipe for images of `spec`. Raises UsageError for unknown names."""
-    anneal = config["anneal"]
+    anneal, halflives = config["anneal"], averages.further(config)
     config = moving(config, anneal["to"])
     d_updates = {
         name: terms.from_recipe(section, DISCRIMINATOR_TERMS) for name, section in config["loss"]["d_updates"].items()
@@ -136,6 +138,7 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         augment=augment.from_recipe(config["augment"]),
         ema_decay=functools.partial(_decay, ema["halflife_kimg"], kimg_per_step),
         ema_start_step=steps_for(config, ema["start_kimg"]),
+        further_decays={name: 0.5 ** (kimg_per_step / halflife) for name, halflife in halflives.items()},
         total_steps=total_steps,
         anneal_steps=anneal["kimg"] / kimg_per_step if anneal["to"] else 0.0,
         accumulate=train.get("accumulate", 1),  # runs of earlier versions have none

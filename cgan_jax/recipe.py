@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cgan_jax import averages
 from cgan_jax import recipe_fields as fields
 from cgan_jax.errors import UsageError
 from cgan_jax.recipe_fields import FREE, LATER, SECTIONS, TOP, Value
@@ -39,7 +40,7 @@ def defaults() -> ConfigDict:
             "loss": {"d_updates": {}, "g_terms": {}},
             "g_optimizer": {"schedule": "constant"},
             "d_optimizer": {"schedule": "constant"},
-            "ema": {},
+            "ema": {"halflives_kimg": ""},  # one average
             "augment": {"policy": "", "probability": 1.0},  # off
             "anneal": {"kimg": 0.0, "to": {}},  # off
             "train": {
@@ -119,6 +120,7 @@ def check(recipe: Mapping[str, Any], stored: bool = False) -> None:
     _check_losses(recipe["loss"])
     if "anneal" not in absent:
         _check_annealed(recipe)
+    averages.further(recipe)
 
 
 def complete(stored: dict[str, Any]) -> None:

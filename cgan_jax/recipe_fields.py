@@ -64,7 +64,11 @@ SECTIONS: dict[str, dict[str, Value]] = {
     },
     "g_optimizer": _OPTIMIZER,
     "d_optimizer": _OPTIMIZER,
-    "ema": {"halflife_kimg": KIMG._replace(may_move=True), "start_kimg": KIMG},
+    "ema": {
+        "halflife_kimg": KIMG._replace(may_move=True),
+        "halflives_kimg": Value(str, before=""),
+        "start_kimg": KIMG,
+    },
     "augment": {"policy": Value(str), "probability": _RATE._replace(may_move=True)},
     "train": {
         "total_kimg": Value(float, low=0.001, high=2**32 / 1000, may_change=True),

@@ -29,6 +29,8 @@ class TrainState:
     d_opt_state: Tree
     ema_params: Tree
     ema_stats: Tree
+    further: dict[str, dict[str, Tree]]
+    """The variables of further averaged generators, by the names in averages.py; {} if the run keeps one average."""
     memory: Tree
     """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}."""
     time_share: jax.Array
@@ -48,6 +50,10 @@ def init_generator(generator: nn.Module, key: jax.Array) -> dict[str, Tree]:
 
 def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
     """The state before the first step. Pure, so `jax.eval_shape` gives its shapes without computing anything."""
+
+    def copied(tree: Tree) -> Tree:  # a donated state must not hold one buffer twice
+        return jax.tree.map(jnp.copy, tree)
+
     run_key, g_key, d_key = jax.random.split(key, 3)
     images = jnp.zeros((1, spec.image_size, spec.image_size, spec.channels))
     labels = jnp.zeros((1,), jnp.int32)
@@ -65,9 +71,9 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
         d_stats=d_stats,
         g_opt_state=algorithm.g_optimizer.init(g_params),
         d_opt_state=algorithm.d_optimizer.init(d_params),
-        # Copies: a donated state must not hold one buffer twice.
-        ema_params=jax.tree.map(jnp.copy, g_params),
-        ema_stats=jax.tree.map(jnp.copy, g_stats),
+        ema_params=copied(g_params),
+        ema_stats=copied(g_stats),
+        further={name: copied({"params": g_params, **g_stats}) for name in algorithm.further_decays},
         memory={"d": d_memory, "g": _init_memory(algorithm.g_terms)},
         time_share=jnp.zeros(()),
     )

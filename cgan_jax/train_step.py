@@ -4,7 +4,7 @@ One train step is
     `d_steps_per_g_step` times discriminator_step: it draws real images, and fakes of the same labels. Each entry of
         the recipe's `loss.d_updates` is one optimizer update on them;
     once generator_step: it draws latents and makes one optimizer update;
-    once averaged: the averaged generator moves (an exponential moving average; Karras et al. 2018, section 3).
+    once averaged: the averaged generators move (exponential moving averages; Karras et al. 2018, section 3).
 
 Every function is pure and describes one replica under the axis "data" (parallel.py). A replica sees its share of the
 batch; gradients, statistics and memories are averaged over the axis before use. A random number belongs to a sample of
@@ -181,17 +181,19 @@ def repeated(body: Callable, state: TrainState, times: int) -> tuple[TrainState,
 
 
 def averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
-    """The state one step on. Its averaged generator, statistics included, has moved towards the generator."""
+    """The state one step on. Its averaged generators, statistics included, have moved towards the generator."""
     step = state.step + 1
+
+    def moved(averages, current, decay):
+        decay = jnp.where(step > algorithm.ema_start_step, decay, 0.0)
+        return jax.tree.map(lambda a, c: c + decay.astype(c.dtype) * (a - c), averages, current)
+
     decay = algorithm.ema_decay(_annealed(algorithm, state, state.step))
-    decay = jnp.where(step > algorithm.ema_start_step, decay, 0.0)
-
-    def moved(average, current):
-        return current + decay.astype(current.dtype) * (average - current)
-
-    ema_params = jax.tree.map(moved, state.ema_params, state.g_params)
-    ema_stats = jax.tree.map(moved, state.ema_stats, state.g_stats)
-    return state.replace(step=step, ema_params=ema_params, ema_stats=ema_stats)
+    ema_params = moved(state.ema_params, state.g_params, decay)
+    ema_stats = moved(state.ema_stats, state.g_stats, decay)
+    generator = {"params": state.g_params, **state.g_stats}
+    further = {name: moved(state.further[name], generator, decay) for name, decay in algorithm.further_decays.items()}
+    return state.replace(step=step, ema_params=ema_params, ema_stats=ema_stats, further=further)
 
 
 def _key(state: TrainState, purpose: Purpose, index: jax.Array | None = None) -> jax.Array:

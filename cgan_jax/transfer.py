@@ -85,6 +85,7 @@ def begun(source: Source, algorithm: Algorithm, classes: Sequence[str], state: T
     if not told.there:
         raise UsageError(f"nothing of {place} fits the generator of the recipe: no array has the same name and shape")
     average, _ = _fitted(source.average, state.average, class_axes(algorithm.generator), there, classes)
+    further = {name: jax.tree.map(np.copy, average) for name in state.further}
     lines.append(f"  generator and its average: {told.text(algorithm.g_frozen)}")
     d = {"params": state.d_params, **state.d_stats}
     if source.discriminator is None:
@@ -103,6 +104,7 @@ def begun(source: Source, algorithm: Algorithm, classes: Sequence[str], state: T
         say(line)
     return state.replace(
         g_params=g.pop("params"), g_stats=g, ema_params=average.pop("params"), ema_stats=average, d_params=d["params"],
+        further=further,
         d_stats={name: tree for name, tree in d.items() if name != "params"},
     )  # fmt: skip
 

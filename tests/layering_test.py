@@ -30,7 +30,7 @@ FLOORS = [
     ["augment", "optimizers", "recipe_files"],
     ["exported", "models", "recipe"],
     ["files"],
-    ["jax_environment", "lookup", "recipe_fields"],
+    ["averages", "jax_environment", "lookup", "recipe_fields"],
     ["annealing", "heap", "names", "parallel"],
     ["errors"],
     ["__init__"],

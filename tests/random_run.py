@@ -24,7 +24,12 @@ def write_random_run(folder: Path, recipe: dict, class_names: list[str] | None =
     for step in (4, 8):
         # Positive, since some are variances.
         state = jax.tree.map(lambda x: jnp.asarray(np.abs(rng.normal(size=x.shape)), x.dtype), shapes)
-        average = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / 3, x.dtype), shapes.ema_params)
-        checkpoints.save(state.replace(step=jnp.int32(step), ema_params=average))
+        average, *others = (
+            jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / 3, x.dtype), shapes.ema_params)
+            for _ in range(1 + len(shapes.further))
+        )
+        named = zip(state.further.items(), others, strict=True)
+        further = {name: {**variables, "params": params} for (name, variables), params in named}
+        checkpoints.save(state.replace(step=jnp.int32(step), ema_params=average, further=further))
     checkpoints.close()
     return folder

@@ -252,6 +252,21 @@ def test_the_average_follows_with_its_halflife_after_its_start(recipe):
             np.testing.assert_allclose(leaf, expected, rtol=1e-6)
 
 
+def test_each_further_average_follows_with_its_own_halflife(recipe):
+    recipe["ema"] = {"halflife_kimg": 0.032, "halflives_kimg": "0.016,0.064", "start_kimg": 0.016}  # 1 and 4 steps
+    algorithm = build(recipe, SPEC)
+    state = train_state.create(algorithm, SPEC, jax.random.key(0))
+    state = state.replace(g_params=jax.tree.map(jnp.ones_like, state.g_params))
+    state = train_step.averaged(algorithm, state)
+    state = state.replace(g_params=jax.tree.map(jnp.zeros_like, state.g_params))
+    for steps in (1, 2, 3):
+        state = train_step.averaged(algorithm, state)
+        trees = {2: state.ema_params, 1: state.further["0.016"]["params"], 4: state.further["0.064"]["params"]}
+        for halflife, tree in trees.items():
+            for leaf in jax.tree.leaves(tree):
+                np.testing.assert_allclose(leaf, 0.5 ** (steps / halflife), rtol=1e-6)
+
+
 def test_annealing_goes_with_the_steps_or_with_the_minutes_whichever_is_further(recipe):
     recipe["train"] |= {"total_kimg": 0.32, "d_steps_per_g_step": 2}  # 10 steps
     recipe["anneal"] = {"kimg": 0.128, "to": {"d_optimizer": {"b2": 0.5}}}  # 4 of them

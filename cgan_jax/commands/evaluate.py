@@ -3,12 +3,16 @@
     cgan evaluate --workdir=runs/cifar
     cgan evaluate --model=digits
     cgan evaluate --workdir=runs/cifar --metrics=fid,precision_recall --num_images=10000 --seeds=3 --json=scores.json
+    cgan evaluate --workdir=runs/cifar --metrics=fid --ema=all
     cgan evaluate --images=pictures.npz --dataset=cifar10
 
 The numbers are printed as a table and, for a run, added to its evaluations.jsonl with the whole protocol: reals, fakes,
 network and the hash of its weights, step, seed. By default images are compared by the features of a small classifier,
 which needs no download (its Fréchet distance is called cfd); --features=inception takes the network of the published
 FID, whose weights cgan prepare-data --inception fetches. Features of the real images are computed once and cached.
+
+--ema=all scores every average that the run keeps (ema.halflives_kimg), and draws averages.png into its folder;
+--ema=1,5,25 does so for these half-lives. Scores of averages but the default one are kept in averages.jsonl.
 """
 
 import functools
@@ -27,13 +31,14 @@ from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
 _WIDTH = 100
-_CHIEF = 4  # scores in the summary
+_AVERAGE = "The average with this half-life in kimg, or several; last: the weights of the step; all: each kept one."
 _USUAL = "fid,kid,inception_score,precision_recall,density_coverage, by class intra_fid,class_accuracy,ms_ssim"
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _model_flags.define(flags)
     _flags.define(flags, "step", "batch_stats", "source", "image_size", "cache")
+    _flags.define(flags, ema=_AVERAGE)
     _flags.define(flags, force="Replace the --json file that exists.")
     text, integer = (functools.partial(kind, flag_values=flags) for kind in (DEFINE_string, DEFINE_integer))
     text("metrics", None, f"Files of evaluation/metrics/; left out: {_USUAL}.")
@@ -56,10 +61,11 @@ def main(flags: absl_flags.FlagValues) -> None:
         raise UsageError("either --model, --workdir or --images=FOLDER_OR_NPZ is needed (see cgan evaluate --help)")
     if flags.images and not (flags.dataset or (flags.source and flags.data_dir and flags.dataset == "")):
         raise UsageError("--images needs --dataset=NAME, whose real images they are compared with")
-    given = [name for name in ("step", "seeds", "num_images", "batch_stats") if flags.images and flags[name].present]
+    of_drawing = ("step", "seeds", "num_images", "ema", "batch_stats")
+    given = [name for name in of_drawing if flags.images and flags[name].present]
     if given:
         raise UsageError(f"--{given[0]} says what to draw from a run, and --images are drawn already")
-    from cgan_jax.evaluation import scoring
+    from cgan_jax.evaluation import lengths, scoring
     from cgan_jax.sampling import image_writers
 
     if flags.json:
@@ -68,18 +74,29 @@ def main(flags: absl_flags.FlagValues) -> None:
     file = flags.inception_weights if flags.features == "inception" else flags.classifier
     options = scoring.Options(flags.metrics, flags.features, file, flags.reference)
     changed = {name: getattr(flags, name) for name in ("split", "data_dir") if getattr(flags, name) is not None}
+    drawn = (flags.step, flags.num_images, flags.seeds, flags.batch_stats)
+    if place and flags.ema and ("," in flags.ema or flags.ema == lengths.ALL):
+        each = lengths.score_each(place, flags.ema, options, *drawn, changed)
+        print(lengths.table(each))
+        print(f"\ndrawn in {place / lengths.PICTURE}; added to the run's logs")
+        _write(flags.json, {name: one._asdict() for name, one in each.items()})
+        return
     if place:
-        drawn = (flags.step, flags.num_images, flags.seeds, flags.batch_stats)
-        scored = scoring.score_model(place, options, *drawn, changed, flags.model not in models.names())
+        remember = flags.model not in models.names()
+        scored = scoring.score_model(place, options, *drawn, changed, remember, flags.ema)
     else:
         source = flags.source or ("digits" if flags.dataset == "digits" else "tfds")
         section = {"source": source, "name": flags.dataset, "image_size": flags.image_size}
         scored = scoring.score_images(flags.images, options, {"split": "train", "data_dir": "", **section, **changed})
     print(table(*scored))
     print("\n" + summary(*scored))
-    if flags.json:
-        storage.make_folder(Path(flags.json).parent)
-        storage.write_whole(Path(flags.json), json.dumps(scored._asdict(), indent=2) + "\n")
+    _write(flags.json, scored._asdict())
+
+
+def _write(path: str | None, result: dict[str, Any]) -> None:
+    if path:
+        storage.make_folder(Path(path).parent)
+        storage.write_whole(Path(path), json.dumps(result, indent=2) + "\n")
 
 
 def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
@@ -100,15 +117,15 @@ def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
 
 def summary(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
     """Three lines: the scores of all images, what was compared, and how to read it."""
+    from cgan_jax.evaluation import lengths
     from cgan_jax.run.progress import duration
 
-    chief = [name for name in scores if "/" not in name and "_std" not in name][:_CHIEF]
-    whole = [f"{name} {statistics.fmean(scores[name]):.4g}" for name in chief]
+    whole = [f"{name} {statistics.fmean(scores[name]):.4g}" for name in lengths.chief(scores)]
     of = f"step {protocol['step']} of {protocol['workdir']}" if "step" in protocol else protocol["images"]
     real = f"{protocol['real_dataset']}, {protocol['real_split']}"
     if protocol["real_images"] is not None:  # published statistics do not say it
         real = f"{protocol['real_images']:,} of {real}"
-    kept = "; added to its evaluations.jsonl" if "workdir" in protocol else ""
+    kept = "; added to its logs" if "workdir" in protocol else ""
     if any("cfd" in name for name in scores):
         kept += "; cfd is by a small classifier, not comparable with FID"
     return "\n".join(

@@ -27,7 +27,7 @@ from cgan_jax.files import storage
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _model_flags.define(flags)
-    _flags.define(flags, "step", "batch_stats", "force")
+    _flags.define(flags, "step", "ema", "batch_stats", "force")
     absl_flags.DEFINE_string("out", None, "The file to write, or with --format=packed the folder.", flag_values=flags)
     kinds = ["cgan", "safetensors", "packed"]
     absl_flags.DEFINE_enum(
@@ -47,7 +47,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     if packs and flags.batch_stats != "ema":
         raise UsageError("--format=packed keeps the averages of training; --batch_stats belongs to drawing from it")
     image_writers.check_free([out / packed.WEIGHTS if packs else out], flags.force)
-    sampler = sampling.Sampler(place, request.parse_step(flags.step), batch_stats=flags.batch_stats)
+    sampler = sampling.Sampler(place, request.parse_step(flags.step), batch_stats=flags.batch_stats, ema=flags.ema)
     if packs:
         print(f"packed step {sampler.step} into {out} ({export.pack(sampler, place, out)})")
         return

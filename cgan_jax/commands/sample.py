@@ -37,7 +37,7 @@ _OTHER_KINDS = (".bmp", ".jpeg", ".jpg", ".npy", ".pdf", ".tar", ".tif", ".tiff"
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _model_flags.define(flags)
-    _flags.define(flags, "seed", "step", "truncation", "batch_stats", "cache", "force")
+    _flags.define(flags, "seed", "step", "truncation", "ema", "batch_stats", "cache", "force")
     text, integer, enum = (functools.partial(kind, flag_values=flags) for kind in _KINDS)
     text("out", None, "FILE.png, FILE.npz or a folder; with --interpolate also FILE.gif, FILE.webp.")
     text("labels", None, "Classes by number or name, such as 3,cat, or all; left out: asks on a terminal, else all.")
@@ -79,7 +79,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     network = _classifier(flags, info)
 
     _flags.keep_programs(flags)
-    sampler = sampling.Sampler(place, step, 64, truncation, flags.batch_stats)
+    sampler = sampling.Sampler(place, step, 64, truncation, flags.batch_stats, flags.ema)
     if note := request.uncovered(len(labels), chosen, len(info.classes)) if not flags.interpolate else "":
         print(f"{note}; --num_images={len(chosen)} draws one of each")
     speed = progress.Speed()

@@ -20,13 +20,14 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from cgan_jax.commands import _model_flags
+from cgan_jax.commands import _flags, _model_flags
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _model_flags.define(flags)
+    _flags.define(flags, "ema")
     absl_flags.DEFINE_string(
         "step", None, "The checkpoint's generator step, or best; the latest if left out.", flag_values=flags
     )
@@ -74,7 +75,7 @@ def _serve(place: Path, listening: socket.socket, flags: absl_flags.FlagValues) 
     from cgan_jax.sampling.request import parse_step
     from cgan_jax.serving import connections, http, models, page, story, studio
 
-    model = models.Served(place, parse_step(flags.step))
+    model = models.Served(place, parse_step(flags.step), flags.ema)
     drawer, queue = studio.Studio(model, model.about), studio.Queue()
     is_file = trained.is_exported(place)
     title = place.stem if is_file else storage.resolved(place).name

@@ -30,7 +30,7 @@ _BATCH_SIZE = 256
 
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _model_flags.define(flags)
-    _flags.define(flags, "seed", "step", "truncation", "batch_stats", "cache", "force")
+    _flags.define(flags, "seed", "step", "truncation", "ema", "batch_stats", "cache", "force")
     text = functools.partial(absl_flags.DEFINE_string, flag_values=flags)
     text("out", None, "The folder to write.")
     text("format", "image_folder", "image_folder, npz, tar or tfds.")
@@ -58,8 +58,10 @@ def main(flags: absl_flags.FlagValues) -> None:
     plan = synthesis.plan_for(trained.info_at(model), flags.balance, flags.num_images, flags.name)
     _flags.keep_programs(flags)
     step = request.parse_step(flags.step)
-    sampler = sampling.Sampler(model, step, _BATCH_SIZE, truncation, flags.batch_stats)
-    source = synthesis.Source(model, sampler.info, sampler.step, flags.seed, truncation, flags.batch_stats)
+    sampler = sampling.Sampler(model, step, _BATCH_SIZE, truncation, flags.batch_stats, flags.ema)
+    source = synthesis.Source(
+        model, sampler.info, sampler.step, flags.seed, truncation, flags.batch_stats, sampler.average
+    )
     unfinished = synthesis.Unfinished(out, source, plan, flags.format)
     if not unfinished.whole:
         files = synthesis.files_of(flags.format, plan) if out.exists() else [Path(synthesis.README)]

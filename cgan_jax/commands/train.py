@@ -11,7 +11,7 @@ whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". cgan recipes NAME pr
     generator     width, latent_dim, ...     those of the architecture, as for the discriminator
     loss          d_updates, g_terms         losses and regularizers with their weights
     g_optimizer   learning_rate, b1, b2      likewise d_optimizer
-    ema           halflife_kimg              of the averaged generator
+    ema           halflife_kimg              of the averaged generator; halflives_kimg=1,25 keeps more
     augment       policy                     what the discriminator's images go through
     anneal        kimg, to                   numbers that change during training
     train         total_kimg, max_minutes    the length, in thousands of real images or in minutes

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import PIL
 
+from cgan_jax import averages
 from cgan_jax.data.batches import normalized, whole_batches
 from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
@@ -347,11 +348,8 @@ def cached_features(network: Network, images: np.ndarray) -> tuple[np.ndarray, n
 def of_run(recipe: Mapping[str, Any], variables: Tree, batch_stats: str = "ema") -> dict[str, Any]:
     """The part of a protocol about a generator: which weights, and the statistics that it normalises by."""
     of_batches = {"ema": "running statistics, averaged as the weights are", "standing": "standing statistics"}
-    first = recipe["ema"]["halflife_kimg"]
-    last = recipe["anneal"]["to"].get("ema", {}).get("halflife_kimg", first)
-    halflife = f"{first:g} kimg" if first == last else f"{first:g} to {last:g} kimg"
     return {
-        "weights": f"averaged, half-life {halflife}" if first or last else "the last step's, not averaged",
+        "weights": averages.described(recipe),
         "batch_norm": of_batches[batch_stats] if "batch_stats" in variables else None,
     }
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cgan_jax import models
+from cgan_jax import averages, models
 from cgan_jax.build import kimg_after
 from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
@@ -53,11 +53,13 @@ def score_model(
     batch_stats: str,
     changed: Mapping[str, Any],
     remember: bool = True,
+    ema: float | str | None = None,
 ) -> Scored:
     """Scores images of the averaged generator at a step ("1500", "best"; None for the latest), drawn `seeds` times.
 
-    `changed` replaces fields of the recipe's section `dataset` for the real images. With `remember`, a folder gets a
-    line with the mean scores in its evaluations.jsonl. Raises UsageError for what cannot be measured.
+    `changed` replaces fields of the recipe's section `dataset` for the real images. `ema` chooses an average as in
+    trained.load. With `remember`, a folder gets a line with the mean scores in its evaluations.jsonl, or for another
+    average than the default one in averages.jsonl. Raises UsageError for what cannot be measured.
     """
     began = time.perf_counter()
     info = trained.info_at(place)
@@ -67,7 +69,7 @@ def score_model(
     classes = len(info.class_names) if section["conditional"] else 1
     metrics = _metrics(options, classes)
     evaluation.check_counts(metrics, num_images, classes, "--num_images")
-    sampler = Sampler(place, parse_step(step), _BATCH_SIZE, batch_stats=batch_stats)
+    sampler = Sampler(place, parse_step(step), _BATCH_SIZE, batch_stats=batch_stats, ema=ema)
     reference = _reference(options, metrics, section, _real_images(options, section, info))
     judges = any("verdicts" in metric.READS for metric in metrics.values())
     if judges:
@@ -85,26 +87,29 @@ def score_model(
         for name, number in evaluation.score(metrics, images, labels, reference, verdicts).items():
             scores.setdefault(name, []).append(number)
     of_run = {
-        **evaluation.of_run(info.recipe, sampler.variables, batch_stats),
+        **evaluation.of_run(sampler.info.recipe, sampler.variables, batch_stats),
         "workdir": models.shown(place),
         "step": sampler.step,
         "chosen": _chosen(step, place, sampler.step),
         "seeds": list(range(seeds)),
     }
+    if sampler.average not in ("", *averages.names(info.recipe)):
+        of_run["made_of"] = "averages in the checkpoints, by least squares"
     scored = Scored(scores, evaluation.protocol(reference, metrics, num_images, began, **of_run))
     if remember and not trained.is_exported(place):
-        _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored)
+        _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored, sampler.average)
     return scored
 
 
-def _remember(workdir: Path, step: int, kimg: float, scored: Scored) -> None:
-    """Adds the mean scores, and their standard deviations over several seeds, to evaluations.jsonl."""
-    line = {"step": step, "kimg": kimg}
+def _remember(workdir: Path, step: int, kimg: float, scored: Scored, average: str) -> None:
+    """Adds the mean scores, and their standard deviations over several seeds, to the log of the average."""
+    line = {"step": step, "kimg": kimg, **({"average": average} if average else {})}
     for name, values in scored.scores.items():
         line[f"eval/{name}"] = statistics.fmean(values)
         if len(values) > 1:
             line[f"spread/{name}"] = statistics.stdev(values)
-    workdirs.append_metrics(workdir, {**line, "protocol": scored.protocol}, workdirs.EVALUATIONS)
+    log = workdirs.AVERAGES if average else workdirs.EVALUATIONS
+    workdirs.append_metrics(workdir, {**line, "protocol": scored.protocol}, log)
 
 
 def _real_images(options: Options, section: Mapping[str, Any], info: workdirs.RunInfo) -> sources.Dataset:

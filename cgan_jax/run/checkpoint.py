@@ -1,14 +1,17 @@
 """Checkpoints of a run. orbax writes `checkpoints/<step>/state` and, apart, the averaged generator in `ema`.
 
+A further average of the name 25 (averages.py) is in `ema_25`.
+
 After the files of a step, the first process writes its manifest (integrity.py). Only then may older steps be deleted.
 """
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from cgan_jax.train_state import TrainState, Tree
 
 FOLDER, ASIDE = "checkpoints", "set_aside"
 _ITEMS = ("state", "ema")
+_FURTHER = "ema_"
 
 
 class DamagedCheckpoint(UsageError):
@@ -64,7 +68,7 @@ class Checkpoints:
         return [step for step in self._committed() if not self._lacking(step)]
 
     def save(self, state: TrainState) -> None:
-        """Saves the state and, as a separate item, the averaged generator. Returns once both are copied to the host.
+        """Saves the state and, as separate items, the averaged generators. Returns once all are copied to the host.
 
         Does nothing if the step is saved already. Raises UsageError if this save, or the one before, cannot be written.
         """
@@ -72,8 +76,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self.steps():
             return
-        ema, rest = split(state)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(rest), ema=ocp.args.StandardSave(ema))
+        args = ocp.args.Composite(**{name: ocp.args.StandardSave(item) for name, item in split(state).items()})
         with self._writing(step):
             if not self._manager.save(step, args=args):
                 raise RuntimeError(f"orbax refused to save step {step}; there are {self.steps()}")
@@ -97,9 +100,7 @@ class Checkpoints:
 
         Raises DamagedCheckpoint if the files are not what was saved, UsageError if they hold another kind of state.
         """
-        ema, rest = split(_laid_out(shapes, sharding))
-        restored = self._read(step, state=rest, ema=ema)
-        return join(restored["ema"], restored["state"])
+        return join(self._read(step, **split(_laid_out(shapes, sharding))))
 
     def restore_newest(self, shapes: TrainState, sharding: Sharding) -> TrainState | None:
         """The state of the newest checkpoint that is not damaged, or None if there is no checkpoint.
@@ -125,9 +126,13 @@ class Checkpoints:
             raise UsageError(f"no checkpoint can be restored: {reasons}; move {self._folder} away to start again")
         return None
 
-    def restore_average(self, step: int, shapes: Tree, sharding: Sharding) -> Tree:
-        """The variables of the averaged generator alone. `shapes` comes from `jax.eval_shape(init_generator, ...)`."""
-        return self._read(step, ema=_laid_out(shapes, sharding))["ema"]
+    def restore_average(self, step: int, shapes: Tree, sharding: Sharding, further: str = "") -> Tree:
+        """The variables of the averaged generator alone, or of the `further` one of that name.
+
+        `shapes` comes from `jax.eval_shape(init_generator, ...)`.
+        """
+        item = _FURTHER + further if further else "ema"
+        return self._read(step, **{item: _laid_out(shapes, sharding)})[item]
 
     def set_aside(self, steps: list[int]) -> None:
         """Moves steps and their manifests to `set_aside/`.
@@ -307,14 +312,19 @@ def exist(workdir: Path) -> bool:
     return any((workdir / folder).is_dir() and any((workdir / folder).iterdir()) for folder in (FOLDER, ASIDE))
 
 
-def split(state: TrainState) -> tuple[dict[str, Tree], TrainState]:
-    """Returns (the variables of the averaged generator, the state without them)."""
-    return state.average, state.replace(ema_params={}, ema_stats={})
+def split(state: TrainState) -> dict[str, Any]:
+    """The items of a checkpoint: the averaged generators' variables, and as "state" the fields without them."""
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "further"}
+    averages = {"ema": state.average, **{_FURTHER + name: average for name, average in state.further.items()}}
+    return {"state": {**rest, "ema_params": {}, "ema_stats": {}}, **averages}
 
 
-def join(average: dict[str, Tree], rest: TrainState) -> TrainState:
-    """Returns the whole state: the inverse of `split`."""
-    return rest.replace(ema_params=average["params"], ema_stats={k: v for k, v in average.items() if k != "params"})
+def join(items: Mapping[str, Any]) -> TrainState:
+    """The whole state: the inverse of `split`."""
+    further = {name.removeprefix(_FURTHER): item for name, item in items.items() if name.startswith(_FURTHER)}
+    stats = dict(items["ema"])
+    params = stats.pop("params")
+    return TrainState(**{**items["state"], "ema_params": params, "ema_stats": stats, "further": further})
 
 
 def _laid_out(shapes: Any, sharding: Sharding) -> Any:

@@ -64,6 +64,7 @@ class Journal:
         lines_until = workdirs.forget_metrics_after if self.writes else workdirs.read_metrics_until
         self.history = lines_until(self.workdir, step)
         evaluations = lines_until(self.workdir, step, workdirs.EVALUATIONS)
+        lines_until(self.workdir, step, workdirs.AVERAGES)
         # Keep the evaluations made during training: lines of `cgan evaluate` have no seconds.
         self.evaluations = [line for line in evaluations if "seconds" in line]
         self.clock = Clock(self.history, self.kimg(step))

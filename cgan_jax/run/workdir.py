@@ -13,10 +13,11 @@ from cgan_jax.files import json_text, locks, storage
 from cgan_jax.names import printable
 from cgan_jax.run.progress import say
 
-CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, ROLLBACKS, LOCK = (
+CONFIG, METRICS, EVALUATIONS, AVERAGES, ENVIRONMENTS, ROLLBACKS, LOCK = (
     "config.json",
     "metrics.jsonl",
     "evaluations.jsonl",
+    "averages.jsonl",
     "environments.jsonl",
     "rollbacks.jsonl",
     ".lock",
@@ -24,10 +25,11 @@ CONFIG, METRICS, EVALUATIONS, ENVIRONMENTS, ROLLBACKS, LOCK = (
 _NUMBERS = {
     METRICS: ("step", "kimg", "seconds"),
     EVALUATIONS: ("step", "kimg"),
+    AVERAGES: ("step", "kimg"),
     ROLLBACKS: ("step", "kimg", "to"),
 }
 """The numbers that every line of a log has. A line of these logs holds other numbers too, and what _OTHERS names."""
-_OTHERS = {"protocol": dict, "why": str}
+_OTHERS = {"protocol": dict, "why": str, "average": str}
 _CHECKSUM = "crc32"
 """The checksum of the rest of a line; lines of version 0.1 have none."""
 _TOLD: set[Path] = set()

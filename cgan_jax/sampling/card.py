@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cgan_jax import __version__, models
+from cgan_jax import __version__, averages, models
 from cgan_jax.build import kimg_after
 from cgan_jax.data.sources import COLOURS
 from cgan_jax.run.workdir import RunInfo
@@ -39,8 +39,8 @@ folder = "."  # where this file is
 """
 
 
-def origin(place: Path, info: RunInfo, step: int, batch_stats: str) -> dict[str, Any]:
-    """Where images of a model come from: architecture, data, step, statistics, and the metrics of that step."""
+def origin(place: Path, info: RunInfo, step: int, batch_stats: str, average: str) -> dict[str, Any]:
+    """Where images of a model come from: architecture, data, step, weights, statistics, and that step's metrics."""
     section = info.recipe["dataset"]
     return {
         "run": models.shown(place),
@@ -48,9 +48,10 @@ def origin(place: Path, info: RunInfo, step: int, batch_stats: str) -> dict[str,
         "trained_on": f"{section['name']} {section['split']}".strip(),
         "step": step,
         "kimg": kimg_after(info.recipe, step),
+        "generator_weights": averages.described(info.recipe),
         "batch_stats": batch_stats,
         "image_shape": [section["image_size"], section["image_size"], info.channels],
-        "metrics": trained.metrics_at(place, step),
+        "metrics": trained.metrics_at(place, step, average),
     }
 
 
@@ -81,7 +82,7 @@ def readme(card: Mapping[str, Any], loading: str) -> str:
     truncation = "none" if card["truncation"] is None else f"latents drawn again outside of ±{card['truncation']:g}"
     facts = {
         "run": card["run"],
-        "generator": f"{card['architecture']}, averaged weights, trained on {card['trained_on']}",
+        "generator": f"{card['architecture']}, trained on {card['trained_on']}; weights: {card['generator_weights']}",
         "step": f"{card['step']} ({card['kimg']:g} kimg)",
         "seed": card["seed"],
         "truncation": truncation,

@@ -28,7 +28,7 @@ def content(sampler: sampling.Sampler, place: Path, batch_stats: str, format_nam
     """A file of the format "cgan", a model to draw from, or "safetensors", the averaged weights by layer."""
     weights = {name: np.asarray(array) for name, array in named(sampler.variables).items()}
     metadata = {
-        **card.origin(place, sampler.info, sampler.step, batch_stats),
+        **card.origin(place, sampler.info, sampler.step, batch_stats, sampler.average),
         "info": packed.portable(sampler.info)._asdict(),
         "class_names": sampler.info.classes,
         "latent_dim": sampler.generator.latent_dim,

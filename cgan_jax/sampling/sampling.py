@@ -80,14 +80,17 @@ class Sampler:
         batch_size: int = 64,
         truncation: float | None = None,
         batch_stats: str = "ema",
+        ema: float | str | None = None,
     ):
         """Restores `step`, the "best", or the latest, from a run, a packed model or a file of cgan export.
 
-        With `batch_stats` "standing" the generator normalises by statistics of batches that it draws itself, instead of
-        the averaged running statistics. Raises UsageError if there is no such step, or no batch normalisation.
+        `ema` chooses among the averages of a run, as in trained.load. With `batch_stats` "standing" the generator
+        normalises by statistics of batches that it draws itself, instead of the averaged running statistics. Raises
+        UsageError if there is no such step or average, or no batch normalisation.
         """
         self._place, self._batch_size, self._mesh = place, batch_size, make_mesh()
-        self.info, self.step, self.generator, self.variables = trained.load(place, step, replicated(self._mesh))
+        loaded = trained.load(place, step, replicated(self._mesh), ema)
+        self.info, self.step, self.generator, self.variables, self.average = loaded
         if batch_stats == "standing":
             self.variables = self._standing(truncation)
         self._truncation = truncation

@@ -110,6 +110,7 @@ class Source(NamedTuple):
     seed: int
     truncation: float | None
     batch_stats: str
+    average: str = ""
 
 
 class Unfinished:
@@ -119,7 +120,7 @@ class Unfinished:
         """Raises UsageError if the folder holds the beginning of another dataset."""
         self._out, self._plan = out, plan
         self._format = module_named(FORMATS, format_name, "format")
-        origin = card.origin(source.workdir, source.info, source.step, source.batch_stats)
+        origin = card.origin(source.workdir, source.info, source.step, source.batch_stats, source.average)
         self._card = card.of_dataset(origin, plan, format_name, source.seed, source.truncation)
         self.folder = out.with_name(f".{out.name}.partial")
         # An evaluation may add metrics meanwhile.

@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax
 from jax.sharding import Sharding
 
-from cgan_jax import exported, models, parallel
-from cgan_jax.build import Algorithm, ImageSpec, network
+from cgan_jax import averages, exported, models, parallel
+from cgan_jax import recipe as recipes
+from cgan_jax.build import Algorithm, ImageSpec, build, network
 from cgan_jax.data.batches import normalized
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
@@ -18,16 +19,20 @@ from cgan_jax.names import printable
 from cgan_jax.run import packed, workdir
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.workdir import RunInfo
-from cgan_jax.train_state import Tree, create, init_generator
+from cgan_jax.sampling import reconstruction
+from cgan_jax.train_state import TrainState, Tree, create, init_generator
 
 
 class Trained(NamedTuple):
     """A generator and its variables at a step."""
 
     info: RunInfo
+    """The recipe's default average is the one that was loaded."""
     step: int
     generator: "nn.Module | Program"
     variables: Tree
+    average: str
+    """Its name in averages.py; "" for the default one of the place."""
 
 
 class Program:
@@ -52,38 +57,57 @@ def info_at(place: Path) -> RunInfo:
     return _info_of(exported.load(place).metadata) if is_exported(place) else workdir.read_info(place)
 
 
-def metrics_at(place: Path, step: int) -> dict[str, float]:
-    """The scores of a step by name; in evaluations.jsonl a later line replaces an earlier one."""
+def metrics_at(place: Path, step: int, average: str = "") -> dict[str, float]:
+    """The scores of a step by name, of the default average or the named one; a later line replaces an earlier one."""
     if is_exported(place):
         return dict(exported.load(place).metadata.get("metrics", {}))
     scores: dict[str, float] = {}
-    for line in workdir.read_metrics(place, workdir.EVALUATIONS):
-        if line.get("step") == step:
+    for line in workdir.read_metrics(place, workdir.AVERAGES if average else workdir.EVALUATIONS):
+        if line.get("step") == step and line.get("average", "") == average:
             scores |= {name.removeprefix("eval/"): value for name, value in line.items() if name.startswith("eval/")}
     return scores
 
 
-def load(place: Path, step: int | str | None, sharding: Sharding) -> Trained:
+def averages_at(place: Path, info: RunInfo) -> list[str]:
+    """The names of the averages to choose from, the default one first; only runs have others."""
+    holds_one = is_exported(place) or packed.is_packed(place)
+    return [averages.default(info.recipe)] if holds_one else averages.names(info.recipe)
+
+
+def load(place: Path, step: int | str | None, sharding: Sharding, ema: float | str | None = None) -> Trained:
     """The averaged generator at `step`, the "best", or for None the latest.
 
-    Raises UsageError if the place holds no model or not that step.
+    `ema` chooses among the averages of a run: a half-life in kimg, "last", or None for the default one. Another
+    half-life is made of those in the checkpoints (reconstruction.py). Raises UsageError if the place holds no model,
+    not that step or not that average.
     """
     if is_exported(place):
         model = exported.load(place)
-        found = _only_step(place, model.metadata["step"], step)
-        return Trained(
-            _info_of(model.metadata), found, Program(model), jax.device_put(_nested(model.weights), sharding)
-        )
+        info, found = _info_of(model.metadata), _only_step(place, model.metadata["step"], step)
+        averages.chosen(averages_at(place, info), ema)
+        return Trained(info, found, Program(model), jax.device_put(_nested(model.weights), sharding), "")
     info = workdir.read_info(place)
+    there = averages_at(place, info)
+    name = averages.chosen(there, ema, or_new=not packed.is_packed(place))
     generator = network(info.recipe, "generator", spec_of(info))
     shapes = jax.eval_shape(lambda: init_generator(generator, jax.random.key(0, impl=parallel.PRNG)))
     if packed.is_packed(place):
         found = _only_step(place, packed.read_card(place).step, step)
         variables = packed.restored(packed.read_weights(place), "generator", shapes)
-        return Trained(info, found, generator, jax.device_put(variables, sharding))
+        return Trained(info, found, generator, jax.device_put(variables, sharding), "")
+    average = "" if name == there[0] else name
     with contextlib.closing(Checkpoints(place, read_only=True)) as checkpoints:
         found = checkpoints.chosen(step)
-        return Trained(info, found, generator, checkpoints.restore_average(found, shapes, sharding))
+        if average == averages.LAST:
+            recipes.check(info.recipe)  # drawing from an average does not need a complete recipe
+            state = checkpoints.restore(found, _shapes(info, build(info.recipe, spec_of(info))), sharding)
+            variables = {"params": state.g_params, **state.g_stats}
+        elif name not in there:
+            variables = reconstruction.made(checkpoints, info.recipe, found, name, shapes, sharding)
+        else:
+            variables = checkpoints.restore_average(found, shapes, sharding, average)
+    info = info._replace(recipe=averages.with_default(info.recipe, name))
+    return Trained(info, found, generator, variables, average)
 
 
 def has_discriminator(place: Path) -> bool:
@@ -97,7 +121,7 @@ def load_discriminator(place: Path, info: RunInfo, algorithm: Algorithm, step: i
     """The discriminator's variables at a step. Raises UsageError if the model is without its discriminator."""
     if not has_discriminator(place):
         raise UsageError(f"{models.shown(place)} holds the generator alone, without its discriminator")
-    shapes = jax.eval_shape(lambda: create(algorithm, spec_of(info), jax.random.key(0, impl=parallel.PRNG)))
+    shapes = _shapes(info, algorithm)
     if packed.is_packed(place):
         variables = packed.restored(
             packed.read_weights(place), "discriminator", {"params": shapes.d_params, **shapes.d_stats}
@@ -106,6 +130,10 @@ def load_discriminator(place: Path, info: RunInfo, algorithm: Algorithm, step: i
     with contextlib.closing(Checkpoints(place, read_only=True)) as checkpoints:
         state = checkpoints.restore(step, shapes, sharding)
     return {"params": state.d_params, **state.d_stats}
+
+
+def _shapes(info: RunInfo, algorithm: Algorithm) -> TrainState:
+    return jax.eval_shape(lambda: create(algorithm, spec_of(info), jax.random.key(0, impl=parallel.PRNG)))
 
 
 def spec_of(info: RunInfo) -> ImageSpec:

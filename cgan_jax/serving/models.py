@@ -21,9 +21,9 @@ class Served:
     The classes of a file cannot be mixed: half-way between two, the one becomes the other.
     """
 
-    def __init__(self, place: Path, step: int | str | None = None):
-        """Raises UsageError if there is no such model or step."""
-        sampler = sampling.Sampler(place, step)
+    def __init__(self, place: Path, step: int | str | None = None, ema: str | None = None):
+        """Raises UsageError if there is no such model, step or average."""
+        sampler = sampling.Sampler(place, step, ema=ema)
         generator, recipe = sampler.generator, sampler.info.recipe
         self.conditional = recipe["dataset"]["conditional"]
         self.class_names = sampler.info.class_names
@@ -32,7 +32,7 @@ class Served:
             "step": sampler.step,
             "architecture": recipe["architecture"],
             "image_size": recipe["dataset"]["image_size"],
-            "scores": _of_whole(trained.metrics_at(place, sampler.step)),
+            "scores": _of_whole(trained.metrics_at(place, sampler.step, sampler.average)),
         }
         self._variables = sampler.variables
         self._mixes = self.conditional and not isinstance(generator, trained.Program)
