@@ -20,8 +20,8 @@ PAGES = [*GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "benchmarks").glob("*.m
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if not path.stem.startswith("_"))
 
 # A loss that a recipe does not list may be added whole, and another architecture has other numbers.
-OPEN = ("loss.", "anneal.to.", "generator.remat", "discriminator.remat")  # keys that a recipe may lack
-POSITIONAL = ("models", "recipes")
+OPEN = ("loss.", "anneal.to.", "generator.remat", "discriminator.remat", "discriminator.rectified_shortcuts")  # keys that a recipe may lack
+POSITIONAL = ("import", "models", "recipes")
 
 
 def fences(text: str, language: str) -> list[str]:
