@@ -26,8 +26,8 @@ GENERATOR, DISCRIMINATOR = "model=G_ema-best-weights-step=98000.pth", "model=D-b
 
 @pytest.fixture(scope="module")
 def networks():
-    generator = theirs.trained(theirs.Generator("biggan", 12, 2, len(CLASSES), 5), Z, Y)
-    return generator, theirs.trained(theirs.Discriminator("biggan", 4, len(CLASSES)), X, Y)
+    generator = theirs.trained(theirs.Generator("sngan", 12, 2, len(CLASSES)), Z, Y)
+    return generator, theirs.trained(theirs.Discriminator("sngan", 4, len(CLASSES)), X, Y)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def folder(networks, tmp_path, monkeypatch):
     for name in CLASSES:
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("RGB", (32, 32)).save(tmp_path / "images" / name / "0.png")
-    write_recipe(tmp_path, recipe_of("biggan", str(tmp_path / "images")))
+    write_recipe(tmp_path, recipe_of("sngan", str(tmp_path / "images")))
     return tmp_path
 
 
@@ -113,10 +113,10 @@ def test_files_of_anything_else(name, folder, capsys):
 
 
 RECIPES = {
-    "is not the recipe's generator: conv2d5.weight is missing": ("sngan", "--config.seed=0"),
-    "bn4.bias is float32 [8], and must be float32 [12]": ("biggan", "--config.generator.width=3"),
-    "the recipe has True and class_proxies": ("biggan", "--config.discriminator.head=class_proxies"),
-    "the recipe has False and projection": ("biggan", "--config.dataset.conditional=False"),
+    "is not the recipe's generator: conv2d5.weight_orig is missing": ("biggan", "--config.seed=0"),
+    "bn4.bias is float32 [8], and must be float32 [12]": ("sngan", "--config.generator.width=3"),
+    "the recipe has True and class_proxies": ("sngan", "--config.discriminator.head=class_proxies"),
+    "the recipe has False and projection": ("sngan", "--config.dataset.conditional=False"),
     "cgan import reads the architectures biggan and sngan, the recipe is of 'dcgan'": ("dcgan", "--config.seed=0"),
 }
 
