@@ -26,6 +26,8 @@ PATHS = (
     "archive",
     "classifier",
     "data_dir",
+    "discriminator",
+    "generator",
     "images",
     "inception_weights",
     "init_from",

@@ -9,7 +9,7 @@ Differs from StudioGAN, and the effect of each difference is unknown:
 - Spectral norm takes one power iteration per update of a network; PyTorch takes one per forward pass.
 - In a discriminator update, generated images have the labels of the real ones; StudioGAN draws other labels.
 - The discriminator's shortcuts carry what the papers draw. In StudioGAN's later blocks they carry it rectified,
-  because its ReLU works in place.
+  because its ReLU works in place; discriminator.rectified_shortcuts=True does the same.
 - Precision and recall follow their authors, with k = 3. StudioGAN takes prdc's, which use one k for all four numbers.
 Hardware and time: not trained here. StudioGAN publishes 0.41 s a generator update, and 12 h 50 for all 100,000.
 

@@ -19,9 +19,10 @@ GUIDES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")
 PAGES = [*GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "benchmarks").glob("*.md")), ROOT / "launch" / "README.md"]
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if not path.stem.startswith("_"))
 
-# A loss that a recipe does not list may be added whole, and another architecture has other numbers.
-OPEN = ("loss.", "anneal.to.", "generator.remat", "discriminator.remat")  # keys that a recipe may lack
-POSITIONAL = ("models", "recipes")
+# Keys that a recipe may lack: a loss that it does not list may be added whole, another architecture has other numbers,
+# and some numbers of a network are optional.
+OPEN = ("loss.", "anneal.to.", "generator.remat", "discriminator.remat", "discriminator.rectified_shortcuts")
+POSITIONAL = ("import", "models", "recipes")
 
 
 def fences(text: str, language: str) -> list[str]:

@@ -25,10 +25,11 @@ from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import image_readers
 from cgan_jax.evaluation.features import classifier
 from cgan_jax.evaluation.metrics import fid
-from cgan_jax.files import json_text, locks, npz, storage, tfrecord, unpacking
+from cgan_jax.files import json_text, locks, npz, storage, tfrecord, torch_file, unpacking
 from cgan_jax.files.png import png
 from cgan_jax.run import integrity, report, workdir
 from tests.conftest import small_recipe
+from tests.torch_files import pickled, row, tensor, zipped
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
 INFO = workdir.RunInfo(small_recipe(), 3, ["cat", "köter"], 50_000)
@@ -77,6 +78,13 @@ READERS = {
         lambda path: exported.unpack_arrays(storage.read_bytes(path)),
         exported.pack_arrays({"a": np.zeros((2, 3), np.float32)}, {"b": "c"}),
     ),
+    **{
+        name: (
+            lambda path: torch_file.read(storage.read_bytes(path), path.name),
+            file(pickled(a=tensor()), _0=bytes(24)),
+        )
+        for name, file in (("row.pth", row), ("zip.pth", zipped))
+    },
     "a.cgan": (exported.load, MODEL),
     "inside.cgan": (load_inside, MODEL[40:]),
 }

@@ -19,7 +19,7 @@ FLOORS = [
     ["commands"],
     ["api"],
     ["train"],
-    ["evaluation", "serving", "transfer"],
+    ["evaluation", "importing", "serving", "transfer"],
     ["sampling"],
     ["run"],
     ["train_step"],

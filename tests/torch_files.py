@@ -1,7 +1,9 @@
 """Files as `torch.save` writes them, put together by hand, so that anything in them can be made wrong."""
 
+import io
 import pickle
 import struct
+import zipfile
 
 import numpy as np
 
@@ -35,6 +37,17 @@ def row(pickle_bytes: bytes, little_endian=True, lengths=None, **buffers: bytes)
     for i, buffer in enumerate(buffers.values()):
         parts += [struct.pack("<q", lengths[i] if lengths else len(buffer) // 4), buffer]
     return b"".join(parts)
+
+
+def zipped(pickle_bytes: bytes, byteorder=b"little", **buffers: bytes) -> bytes:
+    """The same as a zip, as PyTorch has it since 1.6."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in {"data.pkl": pickle_bytes, "byteorder": byteorder}.items():
+            archive.writestr(f"model/{name}", content)
+        for key, content in buffers.items():
+            archive.writestr(f"model/data/{key[1:]}", content)
+    return file.getvalue()
 
 
 def state_dict_file(tensors: dict[str, np.ndarray]) -> bytes:

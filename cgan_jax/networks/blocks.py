@@ -77,18 +77,21 @@ class DiscriminatorBlock(nn.Module):
     """ReLU, 3x3, ReLU, 3x3, plus a shortcut; both halved if it `halves`: [N, H, W, I] -> [N, H', W', features].
 
     The shortcut has a 1x1 convolution if the block halves or the channels differ. The `first` block reads images and
-    begins without a ReLU.
+    begins without a ReLU. With `rectified_shortcut`, the shortcut of another block begins after its ReLU.
     """
 
     features: int
     halves: bool
     spectral_epsilon: float
     first: bool = False
+    rectified_shortcut: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         options = {"kernel_init": orthogonal, "spectral_epsilon": self.spectral_epsilon}
-        y = Conv(self.features, 3, **options)(x if self.first else nn.relu(x))
+        y = x if self.first else nn.relu(x)
+        x = y if self.rectified_shortcut else x
+        y = Conv(self.features, 3, **options)(y)
         second = PooledConv if self.halves else Conv
         y = second(self.features, 3, **options)(nn.relu(y))
         if self.halves:

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cgan_jax.errors import UsageError
-from cgan_jax.evaluation.features import Features, Network, _torch_file
+from cgan_jax.evaluation.features import Features, Network
 from cgan_jax.evaluation.features._inception_v3 import InceptionV3
-from cgan_jax.files import download, storage
+from cgan_jax.files import download, storage, torch_file
 from cgan_jax.files.cache import cache_folder, cache_path
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -79,7 +79,7 @@ def load(path: str = "", sha256: str = SHA256) -> Network:
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
         raise UsageError(f"{file} is not the published {FILE}: its sha256 is {digest}, not {sha256}")
-    variables = _variables(_torch_file.read(content, str(file)), str(file))
+    variables = _variables(torch_file.read(content, str(file)), str(file))
     return Network("inception", "", digest, PREPROCESSING, _CHANNELS, None, (), variables, extract)
 
 

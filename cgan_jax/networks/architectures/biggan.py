@@ -74,6 +74,8 @@ class Discriminator(nn.Module):
     """How the head uses classes: projection, auxiliary_classifier or class_proxies."""
     dtype: str
     remat: bool = False
+    rectified_shortcuts: bool = False
+    """Whether the blocks' shortcuts carry what their ReLU gives, as in StudioGAN, whose ReLU works in place."""
 
     couples_samples = False
 
@@ -82,7 +84,7 @@ class Discriminator(nn.Module):
         x = images.astype(activation_dtype(self.dtype))
         for number, (features, halves) in enumerate(blocks.discriminator_blocks(self.image_size, self.width)):
             block = blocks.recomputed(blocks.DiscriminatorBlock, self.remat)
-            x = block(features, halves, _SPECTRAL_EPSILON, first=number == 0)(x)
+            x = block(features, halves, _SPECTRAL_EPSILON, number == 0, rectified_shortcut=self.rectified_shortcuts)(x)
             if number == 0:
                 x = SelfAttention(_SPECTRAL_EPSILON)(x)
         features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))

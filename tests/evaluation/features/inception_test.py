@@ -166,7 +166,7 @@ def test_a_given_path_stands_before_the_variable_and_that_before_the_cache(place
 
 def test_the_sum_is_checked_before_the_file_is_opened(places, monkeypatch):
     places.given.write_bytes(state_dict_file({}))
-    monkeypatch.setattr(inception._torch_file, "read", lambda *_: pytest.fail("it was opened"))
+    monkeypatch.setattr(inception.torch_file, "read", lambda *_: pytest.fail("it was opened"))
     assert f"its sha256 is {sum_of(places.given)}, not {inception.SHA256}" in refused(str(places.given))
 
 

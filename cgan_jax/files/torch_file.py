@@ -1,21 +1,26 @@
-"""The tensors in a file that `torch.save` wrote before PyTorch 1.6, read without torch and without running the pickle.
+"""The tensors in a file that `torch.save` wrote, read without torch and without running the pickle.
 
-The file is a row of pickles: a magic number, the version of the protocol, facts of the machine, the tensors (which
-tensor is which part of which storage), the keys of the storages in order; then for each storage its number of elements,
-int64, and its bytes. Source: torch/serialization.py of PyTorch 1.1, _legacy_load.
+Since PyTorch 1.6 the file is a zip with one folder: data.pkl (which tensor is which part of which storage), byteorder,
+and the bytes of each storage in data/KEY. Source: torch/serialization.py of PyTorch 2.4, _load.
+
+Before, it was a row of pickles: a magic number, the version of the protocol, facts of the machine, the tensors (as
+above), the keys of the storages in order; then for each storage its number of elements, int64, and its bytes. Source:
+torch/serialization.py of PyTorch 1.1, _legacy_load.
 """
 
 import io
 import math
 import pickle
 import struct
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cgan_jax.errors import UsageError
+from cgan_jax.files import unpacking
 from cgan_jax.files.storage import reason
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -30,6 +35,10 @@ _DTYPES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
 }
+_ZIP = b"PK\x03\x04"
+_NUMPY = [("numpy", "dtype"), ("_codecs", "encode")]
+_NUMPY += [(f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")]
+"""What a number of NumPy beside the tensors asks for, such as a score."""
 
 
 class _Storage(NamedTuple):
@@ -49,19 +58,53 @@ class _Tensor(NamedTuple):
     stride: Any
 
 
-def read(content: bytes, name: str) -> dict[str, np.ndarray]:
-    """The tensors of a state dict by their names. Raises UsageError, which says what is wrong with the file `name`."""
+class _Ignored:
+    """What is beside the tensors and is not read."""
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def read(content: bytes, name: str, entry: str = "") -> dict[str, np.ndarray]:
+    """The tensors of a state dict by their names; with `entry`, of the dict's entry of that name, if it has one.
+
+    Raises UsageError, which says what is wrong with the file `name`.
+    """
     try:
-        tensors, buffers = _read(io.BytesIO(content))
+        tensors, buffer = (_read_zip if content.startswith(_ZIP) else _read_row)(io.BytesIO(content))
+        if entry and isinstance(tensors, dict) and entry in tensors:
+            tensors = tensors[entry]
         if not isinstance(tensors, dict) or not all(isinstance(key, str) for key in tensors):
             raise ValueError("it holds something else than named tensors")
-        return {key: _array(key, tensor, buffers) for key, tensor in tensors.items()}
+        arrays, size = {}, 0
+        for key, tensor in tensors.items():
+            arrays[key] = _array(key, tensor, buffer)
+            size += arrays[key].nbytes
+            unpacking.check(len(content), size)  # many names may have one storage
+        return arrays
     except Exception as error:  # a damaged pickle raises any type
         raise UsageError(f"{name} is not a whole file of PyTorch tensors: {reason(error)}") from error
 
 
-def _read(stream: io.BytesIO) -> tuple[Any, dict[str, bytes]]:
-    """The descriptions of the tensors, and the bytes of the storages by their keys."""
+def _read_zip(stream: io.BytesIO) -> tuple[Any, Callable[[str], bytes]]:
+    """The descriptions of the tensors, and what gives a storage's bytes by its key."""
+    unpacking.check_zip(stream)
+    archive = zipfile.ZipFile(stream)
+    folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(folders) != 1:
+        raise ValueError(f"it is a zip with {len(folders)} files data.pkl")
+    (folder,) = folders
+    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        raise ValueError("its numbers are not little endian")
+    tensors = _Unpickler(io.BytesIO(archive.read(f"{folder}data.pkl"))).load()
+    return tensors, lambda key: archive.read(f"{folder}data/{key}")
+
+
+def _read_row(stream: io.BytesIO) -> tuple[Any, Callable[[str], bytes]]:
+    """As `_read_zip`, of a row of pickles."""
     if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
         raise ValueError("it begins otherwise")
     if not _Unpickler(stream).load()["little_endian"]:
@@ -74,7 +117,7 @@ def _read(stream: io.BytesIO) -> tuple[Any, dict[str, bytes]]:
         if numel != unpickler.storages[key].numel:
             raise ValueError(f"storage {key} has two lengths")
         buffers[key] = stream.read(numel * unpickler.storages[key].dtype.itemsize)
-    return tensors, buffers
+    return tensors, buffers.__getitem__
 
 
 class _Unpickler(pickle.Unpickler):
@@ -88,13 +131,14 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        allowed: dict[tuple[str, str], str | Callable[..., Any]] = {
+        allowed: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, size, stride, *_: _Tensor(
                 storage, offset, size, stride
             ),
             ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
             **{("torch", storage): dtype for storage, dtype in _DTYPES.items()},
+            **dict.fromkeys(_NUMPY, _Ignored),
         }
         if (module, name) not in allowed:
             raise ValueError(f"it asks for {f'{module}.{name}'[:80]!r}, which is refused")
@@ -112,13 +156,14 @@ class _Unpickler(pickle.Unpickler):
         return storage
 
 
-def _array(name: str, tensor: Any, buffers: Mapping[str, bytes]) -> np.ndarray:
+def _array(name: str, tensor: Any, buffer: Callable[[str], bytes]) -> np.ndarray:
     """The array that a description means. Raises ValueError or TypeError if it reaches beyond its storage."""
     if not isinstance(tensor, _Tensor) or not isinstance(tensor.storage, _Storage):
         raise ValueError(f"{name!r} is not a tensor")
     (dtype, key, numel), offset, size, stride = tensor
-    if len(buffers[key]) != numel * dtype.itemsize:
-        raise ValueError(f"storage {key} has {len(buffers[key])} bytes, not {numel * dtype.itemsize}")
+    content = buffer(key)
+    if len(content) != numel * dtype.itemsize:
+        raise ValueError(f"storage {key} has {len(content)} bytes, not {numel * dtype.itemsize}")
     shape_is_tuples = isinstance(size, tuple) and isinstance(stride, tuple)
     if not shape_is_tuples or not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
         raise ValueError(f"{name!r} has a shape of other than natural numbers")
@@ -126,8 +171,6 @@ def _array(name: str, tensor: Any, buffers: Mapping[str, bytes]) -> np.ndarray:
         raise ValueError(f"{name!r} has another number of elements than its storage")
     try:  # NumPy refuses what reaches beyond the buffer
         strides = [step * dtype.itemsize for step in stride]
-        return np.ndarray(size, dtype, buffers[key], offset * dtype.itemsize, strides).astype(
-            dtype.newbyteorder("="), "C"
-        )
+        return np.ndarray(size, dtype, content, offset * dtype.itemsize, strides).astype(dtype.newbyteorder("="), "C")
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name!r} reaches beyond its storage: {error}") from error
