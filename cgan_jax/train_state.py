@@ -30,7 +30,8 @@ class TrainState:
     ema_params: Tree
     ema_stats: Tree
     memory: Tree
-    """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}."""
+    """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}. What sets the probability of
+    augmentation may add an entry."""
     time_share: jax.Array
     """The share of `train.max_minutes` that the run has used; 0 if minutes are not limited."""
 
@@ -55,7 +56,11 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
     g_params = g_stats.pop("params")
     d_stats = algorithm.discriminator.init(d_key, images, labels, train=False)
     d_params = d_stats.pop("params")
-    d_memory = {name: _init_memory(terms) for name, terms in algorithm.d_updates.items()}
+    memory = {
+        "d": {name: _init_memory(terms) for name, terms in algorithm.d_updates.items()},
+        "g": _init_memory(algorithm.g_terms),
+        **algorithm.augment_probability.init_memory,
+    }
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=run_key,
@@ -68,7 +73,7 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
         # Copies: a donated state must not hold one buffer twice.
         ema_params=jax.tree.map(jnp.copy, g_params),
         ema_stats=jax.tree.map(jnp.copy, g_stats),
-        memory={"d": d_memory, "g": _init_memory(algorithm.g_terms)},
+        memory=memory,
         time_share=jnp.zeros(()),
     )
 
