@@ -211,9 +211,9 @@ def _looked_up(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _looked_up_by_products(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """The same by products of matrices. TPUs look up and scatter slowly, and a product needs neither for its gradient.
+    """The same by products of matrices. Their gradients need no scatter, which TPUs do slowly.
 
-    Of three bfloat16 passes, which keep 16 bits or more.
+    A product takes three bfloat16 passes, which keep 16 bits or more.
     """
 
     def weights(place: jax.Array, side: int) -> jax.Array:

@@ -1,14 +1,17 @@
 """The probability of augmentation: fixed, or following the discriminator; the same on any devices and after a stop."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cgan_jax import augment_probability
+from cgan_jax import augment_probability, train
 from cgan_jax.annealing import Annealed
 from cgan_jax.build import build
 from cgan_jax.errors import UsageError
+from tests.resume_test import final_bits
 from tests.train_step_test import SPEC, run
 
 
@@ -81,3 +84,16 @@ def test_one_and_eight_devices_move_alike(recipe):
     entries = [run(algorithm, devices, steps=6)[0].memory["augment"] for devices in (1, 8)]
     assert entries[0]["probability"] != 0.5 and entries[0]["batches"] == 2
     jax.tree.map(np.testing.assert_array_equal, *entries)
+
+
+@pytest.mark.slow  # three runs, each of which compiles
+def test_a_resumed_run_goes_on_with_its_probability(bare, recipe, tmp_path):
+    """Stopped after six steps, amid four batches, it ends with the bits of its undisturbed twin."""
+    recipe["augment"] = section(probability=0.5, target=0.1, target_kimg=1.0)
+    short = copy.deepcopy(recipe)
+    short["train"]["total_kimg"] = 0.096
+    for run_of, name in ((recipe, "twin"), (short, "stopped"), (recipe, "stopped")):
+        train.train_and_evaluate(run_of, tmp_path / name)
+    twin, stopped = (final_bits(tmp_path / name, recipe) for name in ("twin", "stopped"))
+    assert stopped == twin
+    assert np.frombuffer(twin[".memory['augment']['probability']"], np.float32) != 0.5
