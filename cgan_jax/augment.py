@@ -1,25 +1,27 @@
 """Differentiable augmentation of the real and generated images that the discriminator sees in training.
 
-The operations and their ranges are those of Zhao, Liu, Lin, Zhu & Han (2020, "Differentiable Augmentation for
-Data-Efficient GAN Training", and their code). Each applies to an image with a probability, as in Karras et al. (2020,
-"Training Generative Adversarial Networks with Limited Data", section 2.2): while enough images stay unaugmented, the
-generator does not learn to draw augmented ones.
+Three operations and their ranges are those of Zhao, Liu, Lin, Zhu & Han (2020, "Differentiable Augmentation for
+Data-Efficient GAN Training", and their code); augment_affine.py has the others. Each applies to an image with a
+probability, as in Karras et al. (2020, "Training Generative Adversarial Networks with Limited Data", section 2.2):
+while enough images stay unaugmented, the generator does not learn to draw augmented ones.
 """
 
+import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from cgan_jax import parallel
-from cgan_jax.annealing import at
+from cgan_jax import augment_affine, parallel
+from cgan_jax.errors import UsageError
 from cgan_jax.lookup import entry_named
 
 Operation = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, image [H, W, C] in [-1, 1]) -> image."""
 Augment = Callable[[jax.Array, jax.Array, jax.Array | float], jax.Array]
-"""(key, images [N, H, W, C], how far annealing is, 0 to 1) -> images."""
+"""(key, images [N, H, W, C], probability) -> images."""
 
 
 def color(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -66,32 +68,59 @@ def _box(key: jax.Array, side: int) -> jax.Array:
 
 
 OPERATIONS: dict[str, Operation] = {"color": color, "translation": translation, "cutout": cutout}
+# Operations of one of these kinds that stand side by side in a policy are computed as one.
+TOGETHER = {name: augment_affine.moved for name in augment_affine.GEOMETRY} | {
+    name: augment_affine.recolored for name in augment_affine.COLORS
+}
 
 
 def from_recipe(section: Mapping[str, Any]) -> Augment:
-    """{"policy": operations separated by commas, "probability": of each} -> the augmentation; the identity for "".
+    """{"policy": "name,name:share,...", ...} -> the augmentation; the identity for "".
 
-    Raises UsageError for an unknown operation.
+    An operation happens with its share, 1 if none is given, of the probability. Raises UsageError for an unknown
+    operation and for a share that is not a number above 0 and up to 1.
     """
-    names = [name.strip() for name in section["policy"].split(",") if name.strip()]
-    operations = [entry_named(OPERATIONS, name, "operation in augment.policy") for name in names]
-    probability = section["probability"]
-    if not operations or probability == 0.0:
-        return lambda key, images, annealed: images
+    listed = [_named(entry) for entry in section["policy"].split(",") if entry.strip()]
+    if not listed:
+        return lambda key, images, probability: images
+    operations = []
+    for together, group in itertools.groupby(listed, key=lambda entry: TOGETHER.get(entry[0])):
+        if together:
+            operations.append(functools.partial(together, dict(group)))
+        else:
+            operations += [functools.partial(_perhaps, OPERATIONS[name], share) for name, share in group]
 
-    def augment(key: jax.Array, images: jax.Array, annealed: jax.Array | float) -> jax.Array:
+    def of_image(key: jax.Array, image: jax.Array, probability: jax.Array | float) -> jax.Array:
+        for number, operation in enumerate(operations):
+            image = operation(jax.random.fold_in(key, number), image, probability)
+        return image
+
+    def augment(key: jax.Array, images: jax.Array, probability: jax.Array | float) -> jax.Array:
+        if isinstance(probability, float) and probability == 0.0:
+            return images
         keys = parallel.sample_keys(key, images.shape[0])
-        return jax.vmap(lambda key, image: _applied(operations, at(probability, annealed), key, image))(keys, images)
+        return jax.vmap(of_image, (0, 0, None))(keys, images, probability)
 
     return augment
 
 
-def _applied(
-    operations: list[Operation], probability: jax.Array | float, key: jax.Array, image: jax.Array
+def _named(entry: str) -> tuple[str, float]:
+    """ "name" or "name:share" -> (name, share)."""
+    name, colon, share = (part.strip() for part in entry.partition(":"))
+    entry_named({**OPERATIONS, **TOGETHER}, name, "operation in augment.policy")
+    try:
+        number = float(share) if colon else 1.0
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise UsageError(f"the share of {name} in augment.policy must be above 0 and at most 1, given {share!r}")
+    return name, number
+
+
+def _perhaps(
+    operation: Operation, share: float, key: jax.Array, image: jax.Array, probability: jax.Array | float
 ) -> jax.Array:
-    """The image after each operation in turn, applied with the probability; at 0 its bits do not change."""
-    for number, operation in enumerate(operations):
-        chance_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
-        happens = jax.random.uniform(chance_key) < probability
-        image = jnp.where(happens, operation(draw_key, image), image)
-    return image
+    """The image, after the operation if that happens; if not, its bits do not change."""
+    chance_key, draw_key = jax.random.split(key)
+    happens = jax.random.uniform(chance_key) < share * probability
+    return jnp.where(happens, operation(draw_key, image), image)

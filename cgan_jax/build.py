@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cgan_jax import augment, averages, optimizers
+from cgan_jax import augment, augment_probability, averages, optimizers
 from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
@@ -40,6 +40,7 @@ class Algorithm(NamedTuple):
     flip: bool
     augment: augment.Augment
     """Changes the images that the discriminator sees in training."""
+    augment_probability: augment_probability.Probability
     ema_decay: Callable[[jax.Array | float], jax.Array | float]
     """How far annealing is (0 to 1) -> the decay of the averaged generator in one generator step."""
     ema_start_step: int
@@ -122,6 +123,9 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
     frozen = {player: frozenset() for player in PLAYERS}
     for player, count in frozen_layers(train.get("freeze", "")).items():
         frozen[player] = anatomy.nearest_to_image(networks[player], player, count)
+    probability = augment_probability.from_recipe(config["augment"], train["batch_size"])
+    if probability.init_memory and not any(_judges_real(listed) for listed in d_updates.values()):
+        raise UsageError("augment.target needs a loss with a decision boundary on real images, such as bce_real")
     g_optimizer = optimizers.make(config["g_optimizer"], total_steps)
     d_optimizer = optimizers.make(config["d_optimizer"], total_d_updates)
     return Algorithm(
@@ -136,6 +140,7 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         d_steps_per_g_step=train["d_steps_per_g_step"],
         flip=config["dataset"]["flip"],
         augment=augment.from_recipe(config["augment"]),
+        augment_probability=probability,
         ema_decay=functools.partial(_decay, ema["halflife_kimg"], kimg_per_step),
         ema_start_step=steps_for(config, ema["start_kimg"]),
         further_decays={name: 0.5 ** (kimg_per_step / halflife) for name, halflife in halflives.items()},
@@ -145,6 +150,11 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         g_frozen=frozen["generator"],
         d_frozen=frozen["discriminator"],
     )
+
+
+def _judges_real(listed: tuple[terms.Weighted, ...]) -> bool:
+    """Whether an update looks at real images and has a decision boundary."""
+    return terms.boundary_of(listed) is not None and any("real" in each.term.reads for each in listed)
 
 
 def frozen_layers(freeze: str) -> dict[str, int]:

@@ -41,7 +41,12 @@ def defaults() -> ConfigDict:
             "g_optimizer": {"schedule": "constant"},
             "d_optimizer": {"schedule": "constant"},
             "ema": {"halflives_kimg": ""},  # one average
-            "augment": {"policy": "", "probability": 1.0},  # off
+            "augment": {
+                "policy": "",  # off
+                "probability": 1.0,
+                "target": 0.0,  # the probability does not adapt
+                "target_kimg": 0.0,
+            },
             "anneal": {"kimg": 0.0, "to": {}},  # off
             "train": {
                 "max_minutes": 0.0,  # no limit
@@ -129,10 +134,11 @@ def complete(stored: dict[str, Any]) -> None:
         stored[player].setdefault("dtype", "float32")
     for key, value in _unsaid().items():
         section, _, name = key.partition(".")
-        stored[section].setdefault(name, value)
+        if section in stored:  # but for LATER ones
+            stored[section].setdefault(name, value)
 
 
-def _unsaid() -> dict[str, str | int]:
+def _unsaid() -> dict[str, str | float]:
     """What holds where a recipe does not say it, by "section.field"."""
     return {
         f"{section}.{name}": value.before

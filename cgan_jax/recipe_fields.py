@@ -20,7 +20,7 @@ class Value(NamedTuple):
     """Whether the number may be annealed."""
     is_path: bool = False
     """Whether the text is a folder or a file."""
-    before: str | int | None = None
+    before: str | float | None = None
     """What holds for a recipe without this field, as one from before there was such a field."""
     limit: int = 2**63 - 1
     """What no whole number exceeds: far above what a machine trains. Beyond, commands are busy before they fail."""
@@ -69,7 +69,12 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "halflives_kimg": Value(str, before=""),
         "start_kimg": KIMG,
     },
-    "augment": {"policy": Value(str), "probability": _RATE._replace(may_move=True)},
+    "augment": {
+        "policy": Value(str),
+        "probability": _RATE._replace(may_move=True),
+        "target": _RATE._replace(before=0.0),
+        "target_kimg": KIMG._replace(before=0.0),
+    },
     "train": {
         "total_kimg": Value(float, low=0.001, high=2**32 / 1000, may_change=True),
         "max_minutes": Value(float, low=0.0, may_change=True),

@@ -32,7 +32,8 @@ class TrainState:
     further: dict[str, dict[str, Tree]]
     """The variables of further averaged generators, by the names in averages.py; {} if the run keeps one average."""
     memory: Tree
-    """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}."""
+    """What terms keep between steps: {"d": {update: {term: ...}}, "g": {term: ...}}. What sets the probability of
+    augmentation may add an entry."""
     time_share: jax.Array
     """The share of `train.max_minutes` that the run has used; 0 if minutes are not limited."""
 
@@ -61,7 +62,11 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
     g_params = g_stats.pop("params")
     d_stats = algorithm.discriminator.init(d_key, images, labels, train=False)
     d_params = d_stats.pop("params")
-    d_memory = {name: _init_memory(terms) for name, terms in algorithm.d_updates.items()}
+    memory = {
+        "d": {name: _init_memory(terms) for name, terms in algorithm.d_updates.items()},
+        "g": _init_memory(algorithm.g_terms),
+        **algorithm.augment_probability.init_memory,
+    }
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=run_key,
@@ -74,7 +79,7 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
         ema_params=copied(g_params),
         ema_stats=copied(g_stats),
         further={name: copied({"params": g_params, **g_stats}) for name in algorithm.further_decays},
-        memory={"d": d_memory, "g": _init_memory(algorithm.g_terms)},
+        memory=memory,
         time_share=jnp.zeros(()),
     )
 

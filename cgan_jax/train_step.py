@@ -83,7 +83,8 @@ def _discriminator_update(
     dropout_key = jax.random.fold_in(_key(state, Purpose.D_DROPOUT, index), number)
     augment_key = jax.random.fold_in(_key(state, Purpose.D_AUGMENT, index), number)
     terms_key = jax.random.fold_in(_key(state, Purpose.D_TERMS, index), number)
-    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
+    probability = algorithm.augment_probability.at(state.memory, annealed)
+    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, probability)
     names, drawn = list(batches), list(batches.values())  # JAX sorts dicts, and a look depends on the order
 
     def loss(d_params, drawn):
@@ -108,7 +109,9 @@ def _discriminator_update(
     d_params, d_opt_state = _updated(algorithm.d_optimizer, gradients, state.d_opt_state, state.d_params, **progress)
     d_stats = keeping(state.d_stats, d_stats, algorithm.d_frozen)
     memory = {**state.memory, "d": {**state.memory["d"], name: memory}}
-    return state.replace(d_params=d_params, d_stats=d_stats, d_opt_state=d_opt_state, memory=memory), scalars
+    memory, told = algorithm.augment_probability.after(memory, scalars)
+    state = state.replace(d_params=d_params, d_stats=d_stats, d_opt_state=d_opt_state, memory=memory)
+    return state, {**scalars, **told}
 
 
 def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[TrainState, Scalars]:
@@ -120,7 +123,8 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) ->
     annealed = _annealed(algorithm, state, state.step)
     dropout_key = _key(state, Purpose.G_DROPOUT, state.step)
     augment_key = _key(state, Purpose.G_AUGMENT, state.step)
-    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, annealed)
+    probability = algorithm.augment_probability.at(state.memory, annealed)
+    look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, probability)
 
     def loss(g_params, drawn):
         batches, latents, labels = drawn

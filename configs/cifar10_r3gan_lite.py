@@ -48,7 +48,8 @@ def get_config() -> ConfigDict:
     config.d_optimizer.update(config.g_optimizer)
     config.ema.halflife_kimg = 0.0  # grows, see anneal
     config.ema.start_kimg = 0.0
-    config.augment.policy = "color,translation,cutout"
+    config.augment.policy = "xflip,rotate90,xint,scale,rotate,aniso,xfrac,"
+    config.augment.policy += "brightness:0.5,contrast:0.5,lumaflip:0.5,hue:0.5,saturation:0.5,cutout"  # half as likely
     config.augment.probability = 0.0  # grows, see anneal
 
     # Half a cosine from the values above to these.

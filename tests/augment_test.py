@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cgan_jax import augment, parallel, train_state
+from cgan_jax import augment, augment_probability, parallel, train_state
 from cgan_jax.annealing import Annealed
 from cgan_jax.build import ImageSpec, build
 from cgan_jax.data.batches import Batch
@@ -18,12 +18,13 @@ from tests.replicas import on_replicas
 
 SHAPE = (8, 16, 3)
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (32, *SHAPE)).astype(np.float32)
-ALL = ",".join(augment.OPERATIONS)
+ALL = ",".join([*augment.OPERATIONS, *augment.TOGETHER])
 
 
 def applied(policy, images=IMAGES, probability=1.0, annealed=0.0, key=0):
-    function = augment.from_recipe({"policy": policy, "probability": probability})
-    return np.asarray(jax.jit(function)(jax.random.key(key), images, annealed))
+    function = augment.from_recipe({"policy": policy})
+    chance = augment_probability.fixed(probability)
+    return np.asarray(jax.jit(lambda a: function(jax.random.key(key), images, chance.at({}, a)))(annealed))
 
 
 def test_colors_are_moved_and_stretched_about_their_means():
@@ -86,29 +87,36 @@ def test_nothing_happens_at_probability_0_or_without_a_policy(policy):
     np.testing.assert_array_equal(applied(policy, probability=Annealed(0.0, probability), annealed=0.0), IMAGES)
 
 
+@pytest.mark.parametrize(("policy", "share"), [("cutout", 1.0), ("cutout:0.5", 0.5)])
 @pytest.mark.parametrize("annealed", [0.0, 0.5, 1.0])
-def test_each_operation_happens_with_its_probability_which_may_be_annealed(annealed):
+def test_each_operation_happens_with_its_share_of_the_probability_which_may_be_annealed(annealed, policy, share):
     ones = np.ones((4000, *SHAPE), np.float32)
-    seen = applied("cutout", ones, probability=Annealed(0.2, 0.6), annealed=annealed)
+    seen = applied(policy, ones, probability=Annealed(0.2, 0.6), annealed=annealed)
     touched = np.sum(np.any(seen == 0, axis=(1, 2, 3)))
-    assert scipy.stats.binomtest(int(touched), 4000, 0.2 + annealed * 0.4).pvalue > 0.01
+    assert scipy.stats.binomtest(int(touched), 4000, share * (0.2 + annealed * 0.4)).pvalue > 0.01
 
 
 def test_an_operation_that_does_not_exist_is_one_line():
     with pytest.raises(
-        UsageError, match=r"^unknown operation in augment.policy 'blur'; there are: color, trans.*cutout$"
+        UsageError, match=r"^unknown operation in augment.policy 'blur'; there are: color, trans.*saturation$"
     ):
-        augment.from_recipe({"policy": "color, blur", "probability": 1.0})
+        augment.from_recipe({"policy": "color, blur"})
 
 
-@pytest.mark.parametrize("policy", [*augment.OPERATIONS, ALL])
+@pytest.mark.parametrize("share", ["0", "1.5", "half", "nan", ""])
+def test_a_share_is_a_number_up_to_1(share):
+    with pytest.raises(UsageError, match=rf"^the share of hue in augment.policy must be above 0 .* given '{share}'$"):
+        augment.from_recipe({"policy": f"color, hue:{share}"})
+
+
+@pytest.mark.parametrize("policy", [*augment.OPERATIONS, ",".join(augment.OPERATIONS)])
 def test_gradients_flow_through(policy):
     """Against differences: each operation is linear in the image, except for the constant that brightness adds."""
-    function = augment.from_recipe({"policy": policy, "probability": 1.0})
+    function = augment.from_recipe({"policy": policy})
     weights = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
 
     def scored(images):
-        return jnp.sum(function(jax.random.key(1), images, 0.0) * weights)
+        return jnp.sum(function(jax.random.key(1), images, 1.0) * weights)
 
     gradient = np.asarray(jax.jit(jax.grad(scored))(IMAGES[:4]), np.float64)
     for direction in np.random.default_rng(2).normal(size=(3, 4, *SHAPE)).astype(np.float32):
@@ -119,15 +127,15 @@ def test_gradients_flow_through(policy):
 
 @pytest.mark.parametrize("way", [("shard_map", 4), ("pmap", 8)], ids=str)
 def test_the_same_image_is_treated_alike_however_many_replicas_there_are(way):
-    function = augment.from_recipe({"policy": "translation", "probability": 0.5})
+    function = augment.from_recipe({"policy": "translation,xfrac,hue"})
 
     def run(images):
         n = 16 // parallel.count()
         own = jax.lax.dynamic_slice_in_dim(images, parallel.index() * n, n)
-        return function(jax.random.key(2), own, 0.0)
+        return function(jax.random.key(2), own, 0.5)
 
     seen = np.asarray(on_replicas(way, run, IMAGES[:16])).reshape(16, *SHAPE)
-    alone = np.asarray(jax.jit(function)(jax.random.key(2), IMAGES[:16], 0.0))
+    alone = np.asarray(jax.jit(function)(jax.random.key(2), IMAGES[:16], 0.5))
     np.testing.assert_allclose(seen, alone, atol=1e-6)
     assert not np.array_equal(alone, IMAGES[:16])
 
@@ -148,7 +156,7 @@ def test_reals_and_fakes_are_augmented_for_both_players_and_under_r1(recipe):
 
     algorithm = algorithm._replace(discriminator=Counting())
     batch = Batch(jnp.ones((6, 8, 8, 1)), jnp.zeros(6, jnp.int32))
-    look = Look(algorithm.discriminator, algorithm.augment, jax.random.key(1), jax.random.key(2), 0.0)
+    look = Look(algorithm.discriminator, algorithm.augment, jax.random.key(1), jax.random.key(2), 1.0)
 
     @jax.jit
     def looked():
@@ -171,7 +179,7 @@ def test_samples_are_never_augmented(recipe, monkeypatch):
     recipe["augment"] = {"policy": "cutout", "probability": 1.0}
     algorithm = build(recipe, SPEC)
     with pytest.raises(AssertionError, match="augmented"):
-        algorithm.augment(jax.random.key(0), IMAGES, 0.0)
+        algorithm.augment(jax.random.key(0), IMAGES, 1.0)
     variables = jax.jit(lambda: train_state.init_generator(algorithm.generator, jax.random.key(0)))()
     labels, indices = np.zeros(4, np.int32), np.arange(4, dtype=np.int32)
     drawn = sampling.make_sampler(algorithm.generator)(variables, np.uint32(0), labels, indices)

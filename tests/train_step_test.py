@@ -93,7 +93,7 @@ def consistent_recipe(recipe) -> dict:
         "d_updates": {"both": listed},
         "g_terms": {"hinge": {"weight": 1.0}, "latent_diversity": {"weight": 1.0}},
     }
-    recipe["augment"] = {"policy": ",".join(augment.OPERATIONS), "probability": 0.3}
+    recipe["augment"] = {"policy": ",".join([*augment.OPERATIONS, "scale", "rotate", "contrast"]), "probability": 0.3}
     recipe["anneal"] = {
         "kimg": 0.1,
         "to": {"augment": {"probability": 0.9}, "loss": {"g_terms": {"hinge": {"weight": 3.0}}}},

@@ -23,8 +23,8 @@ class Look(NamedTuple):
     augment: Augment
     dropout_key: jax.Array
     augment_key: jax.Array
-    annealed: jax.Array | float
-    """How far annealing is, 0 to 1."""
+    probability: jax.Array | float
+    """Of each operation of the augmentation."""
 
     def outputs(
         self, params: Tree, stats: Tree, batches: Batches, update_stats: bool
@@ -66,7 +66,7 @@ class Look(NamedTuple):
     def _output(
         self, params: Tree, stats: Tree, images: jax.Array, labels: jax.Array, update_stats: bool
     ) -> tuple[Output, Tree]:
-        images = self.augment(self.augment_key, images, self.annealed)
+        images = self.augment(self.augment_key, images, self.probability)
         output, updated = self.discriminator.apply(
             {"params": params, **stats},
             images,

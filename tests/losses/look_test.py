@@ -15,7 +15,7 @@ SPEC = ImageSpec(image_size=8, channels=1, num_classes=10)
 
 def look_of(discriminator) -> Look:
     """A look without augmentation."""
-    return Look(discriminator, lambda key, images, annealed: images, jax.random.key(1), jax.random.key(2), 0.0)
+    return Look(discriminator, lambda key, images, probability: images, jax.random.key(1), jax.random.key(2), 0.0)
 
 
 def test_one_call_on_all_batches_equals_one_call_each(recipe):
