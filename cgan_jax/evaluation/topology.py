@@ -97,8 +97,10 @@ def _tpus(kind: str, shape: str) -> tuple[list[jax.Device], str]:
     os.environ.update({name: value for name, value in _NO_TPU_HERE.items() if name not in os.environ})
     chips = [int(side) for side in shape.split("x")]
     # A host has 2x2 chips; fewer are a part of one.
-    host = {} if math.prod(chips) >= 4 else {"chips_per_host_bounds": [*chips, *[1] * (3 - len(chips))]}
-    found = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{shape}", **host)
+    options = {} if math.prod(chips) >= 4 else {"chips_per_host_bounds": [*chips, *[1] * (3 - len(chips))]}
+    if kind == "v4":
+        options["chip_config_name"] = "megacore"  # or each of a chip's two cores is a device, as on no machine of today
+    found = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{shape}", **options)
     return list(found.devices), f"libtpu {importlib.metadata.version('libtpu')}"
 
 
