@@ -12,7 +12,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -153,13 +153,7 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     recipes.check(recipe)
     mesh, device = topology.mesh, topology.device
     recipes.check_devices(recipe, mesh.size)
-    count, spec = _size_of(recipe["dataset"])
-    algorithm = build(recipe, spec)
-    per_call = steps_per_call(recipe, algorithm, spec, mesh)
-    state, data = _abstract(recipe["dataset"]["placement"], algorithm, spec, count, per_call, mesh)
-    spec_of_data = placement.SPECS[recipe["dataset"]["placement"]]
-    # pmap needs the devices themselves; both compile the same step.
-    call = distribute(functools.partial(train_steps, algorithm, per_call), mesh, data_spec=spec_of_data)
+    count, algorithm, per_call, call, state, data = _call(recipe, mesh)
     flop = layer_flop_by_dtype(call, state, data)
     numbers = {
         "topology": topology.name,
@@ -197,6 +191,26 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
         "copies_images": program.makes("u8", size),
         **_time(program, numbers, topology, recipe),
     }
+
+
+def arithmetic(recipe: Mapping[str, Any]) -> tuple[float, str]:
+    """FLOP of the layers for one real image of training, and the dtype of most of it. Nothing is compiled."""
+    recipes.check(recipe)
+    _, _, per_call, call, state, data = _call(recipe, make_mesh(jax.devices("cpu")[:1]))
+    flop = layer_flop_by_dtype(call, state, data)
+    return flop.total() / per_call / images_per_step(recipe), most_of(flop)
+
+
+def _call(recipe: Mapping[str, Any], mesh: Mesh) -> tuple[int, Algorithm, int, Callable, Any, Any]:
+    """The number of images, the algorithm, the steps of a call, the call, and the shapes of its state and data."""
+    where = recipe["dataset"]["placement"]
+    count, spec = _size_of(recipe["dataset"])
+    algorithm = build(recipe, spec)
+    per_call = steps_per_call(recipe, algorithm, spec, mesh)
+    state, data = _abstract(where, algorithm, spec, count, per_call, mesh)
+    # pmap needs the devices themselves; both compile the same step.
+    call = distribute(functools.partial(train_steps, algorithm, per_call), mesh, data_spec=placement.SPECS[where])
+    return count, algorithm, per_call, call, state, data
 
 
 def _size_of(section: Mapping[str, Any]) -> tuple[int, ImageSpec]:
