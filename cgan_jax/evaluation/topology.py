@@ -4,10 +4,10 @@ XLA compiles the call that training makes for a TPU slice or NVIDIA devices, fro
 reports is a prediction. The compiler for TPUs is libtpu, that for NVIDIA's devices a CUDA plugin of jax.
 """
 
+import contextlib
 import datetime
 import functools
 import importlib.metadata
-import importlib.util
 import math
 import os
 import re
@@ -92,7 +92,8 @@ def open_topology(name: str) -> Topology:
 
 
 def _tpus(kind: str, shape: str) -> tuple[list[jax.Device], str]:
-    if importlib.util.find_spec("libtpu") is None:
+    compiler = _installed("libtpu")
+    if not compiler:
         raise UsageError("TPUs need their compiler: pip install 'jax[tpu]' (libtpu, 0.6 GB; no TPU is needed)")
     os.environ.update({name: value for name, value in _NO_TPU_HERE.items() if name not in os.environ})
     chips = [int(side) for side in shape.split("x")]
@@ -101,12 +102,12 @@ def _tpus(kind: str, shape: str) -> tuple[list[jax.Device], str]:
     if kind == "v4":
         options["chip_config_name"] = "megacore"  # or each of a chip's two cores is a device, as on no machine of today
     found = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{shape}", **options)
-    return list(found.devices), f"libtpu {importlib.metadata.version('libtpu')}"
+    return list(found.devices), compiler
 
 
 def _gpus(kind: str, count: int) -> tuple[list[jax.Device], str]:
-    plugin = next((f"jax-cuda{v}-pjrt" for v in (13, 12) if importlib.util.find_spec(f"jax_plugins.xla_cuda{v}")), None)
-    if plugin is None:
+    plugin = _installed("jax-cuda13-pjrt", "jax-cuda12-pjrt")
+    if not plugin:
         raise UsageError(
             "NVIDIA's devices need jax's CUDA compiler: pip install --no-deps jax-cuda13-pjrt jax-cuda13-plugin"
             " nvidia-cuda-nvcc nvidia-nvvm nvidia-nvjitlink nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-nvrtc"
@@ -115,7 +116,15 @@ def _gpus(kind: str, count: int) -> tuple[list[jax.Device], str]:
     found = topologies.get_topology_desc(
         platform="cuda", topology_name="t", target_config=_target(kind), topology=f"1x1x{count}"
     )
-    return list(found.devices), f"XLA of {plugin} {importlib.metadata.version(plugin)}, without autotuning"
+    return list(found.devices), f"XLA of {plugin}, without autotuning"
+
+
+def _installed(*packages: str) -> str:
+    """The first of the packages that is installed, with its version; "" if none is."""
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return f"{package} {importlib.metadata.version(package)}"
+    return ""
 
 
 def _target(kind: str) -> str:
