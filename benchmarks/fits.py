@@ -5,8 +5,8 @@
 
 Nothing runs on a device: `cgan benchmark --topology` compiles each pair in a separate process. A pair that does not
 fit is tried again with rematerialisation, then with the batch in parts, as the command advises. Results stay in the
-folder as JSON, so that a run that is cut off goes on; a compilation of more than `--minutes` is left out. With
---arithmetic nothing is compiled: the table has the hours of one device at its datasheet's peak.
+folder as JSON, so that a run that is cut off goes on. A compilation of more than `--minutes` is left out until its file
+is deleted. With --arithmetic nothing is compiled: the table has the hours of one device at its datasheet's peak.
 """
 
 import argparse
