@@ -80,9 +80,9 @@ def _discriminator_update(
     # Draw keys. Annealing counts generator steps: with two discriminator steps a train step, step i counts as i / 2.
     name, terms = list(algorithm.d_updates.items())[number]
     annealed = _annealed(algorithm, state, index / algorithm.d_steps_per_g_step)
-    dropout_key = jax.random.fold_in(_key(state, Purpose.D_DROPOUT, index), number)
-    augment_key = jax.random.fold_in(_key(state, Purpose.D_AUGMENT, index), number)
-    terms_key = jax.random.fold_in(_key(state, Purpose.D_TERMS, index), number)
+    dropout_key = _key(state, Purpose.D_DROPOUT, index, number)
+    augment_key = _key(state, Purpose.D_AUGMENT, index, number)
+    terms_key = _key(state, Purpose.D_TERMS, index, number)
     probability = algorithm.augment_probability.at(state.memory, annealed)
     look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, probability)
     names, drawn = list(batches), list(batches.values())  # JAX sorts dicts, and a look depends on the order
@@ -200,13 +200,17 @@ def averaged(algorithm: Algorithm, state: TrainState) -> TrainState:
     return state.replace(step=step, ema_params=ema_params, ema_stats=ema_stats, further=further)
 
 
-def _key(state: TrainState, purpose: Purpose, index: jax.Array | None = None) -> jax.Array:
-    """The run's key for a purpose, at step `index` if one is given.
+def _key(state: TrainState, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:
+    """The run's key for a purpose, with `indices` folded in, such as the step.
 
     The purpose is folded in first. split(key) and fold_in(key, i) can give equal keys, so no key gets both.
     """
-    key = jax.random.fold_in(state.key, purpose)
-    return key if index is None else jax.random.fold_in(key, index)
+    # The keys of all purposes are derived in one call, of which XLA keeps one: on a TPU a key alone takes a hundred
+    # operations on single numbers.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(state.key, jnp.arange(len(Purpose)))
+    for index in indices:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+    return keys[purpose]
 
 
 def _latents(algorithm: Algorithm, key: jax.Array, labels: jax.Array) -> jax.Array:

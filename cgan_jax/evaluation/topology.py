@@ -4,15 +4,15 @@ XLA compiles the call that training makes for a TPU slice or NVIDIA devices, fro
 reports is a prediction. The compiler for TPUs is libtpu, that for NVIDIA's devices a CUDA plugin of jax.
 """
 
+import contextlib
 import datetime
 import functools
 import importlib.metadata
-import importlib.util
 import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -92,19 +92,22 @@ def open_topology(name: str) -> Topology:
 
 
 def _tpus(kind: str, shape: str) -> tuple[list[jax.Device], str]:
-    if importlib.util.find_spec("libtpu") is None:
+    compiler = _installed("libtpu")
+    if not compiler:
         raise UsageError("TPUs need their compiler: pip install 'jax[tpu]' (libtpu, 0.6 GB; no TPU is needed)")
     os.environ.update({name: value for name, value in _NO_TPU_HERE.items() if name not in os.environ})
     chips = [int(side) for side in shape.split("x")]
     # A host has 2x2 chips; fewer are a part of one.
-    host = {} if math.prod(chips) >= 4 else {"chips_per_host_bounds": [*chips, *[1] * (3 - len(chips))]}
-    found = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{shape}", **host)
-    return list(found.devices), f"libtpu {importlib.metadata.version('libtpu')}"
+    options = {} if math.prod(chips) >= 4 else {"chips_per_host_bounds": [*chips, *[1] * (3 - len(chips))]}
+    if kind == "v4":
+        options["chip_config_name"] = "megacore"  # or each of a chip's two cores is a device, as on no machine of today
+    found = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{shape}", **options)
+    return list(found.devices), compiler
 
 
 def _gpus(kind: str, count: int) -> tuple[list[jax.Device], str]:
-    plugin = next((f"jax-cuda{v}-pjrt" for v in (13, 12) if importlib.util.find_spec(f"jax_plugins.xla_cuda{v}")), None)
-    if plugin is None:
+    plugin = _installed("jax-cuda13-pjrt", "jax-cuda12-pjrt")
+    if not plugin:
         raise UsageError(
             "NVIDIA's devices need jax's CUDA compiler: pip install --no-deps jax-cuda13-pjrt jax-cuda13-plugin"
             " nvidia-cuda-nvcc nvidia-nvvm nvidia-nvjitlink nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-nvrtc"
@@ -113,7 +116,15 @@ def _gpus(kind: str, count: int) -> tuple[list[jax.Device], str]:
     found = topologies.get_topology_desc(
         platform="cuda", topology_name="t", target_config=_target(kind), topology=f"1x1x{count}"
     )
-    return list(found.devices), f"XLA of {plugin} {importlib.metadata.version(plugin)}, without autotuning"
+    return list(found.devices), f"XLA of {plugin}, without autotuning"
+
+
+def _installed(*packages: str) -> str:
+    """The first of the packages that is installed, with its version; "" if none is."""
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return f"{package} {importlib.metadata.version(package)}"
+    return ""
 
 
 def _target(kind: str) -> str:
@@ -151,13 +162,7 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     recipes.check(recipe)
     mesh, device = topology.mesh, topology.device
     recipes.check_devices(recipe, mesh.size)
-    count, spec = _size_of(recipe["dataset"])
-    algorithm = build(recipe, spec)
-    per_call = steps_per_call(recipe, algorithm, spec, mesh)
-    state, data = _abstract(recipe["dataset"]["placement"], algorithm, spec, count, per_call, mesh)
-    spec_of_data = placement.SPECS[recipe["dataset"]["placement"]]
-    # pmap needs the devices themselves; both compile the same step.
-    call = distribute(functools.partial(train_steps, algorithm, per_call), mesh, data_spec=spec_of_data)
+    count, algorithm, per_call, call, state, data = _call(recipe, mesh)
     flop = layer_flop_by_dtype(call, state, data)
     numbers = {
         "topology": topology.name,
@@ -195,6 +200,26 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
         "copies_images": program.makes("u8", size),
         **_time(program, numbers, topology, recipe),
     }
+
+
+def arithmetic(recipe: Mapping[str, Any]) -> tuple[float, str]:
+    """FLOP of the layers for one real image of training, and the dtype of most of it. Nothing is compiled."""
+    recipes.check(recipe)
+    _, _, per_call, call, state, data = _call(recipe, make_mesh(jax.devices("cpu")[:1]))
+    flop = layer_flop_by_dtype(call, state, data)
+    return flop.total() / per_call / images_per_step(recipe), most_of(flop)
+
+
+def _call(recipe: Mapping[str, Any], mesh: Mesh) -> tuple[int, Algorithm, int, Callable, Any, Any]:
+    """The number of images, the algorithm, the steps of a call, the call, and the shapes of its state and data."""
+    where = recipe["dataset"]["placement"]
+    count, spec = _size_of(recipe["dataset"])
+    algorithm = build(recipe, spec)
+    per_call = steps_per_call(recipe, algorithm, spec, mesh)
+    state, data = _abstract(where, algorithm, spec, count, per_call, mesh)
+    # pmap needs the devices themselves; both compile the same step.
+    call = distribute(functools.partial(train_steps, algorithm, per_call), mesh, data_spec=placement.SPECS[where])
+    return count, algorithm, per_call, call, state, data
 
 
 def _size_of(section: Mapping[str, Any]) -> tuple[int, ImageSpec]:

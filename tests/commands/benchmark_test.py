@@ -1,6 +1,7 @@
 """`cgan benchmark`: every number is there and adds up, for people and for machines."""
 
 import contextlib
+import importlib.metadata
 import io
 import json
 
@@ -149,3 +150,11 @@ def test_wrong_use_is_one_line_and_exit_code_2(recipe, tmp_path, capsys, argumen
     assert cgan("benchmark", *(argument.format(recipe=path) for argument in arguments)) == 2
     out, error = capsys.readouterr()
     assert out == "" and error.startswith("cgan: error: ") and line in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("package", "topology"), [("libtpu", "v5e:2x4"), ("jax-cuda13-pjrt", "h100")])
+def test_without_the_compiler_the_error_says_what_to_install(recipe, tmp_path, capsys, package, topology):
+    if package in {distribution.name for distribution in importlib.metadata.distributions()}:
+        pytest.skip(f"{package} is installed")
+    assert cgan("benchmark", f"--config={write_recipe(tmp_path, recipe)}", f"--topology={topology}") == 2
+    assert "pip install" in capsys.readouterr().err
