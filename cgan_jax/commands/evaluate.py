@@ -66,7 +66,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     if given:
         raise UsageError(f"--{given[0]} says what to draw from a run, and --images are drawn already")
     from cgan_jax.evaluation import lengths, scoring
-    from cgan_jax.sampling import image_writers
+    from cgan_jax.sampling import image_writers, trained
 
     if flags.json:
         image_writers.check_free([Path(flags.json)], flags.force)
@@ -81,15 +81,16 @@ def main(flags: absl_flags.FlagValues) -> None:
         print(f"\ndrawn in {place / lengths.PICTURE}; added to the run's logs")
         _write(flags.json, {name: one._asdict() for name, one in each.items()})
         return
+    kept = False
     if place:
-        remember = flags.model not in models.names()
-        scored = scoring.score_model(place, options, *drawn, changed, remember, flags.ema)
+        kept = flags.model not in models.names() and not trained.is_exported(place)
+        scored = scoring.score_model(place, options, *drawn, changed, kept, flags.ema)
     else:
         source = flags.source or ("digits" if flags.dataset == "digits" else "tfds")
         section = {"source": source, "name": flags.dataset, "image_size": flags.image_size}
         scored = scoring.score_images(flags.images, options, {"split": "train", "data_dir": "", **section, **changed})
     print(table(*scored))
-    print("\n" + summary(*scored))
+    print("\n" + summary(*scored, kept))
     _write(flags.json, scored._asdict())
 
 
@@ -115,8 +116,8 @@ def table(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def summary(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
-    """Three lines: the scores of all images, what was compared, and how to read it."""
+def summary(scores: dict[str, list[float]], protocol: dict[str, Any], kept: bool) -> str:
+    """Three lines: the scores of all images, what was compared, and how to read it. `kept`: a run's log has them."""
     from cgan_jax.evaluation import lengths
     from cgan_jax.run.progress import duration
 
@@ -125,13 +126,13 @@ def summary(scores: dict[str, list[float]], protocol: dict[str, Any]) -> str:
     real = f"{protocol['real_dataset']}, {protocol['real_split']}"
     if protocol["real_images"] is not None:  # published statistics do not say it
         real = f"{protocol['real_images']:,} of {real}"
-    kept = "; added to its logs" if "workdir" in protocol else ""
+    notes = "; added to its logs" if kept else ""
     if any("cfd" in name for name in scores):
-        kept += "; cfd is by a small classifier, not comparable with FID"
+        notes += "; cfd is by a small classifier, not comparable with FID"
     return "\n".join(
         [
             f"in short: {', '.join(whole)}",
             f"{protocol['generated_images']:,} images of {of}, against {real}",
-            f"measured in {duration(protocol['seconds'])}{kept}",
+            f"measured in {duration(protocol['seconds'])}{notes}",
         ]
     )

@@ -21,8 +21,8 @@ def write(folder: Path, fields: Mapping[str, Mapping[str, Any]], endings: Mappin
     metrics = {name: workdirs.read_metrics(folder / name) for name in fields}
     evaluations = {name: workdirs.read_metrics(folder / name, workdirs.EVALUATIONS) for name in fields}
     measured = list(dict.fromkeys(name for lines in evaluations.values() for line in lines for name in line))
-    # eval/pixel_mse is a number of the run, eval/pixel_mse/cat a part of it.
-    measured = [name for name in measured if name.count("/") == 1]
+    # eval/pixel_mse is a number of the run, eval/pixel_mse/cat a part of it, spread/pixel_mse its deviation over seeds.
+    measured = [name for name in measured if name.startswith("eval/") and name.count("/") == 1]
     rows, full = [], []
     for name, values in fields.items():
         numbers = {**_numbers(metrics[name], evaluations[name], measured), "ending": endings[name]}

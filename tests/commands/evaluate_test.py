@@ -52,6 +52,7 @@ def test_a_run_is_scored_by_several_seeds_and_the_line_says_how(run, network, tm
     assert all(len(values) == 2 for values in scores.values())
     assert scores["cfd0.04k_all"][0] != scores["cfd0.04k_all"][1]
     assert "cfd0.04k_all" in printed and " ± " in printed and network.weights_sha256 in printed
+    assert "; added to its logs" in printed
     assert protocol["weights_sha256"] == network.weights_sha256 and protocol["seeds"] == [0, 1]
     assert (protocol["step"], protocol["chosen"], protocol["real_images"]) == (8, "latest", 1797)
     line = workdir.read_metrics(run, workdir.EVALUATIONS)[-1]
@@ -60,6 +61,15 @@ def test_a_run_is_scored_by_several_seeds_and_the_line_says_how(run, network, tm
     assert line["spread/pixel_mse"] == pytest.approx(np.std(scores["pixel_mse"], ddof=1))
     assert cgan("evaluate", f"--workdir={run}", metrics, "--num_images=40", f"--json={out}") == 2
     assert "exists already; --force" in capsys.readouterr().err
+
+
+def test_a_file_is_not_said_to_keep_its_scores(run, tmp_path, capsys):
+    model = tmp_path / "model.cgan"
+    assert cgan("export", f"--workdir={run}", f"--out={model}") == 0
+    before = (run / workdir.EVALUATIONS).read_text() if (run / workdir.EVALUATIONS).exists() else ""
+    assert cgan("evaluate", f"--model={model}", "--metrics=pixel_mse", "--num_images=20") == 0
+    assert "added to" not in capsys.readouterr().out
+    assert before == ((run / workdir.EVALUATIONS).read_text() if (run / workdir.EVALUATIONS).exists() else "")
 
 
 def test_the_runs_own_discriminator_has_its_say(run, tmp_path):

@@ -18,6 +18,7 @@ OTHER_TEXTS = {
     "batch_stats",
     "coordinator_address",
     "dataset",
+    "ema",
     "features",
     "format",
     "host",
