@@ -68,7 +68,8 @@ def made(
     """The variables of that average, as `shapes`. Says how far they are off. Raises UsageError as `planned`."""
     plan = planned(checkpoints, recipe, step, name)
     steps = len({at for at, _ in plan.places})
-    say(f"--ema={name} is a sum of {len(plan.places)} averages in {steps} checkpoints, {plan.off:.2%} off")
+    places = f"{steps} checkpoint{'s' * (steps > 1)}"
+    say(f"--ema={name} is a sum of {len(plan.places)} averages in {places}, {plan.off:.2%} off")
     total = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes)
     for factor, (at, kept) in zip(plan.factors, plan.places, strict=True):
         further = "" if kept == averages.default(recipe) else kept
