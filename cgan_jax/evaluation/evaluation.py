@@ -132,9 +132,9 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
     path = cache.cache_path() / place
     if not path.exists():
         raise UsageError(
-            f"there is no classifier for {section['name'] or section['data_dir']} yet; train one with"
-            f" {_training_command(section)} (on two cores about a minute for the digits, an hour for 50,000 images of"
-            " 32 pixels), or choose metrics that need none, such as ms_ssim"
+            f"the {len(class_names)} classes of {section['name'] or section['data_dir']} have no classifier yet; train"
+            f" one with {_training_command(section)} (on two cores about a minute for the digits, an hour for 50,000"
+            " images of 32 pixels), or choose metrics that need none, such as ms_ssim"
         )
     return path
 

@@ -57,8 +57,8 @@ def planned(checkpoints: Checkpoints, recipe: Mapping[str, Any], step: int, name
         stored = [Average(at - start, decays[kept]) for at, kept in places]
         factors, off = combination(stored, Average(step - start, 0.5 ** (kimg / float(name))))
     if off > _MOST_OFF:
-        refusal = averages.refusal(averages.names(recipe), name)
-        raise UsageError(f"{refusal}; the best sum of those in {len(steps)} checkpoints is {off:.0%} off")
+        best = f"; the best sum of those in {len(steps)} checkpoints is {off:.0%} off" if places else ""
+        raise UsageError(averages.refusal(averages.names(recipe), name) + best)
     return Plan(factors.tolist(), places, off)
 
 

@@ -224,7 +224,7 @@ def test_the_packaged_classifier_serves_cifar10_and_nothing_else():
     names = classifier.read(classifier.PACKAGED)[0].class_names
     found = evaluation.find_network("classifier", SECTION, 3, names)
     assert found.prefix == "c" and found.class_names == names
-    with pytest.raises(UsageError, match=r"no classifier for mnist yet; .*cgan train-classifier --dataset=mnist --im"):
+    with pytest.raises(UsageError, match=r"mnist have no classifier yet; .*cgan train-classifier --dataset=mnist --im"):
         evaluation.find_network("classifier", {**SECTION, "name": "mnist", "image_size": 28}, 1, ("0", "1"))
     with pytest.raises(UsageError, match="have 1 channels"):
         evaluation.find_network("classifier", SECTION, 1, names, str(classifier.PACKAGED))

@@ -164,7 +164,8 @@ def _refuse(broken: dict[int, str], found: Pictures) -> None:
     if broken:
         first, *others = sorted(broken)
         more = f"; nor can {len(others)} more: {', '.join(found.names[i] for i in others[:_NAMED])}" if others else ""
-        raise UsageError(f"{found.names[first]}: not a picture that can be read ({broken[first]}){more}")
+        why = f"not a picture that can be read ({broken[first]}){more}; repair it or move it away"
+        raise UsageError(f"{found.names[first]}: {why}")
 
 
 def _about(found: Pictures, looked: dict[str, Any], form: _pixels.Form) -> list[str]:
