@@ -1,5 +1,6 @@
 """TrainState: all that training changes, as a pytree of arrays. To save a run is to save these arrays."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -43,6 +44,11 @@ class TrainState:
         return {"params": self.ema_params, **self.ema_stats}
 
 
+def parted(variables: Mapping[str, Tree]) -> tuple[Tree, dict[str, Tree]]:
+    """A network's variables -> (its parameters, its other collections)."""
+    return variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
+
+
 def init_generator(generator: nn.Module, key: jax.Array) -> dict[str, Tree]:
     """A generator's initial variables: "params" and the other collections."""
     latents, labels = jnp.zeros((1, generator.latent_dim)), jnp.zeros((1,), jnp.int32)
@@ -58,10 +64,8 @@ def create(algorithm: Algorithm, spec: ImageSpec, key: jax.Array) -> TrainState:
     run_key, g_key, d_key = jax.random.split(key, 3)
     images = jnp.zeros((1, spec.image_size, spec.image_size, spec.channels))
     labels = jnp.zeros((1,), jnp.int32)
-    g_stats = init_generator(algorithm.generator, g_key)
-    g_params = g_stats.pop("params")
-    d_stats = algorithm.discriminator.init(d_key, images, labels, train=False)
-    d_params = d_stats.pop("params")
+    g_params, g_stats = parted(init_generator(algorithm.generator, g_key))
+    d_params, d_stats = parted(algorithm.discriminator.init(d_key, images, labels, train=False))
     memory = {
         "d": {name: _init_memory(terms) for name, terms in algorithm.d_updates.items()},
         "g": _init_memory(algorithm.g_terms),

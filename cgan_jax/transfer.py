@@ -19,7 +19,7 @@ from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.progress import say
 from cgan_jax.run.workdir import RunInfo
 from cgan_jax.sampling import trained
-from cgan_jax.train_state import TrainState, Tree, create
+from cgan_jax.train_state import TrainState, Tree, create, parted
 
 Arrays = dict[str, np.ndarray]
 
@@ -102,11 +102,16 @@ def begun(source: Source, algorithm: Algorithm, classes: Sequence[str], state: T
     lines.append("  optimizers, and what losses remember, begin anew")
     for line in lines if processes.is_first() else ():
         say(line)
+    (g_params, g_stats), (d_params, d_stats), (ema_params, ema_stats) = map(parted, (g, d, average))
     return state.replace(
-        g_params=g.pop("params"), g_stats=g, ema_params=average.pop("params"), ema_stats=average, d_params=d["params"],
+        g_params=g_params,
+        g_stats=g_stats,
+        d_params=d_params,
+        d_stats=d_stats,
+        ema_params=ema_params,
+        ema_stats=ema_stats,
         further=further,
-        d_stats={name: tree for name, tree in d.items() if name != "params"},
-    )  # fmt: skip
+    )
 
 
 class _Told(NamedTuple):

@@ -19,7 +19,7 @@ FLOORS = [
     ["commands"],
     ["api"],
     ["train"],
-    ["evaluation", "importing", "serving", "transfer"],
+    ["evaluation", "serving", "transfer"],
     ["sampling"],
     ["run"],
     ["train_step"],

@@ -32,7 +32,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     folder = storage.place(flags.workdir)
     recipe = _recipe_flags.given(flags)
 
-    from cgan_jax import importing
+    from cgan_jax.run import importing
 
     discriminator = storage.place(flags.discriminator, "--discriminator") if flags.discriminator else None
     importing.write_run(recipe, folder, storage.place(flags.generator, "FILE"), discriminator)

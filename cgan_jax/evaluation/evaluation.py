@@ -140,12 +140,12 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
 
 
 def _training_command(section: Mapping[str, Any]) -> str:
-    """What trains the classifier of a dataset; flags say it unless its recipe takes the images in a way of its own."""
-    own = {name: field.before for name, field in SECTIONS["dataset"].items() if field.before is not None}
-    if any(section.get(name, value) != value for name, value in own.items() if name != "balance"):
+    """The command that trains a dataset's classifier. Fields such as `fit` have no flag, so --config gives them."""
+    usual = {name: field.before for name, field in SECTIONS["dataset"].items() if field.before is not None}
+    if any(section.get(name, value) != value for name, value in usual.items() if name != "balance"):
         return "cgan train-classifier and the run's --config, with its overrides of the section dataset"
-    usual = {"source": "digits" if section["name"] == "digits" else "tfds", "image_size": 32, "data_dir": ""}
-    other = "".join(f" --{flag}={section[flag]}" for flag, value in usual.items() if section[flag] != value)
+    flags = {"source": "digits" if section["name"] == "digits" else "tfds", "image_size": 32, "data_dir": ""}
+    other = "".join(f" --{flag}={section[flag]}" for flag, value in flags.items() if section[flag] != value)
     return f"cgan train-classifier --dataset={section['name']}{other}"
 
 

@@ -24,7 +24,7 @@ from cgan_jax.files import storage
 from cgan_jax.run import integrity
 from cgan_jax.run.processes import is_first, meet, of_first
 from cgan_jax.run.progress import say
-from cgan_jax.train_state import TrainState, Tree
+from cgan_jax.train_state import TrainState, Tree, parted
 
 FOLDER, ASIDE = "checkpoints", "set_aside"
 _ITEMS = ("state", "ema")
@@ -322,8 +322,7 @@ def split(state: TrainState) -> dict[str, Any]:
 def join(items: Mapping[str, Any]) -> TrainState:
     """The whole state: the inverse of `split`."""
     further = {name.removeprefix(_FURTHER): item for name, item in items.items() if name.startswith(_FURTHER)}
-    stats = dict(items["ema"])
-    params = stats.pop("params")
+    params, stats = parted(items["ema"])
     return TrainState(**{**items["state"], "ema_params": params, "ema_stats": stats, "further": further})
 
 

@@ -19,7 +19,7 @@ from cgan_jax.networks import studiogan
 from cgan_jax.run import checkpoint, environment, workdir
 from cgan_jax.run.progress import say
 from cgan_jax.run.workdir import RunInfo
-from cgan_jax.train_state import TrainState, Tree, create
+from cgan_jax.train_state import TrainState, Tree, create, parted
 
 _ARCHITECTURES = ("biggan", "sngan")
 
@@ -64,17 +64,12 @@ def write_run(recipe: dict[str, Any], folder: Path, generator: Path, discriminat
 
 
 def _with_networks(state: TrainState, generator: Tree, discriminator: Tree | None = None) -> TrainState:
-    params, stats = _split(generator)
+    params, stats = parted(generator)
     state = state.replace(g_params=params, g_stats=stats, ema_params=params, ema_stats=stats)
     if discriminator:
-        params, stats = _split(discriminator)
+        params, stats = parted(discriminator)
         state = state.replace(d_params=params, d_stats=stats)
     return state
-
-
-def _split(variables: Tree) -> tuple[Tree, Tree]:
-    """The parameters and the other collections."""
-    return variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
 
 def _with_fields(recipe: dict[str, Any]) -> dict[str, Any]:
