@@ -10,6 +10,7 @@ import re
 
 import pytest
 
+from cgan_jax import augment
 from cgan_jax.run.devices import DEVICES
 from tests.command_line import start
 
@@ -71,6 +72,14 @@ def test_eight_devices_train_within_their_budget(recipe, flags, topology, budget
     assert set(numbers["products"]) == {"bf16" if flags else "f32"}
     assert numbers["bound"] in numbers["images_per_sec"] and 0 < numbers["share_of_peak"] < 1
     assert any("networks/" in one["line"] for one in numbers["costly"])
+
+
+@pytest.mark.parametrize("topology", [pytest.param("v5e:1x1", marks=TPU), pytest.param("h100", marks=CUDA)])
+def test_every_augmentation_compiles(topology):
+    policy = ",".join([*augment.TOGETHER, *augment.OPERATIONS])
+    flags = (f"--config.augment.policy={policy}", "--config.augment.probability=0.5")
+    numbers = json.loads(output_of(start("benchmark", "--config=digits", f"--topology={topology}", "--json", *flags)))
+    assert numbers["fits"] and numbers["donated_leaves"] == numbers["state_leaves"]
 
 
 # A product of 8192x8192 matrices, and an array that no chip can hold.

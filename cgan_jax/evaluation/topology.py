@@ -183,7 +183,7 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
         compiled = call.lower(state, data).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
+            raise UsageError(f"{topology.compiler} cannot compile it: {str(error).splitlines()[0]}") from error
         memory = {"peak": _needed(str(error)), "device": device.memory / 1e9, "share": device.share}
         return {**numbers, "fits": False, "memory_gigabytes": memory, "advice": _advice(recipe, algorithm, state, mesh)}
     numbers["compile_seconds"] = time.perf_counter() - began
