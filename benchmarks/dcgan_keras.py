@@ -113,7 +113,7 @@ def make_updates(g, d, plan):
 
 
 def main():
-    flags = worker.parse("float32", "bfloat16")
+    flags = worker.parse("float32", "bfloat16", recipes=NETWORKS)
     if flags.variant == "bfloat16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     plan = worker.PLANS[flags.recipe]

@@ -1,11 +1,11 @@
 """The step as a PyTorch user writes it well: channels last, fused Adam, D frozen while G trains. A worker.
 
-Variants: float32; bfloat16 (autocast); compiled and compiled_bfloat16 (torch.compile with CUDA graphs, on CUDA only).
+Variants: float32; bfloat16 (autocast); compiled and compiled_bfloat16 (torch.compile; on CUDA with CUDA graphs).
 """
 
 import contextlib
 import functools
-import sys
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -88,23 +88,18 @@ class DeepDiscriminator(nn.Module):
         return self.layers(x.contiguous(memory_format=torch.channels_last))[:, 0]
 
 
-NETWORKS = {
-    "cifar10_dcgan": (ClassicGenerator, ClassicDiscriminator),
-    "cifar10_cgan_deep": (DeepGenerator, DeepDiscriminator),
-}
-
-
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
-
-
 class Training:
     """Two networks, their optimizers, and one method per update."""
+
+    networks: ClassVar = {
+        "cifar10_dcgan": (ClassicGenerator, ClassicDiscriminator),
+        "cifar10_cgan_deep": (DeepGenerator, DeepDiscriminator),
+    }
 
     def __init__(self, recipe, variant):
         self.plan = worker.PLANS[recipe]
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        networks = (kind(self.plan.num_classes) for kind in NETWORKS[recipe])
+        networks = (kind(self.plan.num_classes) for kind in self.networks[recipe])
         self.g, self.d = (n.to(self.device, memory_format=torch.channels_last) for n in networks)
         adam = functools.partial(
             torch.optim.Adam,
@@ -125,6 +120,12 @@ class Training:
         # The next replay of a CUDA graph overwrites what the one before gave.
         self.kept = torch.Tensor.clone if is_compiled else lambda images: images
 
+    def d_loss(self, logits, target):
+        return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
+
+    def g_loss(self, logits):
+        return self.d_loss(logits, 1.0)
+
     def fakes(self, labels):
         return self.kept(self.generate(torch.randn(len(labels), worker.LATENT_DIM, device=self.device), labels))
 
@@ -135,14 +136,14 @@ class Training:
 
     def real(self, images, labels):
         with self.cast():
-            loss = bce(self.judge(images, labels), 1.0)
+            loss = self.d_loss(self.judge(images, labels), 1.0)
         self.move(self.d_opt, loss)
 
     def fake(self, images, labels):
         with self.cast():
             with torch.no_grad():
                 images = self.fakes(labels)
-            loss = bce(self.judge(images, labels), 0.0)
+            loss = self.d_loss(self.judge(images, labels), 0.0)
         self.move(self.d_opt, loss)
 
     def both(self, images, labels):
@@ -150,14 +151,14 @@ class Training:
             with torch.no_grad():
                 fakes = self.fakes(labels)
             on_real, on_fake = self.judge(torch.cat([images, fakes]), torch.cat([labels, labels])).chunk(2)
-            loss = bce(on_real, 1.0) + bce(on_fake, 0.0)
+            loss = self.d_loss(on_real, 1.0) + self.d_loss(on_fake, 0.0)
         self.move(self.d_opt, loss)
 
     def generator(self, images, labels):
         labels = labels.repeat(self.plan.g_batch_size // self.plan.batch_size)
         self.d.requires_grad_(False)
         with self.cast():
-            loss = bce(self.judge(self.fakes(labels), labels), 1.0)
+            loss = self.g_loss(self.judge(self.fakes(labels), labels))
         self.move(self.g_opt, loss)
         self.d.requires_grad_(True)
 
@@ -183,18 +184,17 @@ class Training:
                 ((self.fakes(labels).float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)).cpu().numpy()
 
     def weights(self):
-        networks = {"g": self.g, "d": self.d}
+        networks: ClassVar = {"g": self.g, "d": self.d}
         return {
             name: [p.detach().cpu().clone().numpy() for p in network.parameters()] for name, network in networks.items()
         }
 
 
-def main():
-    flags = worker.parse("float32", "bfloat16", "compiled", "compiled_bfloat16")
-    if "compiled" in flags.variant and not torch.cuda.is_available():
-        sys.exit("CUDA graphs need a CUDA device")
+def serve(training):
+    """Works as the worker of a class of Training."""
+    flags = worker.parse("float32", "bfloat16", "compiled", "compiled_bfloat16", recipes=training.networks)
     torch.set_float32_matmul_precision("high")  # TensorFloat-32 on CUDA, as in XLA
-    training = Training(flags.recipe, flags.variant)
+    training = training(flags.recipe, flags.variant)
     images, labels = training.images[:4], training.labels[:4]
     updates = [(name, functools.partial(update, images, labels)) for name, update in training.updates]
     worker.check_movement(updates, training.weights)
@@ -202,4 +202,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    serve(Training)

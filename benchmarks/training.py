@@ -25,14 +25,14 @@ from benchmarks.worker import PLANS, SAMPLING_BATCH
 
 OURS = "cgan_jax float32"
 CONTESTANTS = {
-    OURS: ("dcgan_ours", "float32"),
-    "cgan_jax bfloat16": ("dcgan_ours", "bfloat16"),
+    OURS: ("ours", "float32"),
+    "cgan_jax bfloat16": ("ours", "bfloat16"),
     "Keras on TensorFlow, float32": ("dcgan_keras", "float32"),
     "Keras on TensorFlow, mixed_bfloat16": ("dcgan_keras", "bfloat16"),
-    "PyTorch float32": ("dcgan_torch", "float32"),
-    "PyTorch bfloat16": ("dcgan_torch", "bfloat16"),
-    "PyTorch compiled, float32": ("dcgan_torch", "compiled"),
-    "PyTorch compiled, bfloat16": ("dcgan_torch", "compiled_bfloat16"),
+    "PyTorch float32": ("{family}_torch", "float32"),
+    "PyTorch bfloat16": ("{family}_torch", "bfloat16"),
+    "PyTorch compiled, float32": ("{family}_torch", "compiled"),
+    "PyTorch compiled, bfloat16": ("{family}_torch", "compiled_bfloat16"),
     "obvious Flax float32": ("dcgan_flax", "float32"),
 }
 _SLOW = 5.0  # seconds; a contestant with a longer step makes one step per turn, without a warm-up
@@ -43,6 +43,7 @@ class Contestant:
     """A worker's process."""
 
     def __init__(self, module, variant, recipe):
+        module = module.format(family=PLANS[recipe].family)
         command = [sys.executable, "-m", f"benchmarks.{module}", f"--variant={variant}", f"--recipe={recipe}"]
         began = time.perf_counter()
         self.process = subprocess.Popen(
@@ -97,7 +98,7 @@ def compare(flags):
         else:
             running[name] = contestant
             print(f"{name} is ready after {contestant.start_seconds:.0f} s", flush=True)
-    if OURS not in running:
+    if OURS not in running or len(running) == 1:
         sys.exit("there is nothing to compare with")
     peers = [name for name in running if name != OURS]
     pairs = {name: [] for name in peers}

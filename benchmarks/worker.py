@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,18 +28,21 @@ class Plan(NamedTuple):
     together: bool
     num_classes: int
     """0 if the networks take no labels."""
+    family: str = "dcgan"
+    """The name that a contestant's module begins with, if it has one for each family."""
 
 
 PLANS = {
     "cifar10_dcgan": Plan(64, 128, 2e-4, together=False, num_classes=0),
     "cifar10_cgan_deep": Plan(128, 128, 1e-4, together=True, num_classes=10),
+    "cifar10_cpu": Plan(32, 32, 1e-3, together=True, num_classes=10, family="projected"),
 }
 
 
-def parse(*variants: str) -> argparse.Namespace:
-    """The flags --recipe and --variant."""
+def parse(*variants: str, recipes: Iterable[str] = PLANS) -> argparse.Namespace:
+    """The flags --recipe, one of those that the worker knows, and --variant."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--recipe", default="cifar10_dcgan", choices=PLANS)
+    parser.add_argument("--recipe", default="cifar10_dcgan", choices=list(recipes))
     parser.add_argument("--variant", default=variants[0], choices=variants)
     return parser.parse_args()
 
