@@ -52,6 +52,8 @@ class Algorithm(NamedTuple):
     """Generator steps after which annealing is done; 0 if nothing is annealed."""
     accumulate: int = 1
     """Parts of a device's batch whose gradients are added up, one after the other."""
+    batch_norm_groups: int = 1
+    """Equal parts of the global batch over which batch normalisation takes statistics."""
     g_frozen: frozenset[str] = frozenset()
     """The generator's arrays that training does not change, by name; likewise the discriminator's."""
     d_frozen: frozenset[str] = frozenset()
@@ -147,6 +149,7 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         total_steps=total_steps,
         anneal_steps=anneal["kimg"] / kimg_per_step if anneal["to"] else 0.0,
         accumulate=train.get("accumulate", 1),  # runs of earlier versions have none
+        batch_norm_groups=train.get("batch_norm_groups", 1),
         g_frozen=frozen["generator"],
         d_frozen=frozen["discriminator"],
     )

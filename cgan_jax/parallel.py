@@ -24,6 +24,7 @@ PRNG = "threefry2x32"
 Tree = TypeVar("Tree")
 
 _PART: contextvars.ContextVar[tuple[jax.Array | int, int]] = contextvars.ContextVar("part", default=(0, 1))
+_GROUPS: contextvars.ContextVar[int] = contextvars.ContextVar("groups", default=1)
 
 
 def is_mapped() -> bool:
@@ -61,6 +62,39 @@ def need_whole_batch(what: str) -> None:
     """Raises UsageError inside `part`: `what` is a function of all samples of a batch together."""
     if _PART.get()[1] > 1:
         raise UsageError(f"train.accumulate must be 1 with {what}, which depends on the whole batch")
+
+
+@contextlib.contextmanager
+def in_groups(groups: int) -> Iterator[None]:
+    """Code traced inside takes statistics over equal groups of the global batch, in order, instead of all of it.
+
+    The groups must divide the batch, and the number of replicas or be a multiple of it.
+    """
+    token = _GROUPS.set(groups)
+    try:
+        yield
+    finally:
+        _GROUPS.reset(token)
+
+
+def over_group(x: jax.Array) -> jax.Array:
+    """x [n, ..., F] of each replica -> the mean of each feature over the group of a sample: [1 or n, 1, ..., F].
+
+    Without groups, that is over the global batch: [1, ..., 1, F]. If several groups share a replica, each of its n
+    samples has a row.
+    """
+    groups, replicas = _GROUPS.get(), count()
+    own = max(1, groups // replicas)
+    parts = x.reshape(own, -1, *x.shape[1:])
+    means = jnp.mean(parts, tuple(range(1, parts.ndim - 1)))
+    if groups == 1:
+        means = mean(means)
+    elif groups < replicas:
+        first = range(0, replicas, replicas // groups)
+        members = [list(range(i, i + replicas // groups)) for i in first]
+        means = jnp.mean(lax.all_gather(means, AXIS, axis_index_groups=members), axis=0)
+    rows = jnp.repeat(means, len(x) // own, axis=0) if own > 1 else means
+    return rows.reshape(-1, *[1] * (x.ndim - 2), x.shape[-1])
 
 
 def mean(tree: Tree) -> Tree:

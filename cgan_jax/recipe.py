@@ -51,6 +51,7 @@ def defaults() -> ConfigDict:
             "train": {
                 "max_minutes": 0.0,  # no limit
                 "accumulate": 1,  # parts of a device's batch, to save memory
+                "batch_norm_groups": 1,  # statistics over the whole batch
                 "freeze": "",  # no layer
                 "steps_per_call": 0,  # as many as suit the devices
                 "parallelism": "shard_map",
@@ -165,6 +166,15 @@ def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
             raise UsageError(
                 f"train.{name}={size} cannot be shared evenly by {devices} devices; give a multiple of {devices}"
             )
+        _check_groups(name, size, recipe["train"].get("batch_norm_groups", 1), devices)
+
+
+def _check_groups(name: str, size: int, groups: int, devices: int) -> None:
+    if size % groups or (groups % devices and devices % groups):
+        raise UsageError(
+            f"train.batch_norm_groups={groups} must divide the {size} images of train.{name}, and the {devices} devices"
+            " or be a multiple of them"
+        )
 
 
 def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -82,6 +82,7 @@ SECTIONS: dict[str, dict[str, Value]] = {
         "g_batch_size": COUNT,
         "d_steps_per_g_step": COUNT,
         "accumulate": Value(int, low=1, limit=_MANY, may_change=True, before=1),
+        "batch_norm_groups": Value(int, low=1, limit=_MANY, before=1),
         "freeze": Value(str, before=""),
         "steps_per_call": Value(int, low=0, limit=_MANY, may_change=True),
         "parallelism": Value(str, choices=("shard_map", "pmap"), may_change=True),

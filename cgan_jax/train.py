@@ -23,7 +23,7 @@ from cgan_jax.data.batches import Data, balanced
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.evaluation.evaluation import Evaluator
 from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device, replicated
-from cgan_jax.run import checkpoint, packed, processes, progress, throughput
+from cgan_jax.run import checkpoint, memory, packed, processes, progress, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
 from cgan_jax.run.metric_writers import DEFAULT, Profile, make_hooks
@@ -48,6 +48,7 @@ def train_and_evaluate(
     on_sample: Callable[[Image.Image, float], None] | None = None,
     exits: bool = True,
     init_from: str = "",
+    memory_gigabytes: float | None = None,
 ) -> None:
     """Trains `recipe` in `workdir`, from the latest checkpoint if there is one, to `total_kimg` or `max_minutes`.
 
@@ -55,6 +56,7 @@ def train_and_evaluate(
     and pictures. `dataset` replaces the images that the recipe names. `on_log` gets each line of metrics.jsonl,
     `on_sample` each picture of samples and its kimg. With `exits`, the signals that stop a run may end the process.
     `init_from` names a model (models.find) whose weights a new run begins with; one that goes on does not read it.
+    `memory_gigabytes` changes remat and train.accumulate until training takes no more of a device (memory.fitted).
 
     Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
     run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
@@ -68,6 +70,8 @@ def train_and_evaluate(
                     dataset = dataset or load_dataset(recipe)
                 for line in dataset.about if processes.is_first() else ():
                     say(line)
+                if memory_gigabytes is not None:
+                    recipe = _within(memory_gigabytes, recipe, dataset)
                 with progress.telling("preparing the networks"):
                     prepared = prepare(recipe, dataset)
                 info = workdirs.RunInfo(recipe, prepared.spec.channels, list(dataset.class_names), len(dataset.labels))
@@ -111,7 +115,7 @@ def load_dataset(recipe: Mapping[str, Any]) -> sources.Dataset:
 
 def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
     """Builds a checked recipe in shapes alone. Raises UsageError if it cannot be trained on this dataset."""
-    spec = ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
+    spec = _spec(recipe, dataset)
     algorithm = build(recipe, spec)
     evaluator = Evaluator(recipe, dataset)
     shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
@@ -119,6 +123,17 @@ def prepare(recipe: Mapping[str, Any], dataset: sources.Dataset) -> Prepared:
         first = Data(dataset.images[: algorithm.batch_size], dataset.labels[: algorithm.batch_size])
         jax.eval_shape(functools.partial(train_step, algorithm), shapes, first)
     return Prepared(spec, algorithm, evaluator, shapes)
+
+
+def _spec(recipe: Mapping[str, Any], dataset: sources.Dataset) -> ImageSpec:
+    return ImageSpec(recipe["dataset"]["image_size"], dataset.images.shape[-1], len(dataset.class_names))
+
+
+def _within(gigabytes: float, recipe: Mapping[str, Any], dataset: sources.Dataset) -> dict[str, Any]:
+    """The recipe with settings with which training takes at most so much memory of a device (memory.fitted)."""
+    tell = say if processes.is_first() else lambda line: None
+    with progress.telling(f"compiling until training fits {gigabytes:g} GB"):
+        return memory.fitted(recipe, len(dataset.labels), _spec(recipe, dataset), make_mesh(), gigabytes, tell)
 
 
 def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:

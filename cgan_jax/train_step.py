@@ -166,8 +166,9 @@ def train_step(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tup
     def body(state, i):
         return discriminator_step(algorithm, state, data, state.step * n + i)
 
-    state, d_scalars = repeated(body, state, n)
-    state, g_scalars = generator_step(algorithm, state, data)
+    with parallel.in_groups(algorithm.batch_norm_groups):
+        state, d_scalars = repeated(body, state, n)
+        state, g_scalars = generator_step(algorithm, state, data)
     return averaged(algorithm, state), {**d_scalars, **g_scalars}
 
 

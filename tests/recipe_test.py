@@ -192,6 +192,17 @@ def test_parts_that_do_not_divide_the_batch_of_a_device_are_refused(recipe, name
     assert str(caught.value) == f"train.accumulate=2 must divide the 3 images of train.{name} on each device"
 
 
+@pytest.mark.parametrize(
+    ("groups", "devices", "fits"), [(1, 8, True), (4, 8, True), (8, 4, True), (5, 1, False), (12, 8, False)]
+)
+def test_groups_of_batch_normalisation_share_the_batch_and_the_devices_evenly(recipe, groups, devices, fits):
+    recipe["train"] |= {"batch_size": 24, "g_batch_size": 24, "batch_norm_groups": groups}
+    if fits:
+        return recipes.check_devices(recipe, devices)
+    with pytest.raises(UsageError, match=f"batch_norm_groups={groups} must divide the 24 images of train.batch_size"):
+        recipes.check_devices(recipe, devices)
+
+
 def test_flattening_gives_every_leaf_by_its_dotted_name_in_order():
     nested = {"b": 1, "a": {"y": 2, "x": {"z": "3"}}, "c": {}}
     assert list(recipes.flattened(nested)) == [("b", 1), ("a.y", 2), ("a.x.z", "3")]

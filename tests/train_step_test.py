@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from cgan_jax import augment, train_state, train_step
 from cgan_jax.build import Algorithm, ImageSpec, build
@@ -164,6 +165,24 @@ def test_what_depends_on_the_whole_batch_is_refused_in_parts(recipe):
     data = on_host(np.zeros((20, 32, 32, 1), np.uint8), np.arange(20) % 10)
     with pytest.raises(UsageError, match="accumulate must be 1 with batch normalisation"):
         jax.eval_shape(functools.partial(train_step.train_step, algorithm), state, data)
+
+
+def test_groups_of_batch_normalisation_are_of_the_global_batch_whatever_the_devices(recipe):
+    recipe |= {"architecture": "dcgan_upsample"}
+    small = {"width": 4, "embedding_dim": 2, "dtype": "float32"}
+    recipe["generator"] = {"latent_dim": 4, "batch_norm_momentum": 0.8, **small}
+    recipe["discriminator"] = {"dropout": 0.25, **small}
+    recipe["train"] |= {"batch_norm_groups": 4}
+    keep = {"g_optimizer": keep_gradients(), "d_optimizer": keep_gradients()}
+    algorithm = build(recipe, SPEC)._replace(**keep)
+    expected, _ = run(algorithm, 1)
+    actual, _ = run(algorithm, 8)
+    whole, _ = run(algorithm._replace(batch_norm_groups=1), 1)
+    for part in ("d_opt_state", "g_opt_state", "g_stats"):
+        # In one vector, because the bias before a normalisation has a gradient of rounding alone.
+        there, here, ungrouped = (ravel_pytree(getattr(state, part))[0] for state in (expected, actual, whole))
+        assert_close(here, there, 1e-5)
+        assert np.abs(ungrouped - there).max() > 1e-2 * np.abs(there).max()
 
 
 def test_each_network_moves_in_its_own_step_only(recipe):

@@ -8,6 +8,7 @@ from absl.flags import DEFINE_bool, DEFINE_enum, DEFINE_float, DEFINE_integer, D
 _NO_CACHE = "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax)."
 _STATISTICS = "The generator normalises by: ema, averages of training; standing, 16 batches that it draws itself."
 _AVERAGE = "The generator averaged with this half-life in kimg, or last: the last step's; left out: ema.halflife_kimg."
+_MEMORY = "Choose remat and train.accumulate so that training takes no more of a device."
 _SHARED = {
     "workdir": partial(DEFINE_string, default=None, help="The folder of a run, or gs://BUCKET/FOLDER."),
     "step": partial(DEFINE_string, default=None, help="A checkpoint's generator step, or best; left out: the latest."),
@@ -18,6 +19,7 @@ _SHARED = {
     "source": partial(DEFINE_string, default=None, help="A recipe's dataset.source; left out: digits or tfds."),
     "data_dir": partial(DEFINE_string, default="", help="A recipe's dataset.data_dir."),
     "image_size": partial(DEFINE_integer, default=32, help="A recipe's dataset.image_size.", lower_bound=1),
+    "memory_gigabytes": partial(DEFINE_float, default=None, help=_MEMORY, lower_bound=0.0),
     "force": partial(DEFINE_bool, default=False, help="Replace files that this command would write."),
     "cache": partial(DEFINE_bool, default=True, help=_NO_CACHE),
 }

@@ -13,15 +13,17 @@ to the whole.
 
 With --topology it runs nothing. It compiles the same call for devices that need not be here, and predicts: whether it
 fits, how many images/s memory and arithmetic allow, and which lines of the code cost most. Devices are v4, v5e, v5p and
-v6e with a shape of the slice, and h100, h200, a100, l4 and rtx4090 with a number (h100:8).
+v6e with a shape of the slice, and h100, h200, a100, l4 and rtx4090 with a number (h100:8). --memory_gigabytes=15 finds
+settings with which training takes no more of a device, as cgan train does.
 """
 
 import json
+import sys
 from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax.commands import _recipe_flags
+from cgan_jax.commands import _flags, _recipe_flags
 from cgan_jax.errors import UsageError
 
 _PARTS = {
@@ -43,6 +45,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", lower_bound=1, flag_values=flags)
     absl_flags.DEFINE_bool("parts", True, "Time the parts of a step, each compiled alone.", flag_values=flags)
     absl_flags.DEFINE_string("topology", "", "Devices to compile for, such as v5e:2x4 or h100:8.", flag_values=flags)
+    _flags.define(flags, "memory_gigabytes")
     absl_flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=flags)
 
 
@@ -50,10 +53,13 @@ def main(flags: absl_flags.FlagValues) -> None:
     if flags.config is None:
         raise UsageError("--config=FILE is needed (see cgan benchmark --help)")
     recipe = _recipe_flags.given(flags)
+    if flags.memory_gigabytes is not None and not flags.topology:
+        raise UsageError("--memory_gigabytes needs --topology, the devices to compile for")
     if flags.topology:
         from cgan_jax.evaluation import topology
 
-        numbers = topology.predict(recipe, topology.open_topology(flags.topology))
+        say = (lambda line: print(line, file=sys.stderr, flush=True)) if flags.json else print
+        numbers = topology.predict(recipe, topology.open_topology(flags.topology), flags.memory_gigabytes, say)
         numbers = {"recipe": _recipe_flags.name(flags), **numbers}
         print(json.dumps(numbers) if flags.json else prediction(numbers))
         return

@@ -27,6 +27,9 @@ the same command, in a workdir that all of them see; on TPU slices and under Slu
 flags say how (see launch/README.md). --workdir=gs://BUCKET/FOLDER keeps the run in a bucket. --writers names
 trackers of runs that get the numbers and pictures too.
 
+--memory_gigabytes=15 compiles training until it takes no more of a device: with recomputed activations, and with a
+batch in parts. The model stays the same up to rounding.
+
 --init_from=RUN begins a new run with the weights of another one, or of a model; other classes and another image size
 will do. train.freeze=discriminator:3 keeps the three layers nearest to the image as they are, likewise generator:2.
 """
@@ -47,6 +50,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_list(
         "writers", ["tensorboard"], "tensorboard, trackio, wandb, mlflow: where the numbers go too.", flag_values=flags
     )
+    _flags.define(flags, "memory_gigabytes")
     absl_flags.DEFINE_bool("profile", False, "Write a profile of a few steps for TensorBoard.", flag_values=flags)
     absl_flags.DEFINE_string(
         "coordinator_address", None, "HOST:PORT at which process 0 is found by the others.", flag_values=flags
@@ -71,4 +75,11 @@ def main(flags: absl_flags.FlagValues) -> None:
     metric_writers.check(flags.writers)
     with processes.joined(flags.coordinator_address, flags.num_processes, flags.process_id):
         _flags.keep_programs(flags)
-        train_and_evaluate(recipe, workdir, flags.profile, flags.writers, init_from=flags.init_from)
+        train_and_evaluate(
+            recipe,
+            workdir,
+            flags.profile,
+            flags.writers,
+            init_from=flags.init_from,
+            memory_gigabytes=flags.memory_gigabytes,
+        )

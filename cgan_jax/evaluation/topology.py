@@ -6,7 +6,6 @@ reports is a prediction. The compiler for TPUs is libtpu, that for NVIDIA's devi
 
 import contextlib
 import datetime
-import functools
 import importlib.metadata
 import math
 import os
@@ -16,23 +15,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from cgan_jax import parallel
 from cgan_jax import recipe as recipes
-from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step
-from cgan_jax.data import placement
-from cgan_jax.data.batches import Data, Share, Window, row_shape
+from cgan_jax.build import PLAYERS, Algorithm, ImageSpec, images_per_step
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.program import Program
 from cgan_jax.evaluation.speed import load_or_make_up
-from cgan_jax.parallel import PARTS, distribute, make_mesh, replicated
+from cgan_jax.parallel import make_mesh
+from cgan_jax.run import memory
 from cgan_jax.run.devices import DEVICES, Device
-from cgan_jax.run.throughput import layer_flop_by_dtype, most_of, steps_per_call
-from cgan_jax.train_state import TrainState, create
-from cgan_jax.train_step import g_draws_real, train_steps
+from cgan_jax.run.throughput import layer_flop_by_dtype, most_of
 
 _PUBLISHED = {
     "cifar10": (50_000, 3, 10),
@@ -153,17 +147,23 @@ device_description_str: "{device.kinds[0]}"
 """
 
 
-def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
+def predict(
+    recipe: Mapping[str, Any], topology: Topology, gigabytes: float | None = None, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """What training `recipe` takes on the devices of `topology`, as JSON takes it.
 
+    With `gigabytes` the recipe is changed until a device's call takes no more (memory.fitted), which `say` tells.
     Where it does not fit, "fits" is false and "advice" says what would take less. Raises UsageError for a recipe that
     cannot work.
     """
     recipes.check(recipe)
     mesh, device = topology.mesh, topology.device
     recipes.check_devices(recipe, mesh.size)
-    count, algorithm, per_call, call, state, data = _call(recipe, mesh)
-    flop = layer_flop_by_dtype(call, state, data)
+    count, spec = _size_of(recipe["dataset"])
+    if gigabytes is not None:
+        recipe = memory.fitted(recipe, count, spec, mesh, gigabytes, say)
+    call = memory.call_of(recipe, count, spec, mesh)
+    flop = layer_flop_by_dtype(call.function, call.state, call.data)
     numbers = {
         "topology": topology.name,
         "devices": mesh.size,
@@ -172,26 +172,29 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
         "jax": jax.__version__,
         "date": datetime.date.today().isoformat(),
         "placement": recipe["dataset"]["placement"],
+        "accumulate": recipe["train"].get("accumulate", 1),
+        "remat": [name for name in PLAYERS if recipe[name].get("remat", False)],
         "images": count,
-        "steps_per_call": per_call,
-        "batch_per_device": algorithm.batch_size // mesh.size,
+        "steps_per_call": call.steps,
+        "batch_per_device": call.algorithm.batch_size // mesh.size,
         "dtype": most_of(flop),
-        "gflop_per_step": flop.total() / per_call / mesh.size / 1e9,
+        "gflop_per_step": flop.total() / call.steps / mesh.size / 1e9,
     }
     began = time.perf_counter()
     try:
-        compiled = call.lower(state, data).compile()
+        compiled = call.compiled()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise UsageError(f"{topology.compiler} cannot compile it: {str(error).splitlines()[0]}") from error
-        memory = {"peak": _needed(str(error)), "device": device.memory / 1e9, "share": device.share}
-        return {**numbers, "fits": False, "memory_gigabytes": memory, "advice": _advice(recipe, algorithm, state, mesh)}
+        peak = memory.needed(error)
+        numbers["memory_gigabytes"] = {"peak": peak and peak / 1e9, **_of_device(device)}
+        return {**numbers, "fits": False, "advice": _advice(recipe, call.algorithm, spec, mesh)}
     numbers["compile_seconds"] = time.perf_counter() - began
-    numbers |= _memory(compiled, device)
+    taken = memory.taken(compiled, mesh)
+    numbers["memory_gigabytes"] = {name: size / 1e9 for name, size in taken._asdict().items()} | _of_device(device)
+    numbers["fits"] = taken.peak <= device.share * device.memory
     if not numbers["fits"]:
-        numbers["advice"] = _advice(recipe, algorithm, state, mesh)
-    program = Program(compiled.as_text())
-    leaves, size = len(jax.tree.leaves(state)), math.prod(data.images.sharding.shard_shape(data.images.shape))
+        numbers["advice"] = _advice(recipe, call.algorithm, spec, mesh)
+    program, images = Program(compiled.as_text()), call.data.images
+    leaves, size = len(jax.tree.leaves(call.state)), math.prod(images.sharding.shard_shape(images.shape))
     return {
         **numbers,
         "state_leaves": leaves,
@@ -205,21 +208,9 @@ def predict(recipe: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
 def arithmetic(recipe: Mapping[str, Any]) -> tuple[float, str]:
     """FLOP of the layers for one real image of training, and the dtype of most of it. Nothing is compiled."""
     recipes.check(recipe)
-    _, _, per_call, call, state, data = _call(recipe, make_mesh(jax.devices("cpu")[:1]))
-    flop = layer_flop_by_dtype(call, state, data)
-    return flop.total() / per_call / images_per_step(recipe), most_of(flop)
-
-
-def _call(recipe: Mapping[str, Any], mesh: Mesh) -> tuple[int, Algorithm, int, Callable, Any, Any]:
-    """The number of images, the algorithm, the steps of a call, the call, and the shapes of its state and data."""
-    where = recipe["dataset"]["placement"]
-    count, spec = _size_of(recipe["dataset"])
-    algorithm = build(recipe, spec)
-    per_call = steps_per_call(recipe, algorithm, spec, mesh)
-    state, data = _abstract(where, algorithm, spec, count, per_call, mesh)
-    # pmap needs the devices themselves; both compile the same step.
-    call = distribute(functools.partial(train_steps, algorithm, per_call), mesh, data_spec=placement.SPECS[where])
-    return count, algorithm, per_call, call, state, data
+    call = memory.call_of(recipe, *_size_of(recipe["dataset"]), make_mesh(jax.devices("cpu")[:1]))
+    flop = layer_flop_by_dtype(call.function, call.state, call.data)
+    return flop.total() / call.steps / images_per_step(recipe), most_of(flop)
 
 
 def _size_of(section: Mapping[str, Any]) -> tuple[int, ImageSpec]:
@@ -231,58 +222,16 @@ def _size_of(section: Mapping[str, Any]) -> tuple[int, ImageSpec]:
     return len(dataset.labels), ImageSpec(section["image_size"], dataset.images.shape[-1], len(dataset.class_names))
 
 
-def _abstract(
-    where: str, algorithm: Algorithm, spec: ImageSpec, count: int, per_call: int, mesh: Mesh
-) -> tuple[Any, Data | Share | Window]:
-    """The shapes of a call's state and data, with their place on the devices."""
-    whole, parts = replicated(mesh), NamedSharding(mesh, PARTS)
-    shapes = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
-    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
-    one = row_shape((count, spec.image_size, spec.image_size, spec.channels))
-    labels = jax.ShapeDtypeStruct((count,), np.int32, sharding=whole)
-
-    def images(*leading: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((*leading, *one), np.uint8, sharding=parts if len(leading) == 2 else whole)
-
-    if where == "replicated":
-        return state, Data(images(count), labels)
-    if where == "sharded":
-        return state, Share(images(mesh.size, -(-count // mesh.size)), labels)
-    drawn = per_call * algorithm.d_steps_per_g_step * algorithm.batch_size
-    drawn += per_call * algorithm.g_batch_size * g_draws_real(algorithm)
-    rows = jax.ShapeDtypeStruct((mesh.size, drawn // mesh.size), np.int32, sharding=parts)
-    return state, Window(images(*rows.shape), rows, labels)
+def _of_device(device: Device) -> dict[str, float]:
+    return {"device": device.memory / 1e9, "share": device.share}
 
 
-def _memory(compiled: jax.stages.Compiled, device: Device) -> dict[str, Any]:
-    """Gigabytes of one device, and whether they fit what jax takes of it by default."""
-    counted = compiled.memory_analysis()
-    peak = max(counted.peak_memory_in_bytes, counted.argument_size_in_bytes) + counted.generated_code_size_in_bytes
-    gigabytes = {
-        "arguments": counted.argument_size_in_bytes / 1e9,
-        "temporaries": counted.temp_size_in_bytes / 1e9,
-        "peak": peak / 1e9,
-        "device": device.memory / 1e9,
-        "share": device.share,
-    }
-    return {"fits": peak <= device.share * device.memory, "memory_gigabytes": gigabytes}
-
-
-def _needed(error: str) -> float | None:
-    """Gigabytes that the compiler says the program needs, if it does not fit."""
-    sizes = [float(size) for size in re.findall(r"([\d.]+)G\b", error)]
-    return max(sizes) * 2**30 / 1e9 if sizes else None
-
-
-def _advice(recipe: Mapping[str, Any], algorithm: Algorithm, state: TrainState, mesh: Mesh) -> list[str]:
+def _advice(recipe: Mapping[str, Any], algorithm: Algorithm, spec: ImageSpec, mesh: Mesh) -> list[str]:
     """What would take less memory, the least change of the method first."""
-    players = [
-        name for name in ("generator", "discriminator") if getattr(getattr(algorithm, name), "remat", None) is False
-    ]
-    has_batch_statistics = any("batch_stats" in stats for stats in (state.g_stats, state.d_stats))
+    players = memory.can_recompute(algorithm)
     batches = [f"--config.train.{name}={recipe['train'][name] // 2}" for name in ("batch_size", "g_batch_size")]
     advice = [" ".join(f"--config.{name}.remat=True" for name in players)] if players else []
-    if not has_batch_statistics:
+    if not memory.has_batch_statistics(algorithm, spec):
         advice.append(f"--config.train.accumulate={2 * algorithm.accumulate}")
     return [*advice, f"more than {mesh.size} device(s), which share the batch", " ".join(batches)]
 

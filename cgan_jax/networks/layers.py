@@ -158,8 +158,9 @@ class Dropout(nn.Module):
 class BatchNorm(nn.Module):
     """Normalises each feature to mean 0 and variance 1, scales and shifts it (Ioffe & Szegedy 2015, algorithm 1).
 
-    Training uses the statistics of the global batch, so one device and eight compute the same. Otherwise the layer uses
-    the running statistics (collection "batch_stats"). They change exactly when training with that collection mutable:
+    Training uses the statistics of the global batch, or of a sample's group of it (parallel.in_groups), so one device
+    and eight compute the same. Otherwise the layer uses the running statistics (collection "batch_stats"). They change
+    exactly when training with that collection mutable:
 
         running = momentum * running + (1 - momentum) * batch's
 
@@ -181,20 +182,23 @@ class BatchNorm(nn.Module):
         features, wide = x.shape[-1:], x.astype(jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_variance = self.variable("batch_stats", "variance", jnp.ones, features)
-        mean, variance = running_mean.value, running_variance.value
+        mean, variance = _as_last(running_mean.value, x), _as_last(running_variance.value, x)
         if train:
             parallel.need_whole_batch("batch normalisation")
-            every_sample = tuple(range(x.ndim - 1))
-            mean = parallel.mean(jnp.mean(wide, every_sample))
+            mean = parallel.over_group(wide)
             # E[x^2] - mean^2 would save an all-reduce, but rounding makes it useless if the mean is large.
-            variance = parallel.mean(jnp.mean(jnp.square(wide - _as_last(mean, x)), every_sample))
+            variance = parallel.over_group(jnp.square(wide - mean))
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 running_mean.value = self._moved(running_mean.value, mean)
                 running_variance.value = self._moved(running_variance.value, variance)
-        factor = scale * _as_last(jax.lax.rsqrt(variance + self.epsilon), x)
-        return ((wide - _as_last(mean, x)) * factor + bias).astype(x.dtype)
+        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
+        return ((wide - mean) * factor + bias).astype(x.dtype)
 
     def _moved(self, running: jax.Array, current: jax.Array) -> jax.Array:
+        """`running` [F], moved towards the mean over groups of `current` [1 or N, 1, ..., F]."""
+        current = (
+            jnp.mean(current.reshape(-1, *running.shape), 0) if len(current) > 1 else current.reshape(running.shape)
+        )
         return self.momentum * running + (1 - self.momentum) * current
 
 

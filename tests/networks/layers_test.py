@@ -1,5 +1,7 @@
 """Shared layers against NumPy loops; dropout against the properties of its masks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -281,6 +283,33 @@ def test_batch_norm_has_the_values_gradients_and_statistics_of_the_global_batch(
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
     for leaf in jax.tree.leaves(actual[:2]):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+
+
+@pytest.mark.parametrize("way", [("alone", 1), ("shard_map", 2), ("shard_map", 8), ("pmap", 8)], ids=str)
+def test_batch_norm_in_groups_treats_every_group_as_a_batch(way):
+    rng = np.random.default_rng(6)
+    x, weights = rng.normal(size=(2, 16, 2, 2, 3)).astype(np.float32)
+    x += np.arange(16, dtype=np.float32)[:, None, None, None]
+    layer, variables = layers.BatchNorm(momentum=0.5), batch_norm_variables()
+
+    def loss(x, weights):
+        y, moved = layer.apply(variables, x, True, mutable=["batch_stats"])
+        return jnp.sum(weights * y**2), (y, moved["batch_stats"])
+
+    def run(x, weights):
+        share = 16 // parallel.count()
+        x, weights = (jax.lax.dynamic_slice_in_dim(a, parallel.index() * share, share) for a in (x, weights))
+        with parallel.in_groups(4):
+            in_x, (y, stats) = jax.grad(loss, has_aux=True)(x, weights)
+        return in_x, y, parallel.mean(stats)
+
+    groups = [jax.grad(loss, has_aux=True)(*group) for group in zip(np.split(x, 4), np.split(weights, 4), strict=True)]
+    in_x, y, stats = on_replicas(way, run, x, weights)
+    assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    assert_close(in_x.reshape(x.shape), np.concatenate([gradient for gradient, _ in groups]))
+    assert_close(y.reshape(x.shape), np.concatenate([y for _, (y, _) in groups]))
+    for name, replicas in stats.items():
+        assert_close(replicas, np.broadcast_to(np.mean([s[name] for _, (_, s) in groups], axis=0), replicas.shape))
 
 
 def conditional_norm(kind, condition):
