@@ -15,18 +15,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from cgan_jax import recipe as recipes
 from cgan_jax.build import PLAYERS, Algorithm, ImageSpec, images_per_step
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.program import Program
 from cgan_jax.evaluation.speed import load_or_make_up
-from cgan_jax.parallel import make_mesh
+from cgan_jax.parallel import PARTS, make_mesh, replicated
 from cgan_jax.run import memory
 from cgan_jax.run.devices import DEVICES, Device
 from cgan_jax.run.throughput import layer_flop_by_dtype, most_of
+from cgan_jax.sampling.sampling import make_sampler
 
 _PUBLISHED = {
     "cifar10": (50_000, 3, 10),
@@ -36,6 +38,7 @@ _PUBLISHED = {
 }
 """(images, channels, classes) of training splits, so that none has to be prepared to compile for it."""
 _COSTLY = 10
+_DRAWN = 64  # images of a device in a call
 
 # libtpu asks a cloud's metadata server and locks the chips, unless these say that there are none.
 _NO_TPU_HERE = {
@@ -202,6 +205,24 @@ def predict(
         "products": program.products(),
         "copies_images": program.makes("u8", size),
         **_time(program, numbers, topology, recipe),
+        "drawing": _drawing(call, topology),
+    }
+
+
+def _drawing(call: memory.Call, topology: Topology) -> dict[str, Any]:
+    """What it takes to draw images from the trained generator, as `cgan sample` and evaluations do."""
+    mesh, device, generator = topology.mesh, topology.device, call.algorithm.generator
+    count = _DRAWN * mesh.size
+    places = jax.ShapeDtypeStruct((count,), np.int32, sharding=NamedSharding(mesh, PARTS))
+    seed = jax.ShapeDtypeStruct((), np.uint32, sharding=replicated(mesh))
+    given = (call.state.average, seed, places, places)
+    sampler = jax.jit(make_sampler(generator, mesh=mesh))
+    compiled, flop = sampler.lower(*given).compile(), layer_flop_by_dtype(sampler, *given)
+    seconds, *_ = _bounds(Program(compiled.as_text()), flop.total() / mesh.size, most_of(flop), device)
+    return {
+        "images": count,
+        "peak_gigabytes": memory.taken(compiled, mesh).peak / 1e9,
+        "images_per_sec": {name: count / s for name, s in seconds.items() if s},
     }
 
 
@@ -244,12 +265,8 @@ def _time(
     runs = list(program.runs())
     if per_call > 1 and max(times for *_, times in runs) < per_call:
         return {}
-    costs = [(program.bytes_of(c, i) * times / per_call, i.cycles * times / per_call, i) for c, i, times in runs]
-    moved, cycles = sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
-    flop, peak = 1e9 * numbers["gflop_per_step"], device.peak(numbers["dtype"])
-    seconds = {"arithmetic": flop / peak, "bytes": moved / device.bytes_per_sec}
-    if device.clock:
-        seconds["compiler"] = cycles / device.clock
+    flop, dtype = 1e9 * numbers["gflop_per_step"], numbers["dtype"]
+    seconds, moved, costs = _bounds(program, flop, dtype, device, per_call)
     slowest = max(seconds, key=seconds.get)
     collectives: dict[str, dict[str, float]] = {}
     for (kind, size), times in program.collectives().items():
@@ -267,7 +284,7 @@ def _time(
         "gigabytes_per_step": moved / 1e9,
         "images_per_sec": {name: images_per_step(recipe) / s for name, s in seconds.items() if s},
         "bound": slowest,
-        "share_of_peak": flop / seconds[slowest] / peak,
+        "share_of_peak": flop / seconds[slowest] / device.peak(dtype),
         "costly": [
             {
                 "milliseconds": 1e3 * of_one(cost),
@@ -278,3 +295,18 @@ def _time(
             for cost in costly
         ],
     }
+
+
+def _bounds(
+    program: Program, flop: float, dtype: str, device: Device, turns: int = 1
+) -> tuple[dict[str, float], float, list[tuple[float, float, Any]]]:
+    """(seconds of a turn by what may bound it, bytes of a turn, (bytes, cycles, instruction) of each operation).
+
+    The program makes `turns` turns; `flop` are those of the layers in one, in `dtype`.
+    """
+    costs = [(program.bytes_of(c, i) * times / turns, i.cycles * times / turns, i) for c, i, times in program.runs()]
+    moved, cycles = sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
+    seconds = {"arithmetic": flop / device.peak(dtype), "bytes": moved / device.bytes_per_sec}
+    if device.clock:
+        seconds["compiler"] = cycles / device.clock
+    return seconds, moved, costs
