@@ -21,8 +21,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cgan_jax.commands import _recipe_flags
-from cgan_jax.errors import UsageError
+from cgan_jax.commands import _flags, _recipe_flags
 
 _PARTS = {
     "data": "data alone",
@@ -47,8 +46,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if flags.config is None:
-        raise UsageError("--config=FILE is needed (see cgan benchmark --help)")
+    _flags.need("benchmark", {"--config=NAME": flags.config})
     recipe = _recipe_flags.given(flags)
     if flags.topology:
         from cgan_jax.evaluation import topology
