@@ -6,6 +6,7 @@ that flag may be given without its name. This file parses the command line befor
 
 import contextlib
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -75,7 +76,7 @@ def _run_command(name: str, argv: list[str]) -> None:
     if name not in commands:
         raise unknown("command", name, commands)
     command = module_named(_COMMANDS, name.replace("-", "_"), "command")
-    flags = absl_flags.FlagValues()
+    flags, argv = absl_flags.FlagValues(), _recipe_first(argv)
     command.define_flags(flags, argv)
     if any(argument in ("--help", "-h", "-help") for argument in argv):
         print(_help(name, command.__doc__, flags))
@@ -85,6 +86,8 @@ def _run_command(name: str, argv: list[str]) -> None:
     except UsageError:
         raise
     except absl_flags.Error as error:
+        if getattr(error, "flagname", "").startswith("config.") and "config" in flags:
+            raise UsageError(f"--{error.flagname} changes a recipe; --config=NAME must be given too") from error
         raise UsageError(f"{error} (see cgan {name} --help)") from error
     except KeyError as error:
         hint = (
@@ -103,6 +106,21 @@ def _run_command(name: str, argv: list[str]) -> None:
     jax_environment.settle()
     keep_freed_memory()
     command.main(flags)
+
+
+def _recipe_first(argv: list[str]) -> list[str]:
+    """The words with --config in front: ml_collections knows the flags of its fields when it has read the recipe.
+
+    Raises UsageError if it is given twice.
+    """
+    places = [i for i, word in enumerate(argv) if re.match("--?config(=|$)", word)]
+    if len(places) > 1:
+        raise UsageError("--config names one recipe, given twice")
+    if not places:
+        return argv
+    start = places[0]
+    end = start + (1 if "=" in argv[start] else 2)
+    return [*argv[start:end], *argv[:start], *argv[end:]]
 
 
 def _settle_paths(flags: absl_flags.FlagValues) -> None:

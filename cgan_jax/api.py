@@ -32,6 +32,7 @@ from cgan_jax.evaluation import evaluation, scoring
 from cgan_jax.exported import within_class
 from cgan_jax.files import compilation_cache, storage
 from cgan_jax.files.png import png
+from cgan_jax.lookup import unknown
 from cgan_jax.run import curves, report, workdir
 from cgan_jax.sampling import grids, image_writers, interpolation, sampling, trained
 from cgan_jax.sampling.request import parse_labels, spread
@@ -119,6 +120,13 @@ class Ways:
         return png(self.grid())
 
 
+class _ByName(dict[str, Any]):
+    """A dict whose KeyError says which names there are."""
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(str(unknown("name", name, self)))
+
+
 class Model:
     """A trained generator, with its discriminator if that was kept. `load` makes one."""
 
@@ -153,7 +161,7 @@ class Model:
     @property
     def scores(self) -> dict[str, float]:
         """The stored scores of this step by name, such as {"ms_ssim": 0.59}; empty if it was not evaluated."""
-        return trained.metrics_at(self._place, self.step, self._sampler.average)
+        return _ByName(trained.metrics_at(self._place, self.step, self._sampler.average))
 
     def sample(
         self,
@@ -486,7 +494,7 @@ def _values(recipe: str | os.PathLike[str] | Mapping[str, Any] | ConfigDict) -> 
 
 def _columns(lines: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
     names = dict.fromkeys(name for line in lines for name, value in line.items() if isinstance(value, int | float))
-    return {name: np.array([line.get(name, np.nan) for line in lines], np.float64) for name in names}
+    return _ByName({name: np.array([line.get(name, np.nan) for line in lines], np.float64) for name in names})
 
 
 def _path(given: str | os.PathLike[str]) -> Path:

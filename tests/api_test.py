@@ -176,6 +176,8 @@ def test_a_training_is_that_of_the_command(recipe, tmp_path, bare):
     assert lines == workdir.read_metrics(by_call.workdir)
     assert by_call.metrics["kimg"].tolist() == [0.032, 0.064, 0.096, 0.128]
     assert np.isfinite(by_call.metrics["train/d_loss"]).all()
+    with pytest.raises(KeyError, match=r"unknown name 'd_loss'; there are: step, .*did you mean train/d_loss\?"):
+        by_call.metrics["d_loss"]
     assert by_call.load(step=4).step == 4
 
 

@@ -31,6 +31,7 @@ CASES = {
     "stray argument": (["train", "digits"], "unexpected argument 'digits'"),
     "train without a recipe": (["train", "--workdir={run}"], "error: --config=NAME must be given"),
     "train without a workdir": (["train", "--config={config}"], "error: --workdir=FOLDER must be given"),
+    "two recipes": (["benchmark", "--config=digits", "--config={config}"], "--config names one recipe, given twice"),
     "a recipe that is not there": (["train", "--config={tmp}/none.py", "--workdir={run}"], "none.py"),
     "a recipe that does not parse": (["train", "--config={tmp}/broken.py", "--workdir={run}"], "broken.py"),
     "unknown section": (["train", "--config.trian.total_kimg=1.0"], 'Did you mean "train" instead of "trian"'),
@@ -98,10 +99,16 @@ CASES = {
     "a name for the Inception network": (["prepare-data", "--inception=v3"], "inception"),
     "a workdir below a file": (["train", "--workdir={tmp}/recipe.py/run"], "recipe.py/run"),
     "sample without a run": (sample("a.png"), "none holds no run"),
-    "sample without out": (
-        ["sample", "--workdir={tmp}"],
-        "or --workdir=FOLDER, and --out=FILE are needed",
+    "sample without out": (["sample", "--workdir={tmp}"], "error: --out=FILE must be given"),
+    "sample without anything": (["sample"], "error: --model=NAME or --workdir=FOLDER, and --out=FILE must be given"),
+    "evaluate of nothing": (
+        ["evaluate"],
+        "error: --model=NAME or --workdir=FOLDER, or --images=FOLDER_OR_NPZ, must be",
     ),
+    "evaluate of two": (["evaluate", "--model=digits", "--images={tmp}"], "is scored, given both"),
+    "import of nothing": (["import", "--config={config}"], "error: FILE, and --workdir=FOLDER must be given"),
+    "a report of nothing": (["report"], "error: --workdir=FOLDER[,FOLDER...] must be given"),
+    "a server of nothing": (["serve"], "error: --model=NAME or --workdir=FOLDER must be given"),
     "no images": (sample("a.png", "--num_images=0"), "--num_images=0: 0 is not a positive integer"),
     "too many images": (sample("a.npz", "--num_images=10001"), "1 to 10000"),
     "a seed below zero": (sample("a.png", "--seed=-1"), "in the range [0, 4294967295]"),
@@ -140,19 +147,13 @@ CASES = {
         "--truncation must be a number above 0",
     ),
     "export without a run": (["export", "--workdir={tmp}/none", "--out={tmp}/a.cgan"], "none holds no run"),
-    "export without out": (
-        ["export", "--workdir={tmp}"],
-        "or --workdir=FOLDER, and --out=FILE are needed",
-    ),
+    "export without out": (["export", "--workdir={tmp}"], "error: --out=FILE must be given"),
     "export in an unknown format": (
         ["export", "--workdir={tmp}", "--out={tmp}/a", "--format=onnx"],
         "should be one of <cgan|safetensors|packed>",
     ),
     "synthesize without a run": (["synthesize", "--workdir={tmp}/none", "--out={tmp}/a"], "none holds no run"),
-    "synthesize without out": (
-        ["synthesize", "--workdir={tmp}"],
-        "or --workdir=FOLDER, and --out=FOLDER are needed",
-    ),
+    "synthesize without out": (["synthesize", "--workdir={tmp}"], "error: --out=FOLDER must be given"),
     "no synthetic images": (synthesize("--num_images=0"), "--num_images=0: 0 is not a positive integer"),
     "a synthetic set with a strange name": (synthesize("--name=My Set"), "--name must be of a-z, 0-9 and _"),
     "a truncation of nothing": (
@@ -162,8 +163,8 @@ CASES = {
     "unknown statistics": (synthesize("--batch_stats=batch"), "should be one of <ema|standing>"),
     "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
     "what is not annealed": (["train", "--config.anneal.to.ema.halflife_kimg=1.0"], "--config.anneal.to.ema=\"{'half"),
-    "sweep without variations": (sweep(), "and --vary=FIELD=VALUES are needed"),
-    "sweep without a recipe": (["sweep", "--workdir={run}", "--vary=seed=1"], "--config=FILE, --workdir=FOLDER and"),
+    "sweep without variations": (sweep(), "error: --vary=FIELD=VALUES must be given"),
+    "sweep without a recipe": (["sweep", "--workdir={run}", "--vary=seed=1"], "error: --config=NAME must be given"),
     "sweep over an unknown field": (sweep("--vary=generator.widht=3"), "did you mean generator.width?"),
     "sweep over text for a number": (
         sweep("--vary=train.batch_size=8,many"),
@@ -221,6 +222,22 @@ def test_wrong_use_is_one_line_and_leaves_nothing(case, recipe, tmp_path, capsys
     if expected is not None:
         assert_one_line(capsys.readouterr().err, expected)
     assert [p for p in sorted(tmp_path.rglob("*")) if "__pycache__" not in p.parts] == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--config.train.batch_size=0", "--config=digits"], "train.batch_size must be at least 1, given 0"),
+        (
+            ["--config.train.batch_size=0", "--json", "--config", "digits"],
+            "train.batch_size must be at least 1, given 0",
+        ),
+        (["--config.seed=1"], "--config.seed changes a recipe; --config=NAME must be given too"),
+    ],
+)
+def test_a_recipe_may_be_named_behind_its_fields(argv, expected, capsys):
+    assert cgan("benchmark", *argv) == 2
+    assert_one_line(capsys.readouterr().err, expected)
 
 
 @pytest.mark.slow  # real processes

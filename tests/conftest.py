@@ -1,7 +1,9 @@
 """Every test runs on 8 simulated CPU devices, strictly: an unintended broadcast between ranks is an error."""
 
+import contextlib
 import importlib.util
 import os
+import resource
 import sys
 import types
 
@@ -92,3 +94,19 @@ def small_recipe() -> dict:
     config.checkpoint.update(every_kimg=0.064, max_to_keep=2)
     config.guard.update(d_perfect_kimg=0.0, watchdog_minutes=0.0)
     return config.to_dict()
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond a few kilobytes inside: writing fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextlib.contextmanager
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

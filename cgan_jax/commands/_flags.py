@@ -1,9 +1,12 @@
 """The flags that several commands take, each with one meaning."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from absl import flags as absl_flags
 from absl.flags import DEFINE_bool, DEFINE_enum, DEFINE_float, DEFINE_integer, DEFINE_string
+
+from cgan_jax.errors import UsageError
 
 _NO_CACHE = "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax)."
 _STATISTICS = "The generator normalises by: ema, averages of training; standing, 16 batches that it draws itself."
@@ -29,6 +32,14 @@ def define(flags: absl_flags.FlagValues, *names: str, **helps: str) -> None:
     """Adds shared flags to a command's flags; a keyword gives the flag of this name another help."""
     for name in (*names, *helps):
         _SHARED[name](name=name, flag_values=flags, **({"help": helps[name]} if name in helps else {}))
+
+
+def need(command: str, values: Mapping[str, object]) -> None:
+    """Raises UsageError that names the flags without a value; `values` are by the flags' words, such as --out=FILE."""
+    *others, last = [words for words, value in values.items() if not value] or [""]
+    if last:
+        missing = f"{', '.join(others)}, and {last}" if others else last
+        raise UsageError(f"{missing} must be given (see cgan {command} --help)")
 
 
 def keep_programs(flags: absl_flags.FlagValues) -> None:

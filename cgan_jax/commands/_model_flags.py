@@ -9,6 +9,7 @@ from cgan_jax.commands import _flags
 from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
+WORDS = "--model=NAME or --workdir=FOLDER"
 _MODEL = "A model of the package (cgan models), a file of cgan export or the folder of a run; a name wins over a path."
 
 

@@ -50,8 +50,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if flags.config is None:
-        raise UsageError("--config=FILE is needed (see cgan benchmark --help)")
+    _flags.need("benchmark", {"--config=NAME": flags.config})
     recipe = _recipe_flags.given(flags)
     if flags.memory_gigabytes is not None and not flags.topology:
         raise UsageError("--memory_gigabytes needs --topology, the devices to compile for")

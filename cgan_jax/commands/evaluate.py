@@ -57,8 +57,9 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 def main(flags: absl_flags.FlagValues) -> None:
     place = _model_flags.given(flags)
-    if bool(place) == bool(flags.images):
-        raise UsageError("either --model, --workdir or --images=FOLDER_OR_NPZ is needed (see cgan evaluate --help)")
+    _flags.need("evaluate", {f"{_model_flags.WORDS}, or --images=FOLDER_OR_NPZ,": place or flags.images})
+    if place and flags.images:
+        raise UsageError("either a model or --images=FOLDER_OR_NPZ is scored, given both")
     if flags.images and not (flags.dataset or (flags.source and flags.data_dir and flags.dataset == "")):
         raise UsageError("--images needs --dataset=NAME, whose real images they are compared with")
     of_drawing = ("step", "seeds", "num_images", "ema", "batch_stats")

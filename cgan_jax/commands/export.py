@@ -37,8 +37,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 def main(flags: absl_flags.FlagValues) -> None:
     place = _model_flags.given(flags)
-    if not place or not flags.out:
-        raise UsageError("--model=NAME, or --workdir=FOLDER, and --out=FILE are needed (see cgan export --help)")
+    _flags.need("export", {_model_flags.WORDS: place, "--out=FILE": flags.out})
 
     from cgan_jax.run import packed
     from cgan_jax.sampling import export, image_writers, request, sampling

@@ -11,7 +11,6 @@ networks and names the dataset, which must be prepared. PyTorch is not needed, a
 from absl import flags as absl_flags
 
 from cgan_jax.commands import _flags, _recipe_flags
-from cgan_jax.errors import UsageError
 from cgan_jax.files import storage
 
 ARGUMENT = "generator"
@@ -27,8 +26,8 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if not flags.generator or flags.config is None or not flags.workdir:
-        raise UsageError("cgan import FILE --config=NAME --workdir=FOLDER needs all three (see cgan import --help)")
+    needed = {"FILE": flags.generator, "--config=NAME": flags.config, "--workdir=FOLDER": flags.workdir}
+    _flags.need("import", needed)
     folder = storage.place(flags.workdir)
     recipe = _recipe_flags.given(flags)
 

@@ -25,8 +25,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 def main(flags: absl_flags.FlagValues) -> None:
     workdirs = [storage.place(name) for name in dict.fromkeys(flags.workdir)]
-    if not workdirs or not all(flags.workdir):
-        raise UsageError("--workdir=FOLDER[,FOLDER...] is needed (see cgan report --help)")
+    _flags.need("report", {"--workdir=FOLDER[,FOLDER...]": workdirs and all(flags.workdir)})
     out = Path(flags.out) if flags.out else workdirs[0] / "report.html"
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out={out}: the name of a report ends in .html")

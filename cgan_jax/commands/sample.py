@@ -54,8 +54,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 def main(flags: absl_flags.FlagValues) -> None:
     place = _model_flags.given(flags)
-    if not place or not flags.out:
-        raise UsageError("--model=NAME, or --workdir=FOLDER, and --out=FILE are needed (see cgan sample --help)")
+    _flags.need("sample", {_model_flags.WORDS: place, "--out=FILE": flags.out})
     out = Path(flags.out)
     kind = out.suffix.lower()
     _check_number(flags, kind)

@@ -43,8 +43,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 def main(flags: absl_flags.FlagValues) -> None:
     place = _model_flags.given(flags)
-    if not place:
-        raise UsageError("either --model=NAME or --workdir=FOLDER is needed (see cgan serve --help)")
+    _flags.need("serve", {_model_flags.WORDS: place})
     if not 0 <= flags.port < 2**16:
         raise UsageError(f"--port must be 0 to {2**16 - 1}, given {flags.port}")
     if None in map(importlib.util.find_spec, ("starlette", "uvicorn")):

@@ -52,8 +52,8 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if flags.config is None or not flags.workdir or not flags.vary:
-        raise UsageError("--config=FILE, --workdir=FOLDER and --vary=FIELD=VALUES are needed (see cgan sweep --help)")
+    needed = {"--config=NAME": flags.config, "--workdir=FOLDER": flags.workdir, "--vary=FIELD=VALUES": flags.vary}
+    _flags.need("sweep", needed)
     recipe = _recipe_flags.given(flags)
     recipes.check(recipe)
     varied = [variations.parse(text, recipe) for text in flags.vary]

@@ -42,8 +42,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 def main(flags: absl_flags.FlagValues) -> None:
     model = _model_flags.given(flags)
-    if not model or not flags.out:
-        raise UsageError("--model=NAME, or --workdir=FOLDER, and --out=FOLDER are needed (see cgan synthesize --help)")
+    _flags.need("synthesize", {_model_flags.WORDS: model, "--out=FOLDER": flags.out})
     if flags.name is not None and not re.fullmatch("[a-z][a-z0-9_]*", flags.name):
         raise UsageError(f"--name must be of a-z, 0-9 and _, and begin with a letter, given {flags.name!r}")
 

@@ -23,9 +23,9 @@ whole, as in --config.loss.g_terms.hinge="{'weight': 1.0}". cgan recipes NAME pr
     guard         action                     raise, or rollback: what happens when training fails
 
 The same command again resumes the run exactly. Ctrl-C saves and ends with exit code 75. On several hosts every one runs
-the same command, in a workdir that all of them see; on TPU slices and under Slurm they find each other, elsewhere three
-flags say how (see launch/README.md). --workdir=gs://BUCKET/FOLDER keeps the run in a bucket. --writers names
-trackers of runs that get the numbers and pictures too.
+the same command, in a workdir that all of them see; on TPU slices and under Slurm they find each other, elsewhere
+--coordinator_address=HOST:PORT (of process 0), --num_processes and --process_id say how. --workdir=gs://BUCKET/FOLDER
+keeps the run in a bucket. --writers names trackers of runs that get the numbers and pictures too.
 
 --memory_gigabytes=15 compiles training until it takes no more of a device: with recomputed activations, and with a
 batch in parts. The model stays the same up to rounding.
@@ -60,11 +60,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
 
 
 def main(flags: absl_flags.FlagValues) -> None:
-    if flags.config is None or not flags.workdir:
-        missing = " and ".join(
-            word for word, given in (("--config=NAME", flags.config), ("--workdir=FOLDER", flags.workdir)) if not given
-        )
-        raise UsageError(f"{missing} must be given (see cgan train --help)")
+    _flags.need("train", {"--config=NAME": flags.config, "--workdir=FOLDER": flags.workdir})
     workdir = storage.place(flags.workdir)
     if flags.profile and storage.is_remote(workdir):
         raise UsageError(f"--profile writes into a folder of this machine, given --workdir={workdir}")

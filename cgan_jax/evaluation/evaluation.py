@@ -8,6 +8,7 @@ its plain name.
 import contextlib
 import hashlib
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 import PIL
 
-from cgan_jax import averages
+from cgan_jax import averages, recipe_files
 from cgan_jax.data.batches import normalized, whole_batches
 from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
@@ -36,6 +37,8 @@ from cgan_jax.sampling.sampling import Sampler, draw_images, gathered
 from cgan_jax.train_state import Tree
 
 FEATURES = ("classifier", "inception")
+_OF_DRAWING = ("balance", "conditional", "placement")
+"""Fields of the section dataset that change no image."""
 _BATCH_PER_DEVICE = 256
 _DRAWN_AT_ONCE = 100
 _HASHED_AT_ONCE = 4096
@@ -141,6 +144,13 @@ def _classifier_of(section: Mapping[str, Any], size: int, channels: int, class_n
 
 def _training_command(section: Mapping[str, Any]) -> str:
     """The command that trains a dataset's classifier. Fields such as `fit` have no flag, so --config gives them."""
+    if section["source"] in ("images", "image_folder"):
+        given = recipe_files.load("images").dataset.to_dict()
+        changed = {
+            name: value for name, value in section.items() if value != given.get(name) and name not in _OF_DRAWING
+        }
+        others = [shlex.quote(f"--config.dataset.{name}={value}") for name, value in changed.items()]
+        return " ".join(["cgan train-classifier --config=images", *others])
     usual = {name: field.before for name, field in SECTIONS["dataset"].items() if field.before is not None}
     if any(section.get(name, value) != value for name, value in usual.items() if name != "balance"):
         return "cgan train-classifier and the run's --config, with its overrides of the section dataset"

@@ -29,6 +29,7 @@ from cgan_jax.train_state import TrainState, Tree, parted
 FOLDER, ASIDE = "checkpoints", "set_aside"
 _ITEMS = ("state", "ema")
 _FURTHER = "ema_"
+_CUT_OFF = ".orbax-checkpoint-tmp"  # the end of a name while orbax writes below it
 
 
 class DamagedCheckpoint(UsageError):
@@ -308,8 +309,9 @@ class _Thread(threading.Thread):
 
 
 def exist(workdir: Path) -> bool:
-    """Whether a run has any checkpoint, one that was set aside included."""
-    return any((workdir / folder).is_dir() and any((workdir / folder).iterdir()) for folder in (FOLDER, ASIDE))
+    """Whether a run has any checkpoint, one that was set aside included, and not one whose save was cut off."""
+    folders = [workdir / name for name in (FOLDER, ASIDE) if (workdir / name).is_dir()]
+    return any(not path.name.endswith(_CUT_OFF) for folder in folders for path in folder.iterdir())
 
 
 def split(state: TrainState) -> dict[str, Any]:

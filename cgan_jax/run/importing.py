@@ -50,10 +50,12 @@ def write_run(recipe: dict[str, Any], folder: Path, generator: Path, discriminat
     step = re.search(r"step=(\d{1,9})(?!\d)", generator.name)
     state = state.replace(step=jnp.int32(step[1] if step else 0))
     with workdir.locked(folder), contextlib.closing(checkpoint.Checkpoints(folder)) as checkpoints:
-        workdir.write_info(folder, info)
+        checkpoints.save(state)
+        checkpoints.wait()
+        # The recipe comes last: until then, as after a full disk, the folder is free for the same command.
         digests = {player: hashlib.sha256(content).hexdigest() for player, content in contents.items()}
         workdir.append_environment(folder, {**environment.describe(), "imported": digests})
-        checkpoints.save(state)
+        workdir.write_info(folder, info)
     for player, file in files.items():
         say(f"{player}: {len(theirs[player])} tensors of {file}")
     if not discriminator:

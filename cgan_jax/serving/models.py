@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cgan_jax import averages
 from cgan_jax.data.batches import to_uint8
 from cgan_jax.files import storage
 from cgan_jax.sampling import interpolation, sampling, trained
@@ -30,6 +31,7 @@ class Served:
         self.about = {
             "model" if trained.is_exported(place) else "run": storage.resolved(place).name,
             "step": sampler.step,
+            "generator_weights": averages.described(recipe),
             "architecture": recipe["architecture"],
             "image_size": recipe["dataset"]["image_size"],
             "scores": _of_whole(trained.metrics_at(place, sampler.step, sampler.average)),

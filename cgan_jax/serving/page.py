@@ -42,7 +42,7 @@ def build(title: str, about: Mapping[str, Any], class_names: Sequence[str], **to
 
 def _facts(about: Mapping[str, Any]) -> str:
     """Which model and which step as a line, its scores as a list."""
-    words = {"step": "step {}", "architecture": "{}", "image_size": "{0} by {0} pixels"}
+    words = {"step": "step {}", "generator_weights": "{}", "architecture": "{}", "image_size": "{0} by {0} pixels"}
     line = " · ".join(html.escape(text.format(about[name])) for name, text in words.items() if name in about)
     scores = list(about.get("scores", {}).items())[:_SHOWN]
     if not scores:

@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_told_with_advice():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "--config=FILE is needed"),
+        ([], "--config=NAME must be given"),
         (["--config=nowhere.py"], "no such recipe file: nowhere.py"),
         (["--config={recipe}", "--calls=0"], "--calls=0: 0 is not a positive integer"),
         (["--config={recipe}", "--calls=many"], "calls"),

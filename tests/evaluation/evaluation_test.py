@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 
 import jax
@@ -226,6 +227,10 @@ def test_the_packaged_classifier_serves_cifar10_and_nothing_else():
     assert found.prefix == "c" and found.class_names == names
     with pytest.raises(UsageError, match=r"mnist have no classifier yet; .*cgan train-classifier --dataset=mnist --im"):
         evaluation.find_network("classifier", {**SECTION, "name": "mnist", "image_size": 28}, 1, ("0", "1"))
+    own = {**SECTION, "source": "images", "name": "", "data_dir": "my pictures", "image_size": 64, "fit": "pad"}
+    command = "cgan train-classifier --config=images '--config.dataset.data_dir=my pictures' --config.dataset.fit=pad "
+    with pytest.raises(UsageError, match=re.escape(command)):
+        evaluation.find_network("classifier", own, 3, ("0", "1"))
     with pytest.raises(UsageError, match="have 1 channels"):
         evaluation.find_network("classifier", SECTION, 1, names, str(classifier.PACKAGED))
     with pytest.raises(UsageError, match="have 64 pixels a side"):

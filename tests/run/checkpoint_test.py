@@ -1,7 +1,5 @@
 """Checkpoints restore every bit, on any number of devices, and list their steps."""
 
-import contextlib
-import resource
 import shutil
 import subprocess
 
@@ -95,22 +93,6 @@ def test_the_latest_is_chosen_unless_a_step_is_given(tmp_path, state):
 def test_a_folder_without_checkpoints_is_reported(tmp_path):
     with pytest.raises(UsageError, match="holds no checkpoint yet"):
         Checkpoints(tmp_path).chosen(None)
-
-
-@pytest.fixture
-def small_files():
-    """No file may grow beyond a few kilobytes inside: writing fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    @contextlib.contextmanager
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limited
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_older_ones_are_unchanged(

@@ -128,3 +128,10 @@ def test_recipes_of_other_networks(told, folder, capsys):
     assert imported(override) == 2
     error = capsys.readouterr().err
     assert told in error and error.count("\n") == 1 and not (folder / "run").exists()
+
+
+def test_after_a_full_disk_the_same_command_imports(folder, small_files, capfd):
+    with small_files():
+        assert imported() == 2
+    assert imported() == 0, capfd.readouterr().err
+    assert len(workdir.read_environments(folder / "run")) == 1

@@ -77,6 +77,11 @@ def test_they_say_which_step_they_are_of_and_its_scores(run, models):
     assert Served(run, 4).about["scores"] == {"fid": 90.0}
 
 
+def test_they_say_which_average_they_are(run, models):
+    assert {model.about["generator_weights"] for model in models} == {"averaged, half-life 0.1 kimg"}
+    assert Served(run, ema="last").about["generator_weights"] == "the last step's, not averaged"
+
+
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
         Served(tmp_path)

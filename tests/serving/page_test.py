@@ -7,7 +7,14 @@ import pytest
 
 from cgan_jax.serving import page
 
-ABOUT = {"run": "digits", "step": 313, "architecture": "dcgan", "image_size": 32, "scores": {"fid": 12.34567}}
+ABOUT = {
+    "run": "digits",
+    "step": 313,
+    "generator_weights": "averaged",
+    "architecture": "dcgan",
+    "image_size": 32,
+    "scores": {"fid": 12.34567},
+}
 TOLD = {"conditional": True, "has_report": True, "most_images": 256}
 
 
@@ -21,7 +28,7 @@ def data_of(text: str) -> dict:
 
 def test_which_model_which_step_and_its_scores_are_said_at_the_top():
     top = text_of().partition("</header>")[0]
-    assert "<h1>digits</h1>" in top and "step 313 · dcgan · 32 by 32 pixels" in top
+    assert "<h1>digits</h1>" in top and "step 313 · averaged · dcgan · 32 by 32 pixels" in top
     assert "<dt>fid</dt><dd>12.35</dd>" in top
     assert "not scored" in text_of(about={"step": 1})
 
