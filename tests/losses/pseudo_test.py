@@ -19,19 +19,19 @@ FAKE = -REAL[::-1].copy()
 LOSSES = {"bce_real_pseudo": lambda x: np.logaddexp(0.0, -x), "hinge_real_pseudo": lambda x: np.maximum(0, 1 - x)}
 
 
-def entry(probability, signs=0.0, batches=0):
-    return {"probability": jnp.float32(probability), "signs": jnp.float32(signs), "batches": jnp.int32(batches)}
+def entry(probability):
+    return {"probability": jnp.float32(probability), "signs": jnp.float32(0.0), "batches": jnp.int32(0)}
 
 
-def evaluated(term, memory, way=("alone", 1), real=REAL, fake=FAKE, key=0):
+def evaluated(term, memory, way=("alone", 1)):
     def run(real, fake, memory):
         n = len(real) // parallel.count()
         own = [jax.lax.dynamic_slice_in_dim(x, parallel.index() * n, n) for x in (real, fake)]
         outputs = {name: Output(x, {}) for name, x in zip(("real", "fake"), own, strict=True)}
-        values, memory = term.value(Pass({}, outputs, None, None, memory, jax.random.key(key), jnp.int32(0)))
+        values, memory = term.value(Pass({}, outputs, None, None, memory, jax.random.key(0), jnp.int32(0)))
         return values, parallel.mean(parallel.varying(memory))
 
-    values, memory = on_replicas(way, run, real, fake, memory)
+    values, memory = on_replicas(way, run, REAL, FAKE, memory)
     return np.concatenate(values), {name: x[0] for name, x in memory.items()}
 
 
@@ -58,12 +58,17 @@ def test_the_same_images_deceive_on_any_number_of_replicas(way):
 
 
 def test_the_probability_moves_every_four_batches_by_the_mean_sign():
-    """25 images in 2.5 kimg are 0.01. Of real logits of one sign the mean sign is 1 or -1, unless some deceive."""
+    """25 images in 2.5 kimg are 0.01, and four batches 0.04. Here all logits have one sign."""
     term = pseudo.DISCRIMINATOR["hinge_real_pseudo"](target=0.6, target_kimg=2.5)
-    sure, unsure = np.full(25, 2.0, np.float32), np.full(25, -2.0, np.float32)
+
+    @jax.jit
+    def after(logits, memory):
+        outputs = dict.fromkeys(("real", "fake"), Output(logits, {}))
+        return term.value(Pass({}, outputs, None, None, memory, jax.random.key(0), jnp.int32(0)))[1]
+
     memory, seen = term.init_memory, []
-    for real in [sure] * 8 + [unsure] * 12:
-        _, memory = evaluated(term, memory, real=real, fake=real)
+    for sign in [1] * 8 + [-1] * 12:
+        memory = after(jnp.full(25, 2.0 * sign), memory)
         seen.append(float(memory["probability"]))
     np.testing.assert_allclose(seen, [0.0] * 4 + [0.04] * 4 + [0.08] * 4 + [0.04] * 4 + [0.0] * 4, atol=1e-6)
 
