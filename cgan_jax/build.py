@@ -15,11 +15,11 @@ from cgan_jax import augment, augment_probability, averages, optimizers
 from cgan_jax.annealing import Number, at, moving
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import module_named
-from cgan_jax.losses import adversarial, classes, consistency, patches, regularizers, terms
+from cgan_jax.losses import adversarial, classes, consistency, patches, pseudo, regularizers, terms
 from cgan_jax.networks import anatomy
 
 PLAYERS = ("generator", "discriminator")
-_TERMS = (adversarial, patches, regularizers, consistency, classes)
+_TERMS = (adversarial, patches, pseudo, regularizers, consistency, classes)
 DISCRIMINATOR_TERMS = {name: make for module in _TERMS for name, make in module.DISCRIMINATOR.items()}
 GENERATOR_TERMS = {name: make for module in _TERMS for name, make in module.GENERATOR.items()}
 

@@ -129,7 +129,7 @@ def of_player(name: str, kind: type) -> Value:
 
 def moves(key: str) -> Value | None:
     """What an annealed number of that name may be, None where none may move."""
-    if key.startswith("loss.") and key.endswith(".weight"):
+    if key.startswith("loss.") and key.endswith((".weight", ".top")):
         return Value(float)
     section, _, name = key.partition(".")
     value = SECTIONS.get(section, {}).get(name)

@@ -157,11 +157,12 @@ def test_the_ends_of_a_range_are_allowed(recipe, key, value):
 
 def test_numbers_of_losses_optimizers_averages_and_augmentation_may_be_annealed(recipe):
     to = {
-        "loss": {"d_updates": {"both": {"bce_real": {"weight": 0.5}}}},
+        "loss": {"d_updates": {"both": {"bce_real": {"weight": 0.5}}}, "g_terms": {"bce": {"top": 0.5}}},
         "g_optimizer": {"learning_rate": 1e-5, "b2": 0.9},
         "ema": {"halflife_kimg": 1.0},
         "augment": {"probability": 0.5},
     }
+    recipe["loss"]["g_terms"]["bce"]["top"] = 1.0
     recipe["anneal"] = {"kimg": 1.0, "to": to}
     assert recipes.check(recipe) is None
 

@@ -89,7 +89,7 @@ def gradients_recipe(recipe) -> dict:
 def consistent_recipe(recipe) -> dict:
     """A recipe with all terms that have views or a memory, every augmentation, and annealing."""
     recipe["train"]["d_steps_per_g_step"] = 2
-    listed = {name: {"weight": 1.0} for name in ("hinge_real", "hinge_fake", *consistency.DISCRIMINATOR)}
+    listed = {name: {"weight": 1.0} for name in ("hinge_real_pseudo", "hinge_fake", *consistency.DISCRIMINATOR)}
     recipe["loss"] = {
         "d_updates": {"both": listed},
         "g_terms": {"hinge": {"weight": 1.0}, "latent_diversity": {"weight": 1.0}},

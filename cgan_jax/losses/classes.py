@@ -1,4 +1,6 @@
-"""Terms on the extras of a head that classifies: class logits, or embeddings and proxies. One value per sample."""
+"""Terms on the extras of a head: class logits, embeddings and proxies, or directions. One value per sample."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +39,29 @@ def data_to_data(
     return jax.nn.logsumexp(jnp.concatenate([positive[:, None], negative], axis=1), axis=1) - positive
 
 
+def contrastive(embeddings: jax.Array, proxies: jax.Array, labels: jax.Array, temperature: float) -> jax.Array:
+    """The conditional contrastive loss of unit vectors (2C; Kang & Park 2020).
+
+        p_i = <e_i, proxy_i> / temperature
+        n_ij = <e_i, e_j> / temperature        for all j but i
+        -log((exp(p_i) + sum over j of i's class of exp(n_ij)) / (exp(p_i) + sum over all j of exp(n_ij)))
+
+    The j run over the global batch. embeddings and proxies [N, F], labels int32 [N] -> [N].
+    """
+    parallel.need_whole_batch("the contrastive loss")
+    all_embeddings, all_labels = parallel.gathered(embeddings), parallel.gathered(labels)
+    cosines = jnp.einsum("if,jf->ij", embeddings, all_embeddings, precision=jax.lax.Precision.HIGHEST)
+    itself = parallel.sample_indices(len(labels))[:, None] == jnp.arange(len(all_labels))[None, :]
+    others = jnp.where(itself, -jnp.inf, cosines / temperature)
+    alike = jnp.where(labels[:, None] == all_labels[None, :], others, -jnp.inf)
+    own = jnp.sum(embeddings * proxies, axis=1, keepdims=True) / temperature
+
+    def log_sum(terms):
+        return jax.nn.logsumexp(jnp.concatenate([own, terms], axis=1), axis=1)
+
+    return log_sum(others) - log_sum(alike)
+
+
 def class_real() -> Term:
     """cross_entropy on real images."""
     return _classification("real")
@@ -57,6 +82,41 @@ def data_to_data_fake(margin: float = 0.98, temperature: float = 0.5) -> Term:
     return _data_to_data("fake", margin, temperature)
 
 
+def contrastive_real(temperature: float = 1.0) -> Term:
+    """contrastive on real images."""
+    return _contrastive("real", temperature)
+
+
+def contrastive_fake(temperature: float = 1.0) -> Term:
+    """contrastive on generated images."""
+    return _contrastive("fake", temperature)
+
+
+def real_class_real() -> Term:
+    """-log of the share of "real, of its class" for a real image (ADC; Hou et al. 2022)."""
+    return _of_real_fake("real", lambda shares: -shares[:, 0])
+
+
+def fake_class_fake() -> Term:
+    """-log of the share of "generated, of its class" for a generated image (ADC; Hou et al. 2022)."""
+    return _of_real_fake("fake", lambda shares: -shares[:, 1])
+
+
+def real_class_fake() -> Term:
+    """The generator's log("generated, of its class") - log("real, of its class") (ADC; Hou et al. 2022)."""
+    return _of_real_fake("fake", lambda shares: shares[:, 1] - shares[:, 0])
+
+
+def direction_real() -> Term:
+    """-<h(x), w>, which turns the direction w alone (SAN; Takida et al. 2024)."""
+    return Term(lambda passed: (-_extra(passed, "real", "direction_logits"), ()), reads=("real",))
+
+
+def direction_fake() -> Term:
+    """<h(G(z)), w>, which turns the direction w alone (SAN; Takida et al. 2024)."""
+    return Term(lambda passed: (_extra(passed, "fake", "direction_logits"), ()), reads=("fake",))
+
+
 def _classification(batch: str) -> Term:
     def value(passed: Pass):
         return cross_entropy(_extra(passed, batch, "class_logits"), passed.batches[batch].labels), ()
@@ -73,6 +133,27 @@ def _data_to_data(batch: str, margin: float, temperature: float) -> Term:
     return Term(value, reads=(batch,))
 
 
+def _contrastive(batch: str, temperature: float) -> Term:
+    def value(passed: Pass):
+        embeddings = _extra(passed, batch, "embeddings")
+        proxies = _extra(passed, batch, "proxies")
+        return contrastive(embeddings, proxies, passed.batches[batch].labels, temperature), ()
+
+    return Term(value, reads=(batch,))
+
+
+def _of_real_fake(batch: str, loss: Callable[[jax.Array], jax.Array]) -> Term:
+    """`loss` maps the log shares of "real, of its class" and "generated, of its class", [N, 2], to one value each."""
+
+    def value(passed: Pass):
+        logits = _extra(passed, batch, "real_fake_class_logits")
+        log_shares = jax.nn.log_softmax(logits, axis=(1, 2))
+        labels = passed.batches[batch].labels
+        return loss(jnp.take_along_axis(log_shares, labels[:, None, None], axis=1)[:, 0]), ()
+
+    return Term(value, reads=(batch,))
+
+
 def _extra(passed: Pass, batch: str, name: str) -> jax.Array:
     """The entry `name` of the head's extras for a batch. Raises UsageError if the head does not compute it."""
     extras = passed.outputs[batch].extras
@@ -82,5 +163,19 @@ def _extra(passed: Pass, batch: str, name: str) -> jax.Array:
     return extras[name]
 
 
-DISCRIMINATOR = {"class_real": class_real, "class_fake": class_fake, "data_to_data_real": data_to_data_real}
-GENERATOR = {"class_fake": class_fake, "data_to_data_fake": data_to_data_fake}
+DISCRIMINATOR = {
+    "class_real": class_real,
+    "class_fake": class_fake,
+    "data_to_data_real": data_to_data_real,
+    "contrastive_real": contrastive_real,
+    "real_class_real": real_class_real,
+    "fake_class_fake": fake_class_fake,
+    "direction_real": direction_real,
+    "direction_fake": direction_fake,
+}
+GENERATOR = {
+    "class_fake": class_fake,
+    "data_to_data_fake": data_to_data_fake,
+    "contrastive_fake": contrastive_fake,
+    "real_class_fake": real_class_fake,
+}

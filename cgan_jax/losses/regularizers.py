@@ -18,6 +18,12 @@ def _squared_gradient_norms(passed: Pass, images: jax.Array, labels: jax.Array) 
     return jnp.sum(jnp.square(gradients), axis=(1, 2, 3))
 
 
+def _squared_distances(passed: Pass, images: jax.Array, labels: jax.Array, target: float) -> jax.Array:
+    """(|d D(x) / d x| - target)^2 for each image, [N]."""
+    # 1e-12: the slope of the root is infinite at 0, and the gradient of a dead discriminator is 0.
+    return jnp.square(jnp.sqrt(_squared_gradient_norms(passed, images, labels) + 1e-12) - target)
+
+
 def gradient_penalty(target: float = 1.0) -> Term:
     """(|d D(u) / d u| - target)^2 (Gulrajani et al. 2017, eq. 3).
 
@@ -33,11 +39,27 @@ def gradient_penalty(target: float = 1.0) -> Term:
         keys = parallel.sample_keys(passed.key, real.images.shape[0])
         mix = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
         between = mix * real.images + (1 - mix) * fake.images
-        # 1e-12: the slope of the root is infinite at 0, and the gradient of a dead discriminator is 0.
-        norms = jnp.sqrt(_squared_gradient_norms(passed, between, real.labels) + 1e-12)
-        return jnp.square(norms - target), ()
+        return _squared_distances(passed, between, real.labels, target), ()
 
     return Term(value, images=("real", "fake"))
+
+
+def dragan(target: float = 1.0, sigma: float = 0.1) -> Term:
+    """(|d D(u) / d u| - target)^2 for u = x + e, x real and e from N(0, sigma^2) (DRAGAN; Kodali et al. 2017).
+
+    The weight is their lambda, 10. Their code draws e uniformly, up to half of the batch's standard deviation. Raises
+    UsageError for a negative target or sigma.
+    """
+    if min(target, sigma) < 0:
+        raise UsageError(f"the target and sigma of dragan must be at least 0, given {target} and {sigma}")
+
+    def value(passed: Pass):
+        real = passed.batches["real"]
+        keys = parallel.sample_keys(passed.key, real.images.shape[0])
+        noise = jax.vmap(lambda key: jax.random.normal(key, real.images.shape[1:]))(keys)
+        return _squared_distances(passed, real.images + sigma * noise, real.labels, target), ()
+
+    return Term(value, images=("real",))
 
 
 def r1() -> Term:
@@ -111,5 +133,5 @@ def structural_dissimilarity() -> Term:
     return Term(value, images=("real", "fake"))
 
 
-DISCRIMINATOR = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2}
+DISCRIMINATOR = {"gradient_penalty": gradient_penalty, "dragan": dragan, "r1": r1, "r2": r2}
 GENERATOR = {"l2": l2, "ssim": structural_dissimilarity}

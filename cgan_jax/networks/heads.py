@@ -89,7 +89,55 @@ class ClassProxies(nn.Module):
         return Output(logits, {"embeddings": _unit(embeddings), "proxies": _unit(proxies)})
 
 
-OF_CLASSES = {"projection": Projection, "auxiliary_classifier": AuxiliaryClassifier, "class_proxies": ClassProxies}
+class DiscriminativeClassifier(nn.Module):
+    """A dense unit, and for each class a logit of its real and of its generated images (Hou et al. 2022).
+
+    It ignores the labels. extras: "real_fake_class_logits" [N, num_classes, 2], for the terms real_class_real,
+    real_class_fake and fake_class_fake.
+    """
+
+    num_classes: int
+    kernel_init: nn.initializers.Initializer = glorot_uniform
+    spectral_epsilon: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
+        features = features.astype(jnp.float32)
+        logits = Dense(1, **_options(self))(features)[:, 0]
+        class_logits = Dense(2 * self.num_classes, **_options(self))(features)
+        return Output(logits, {"real_fake_class_logits": class_logits.reshape(-1, self.num_classes, 2)})
+
+
+class ClassDirections(nn.Module):
+    """A vector for each class: its direction and all else learn apart (SAN; Takida et al. 2024).
+
+    With h the features, v the class's vector, s its length and w = v / s, the logits are s <h, w>. Their gradient does
+    not reach w. extras: "direction_logits" [N], the same numbers, whose gradient reaches w alone; for the terms
+    direction_real and direction_fake. Lengths are free for any `spectral_epsilon`.
+    """
+
+    num_classes: int
+    kernel_init: nn.initializers.Initializer = glorot_uniform
+    spectral_epsilon: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: jax.Array, labels: jax.Array) -> Output:
+        features = features.astype(jnp.float32)
+        vectors = Embed(self.num_classes, features.shape[-1], self.kernel_init)(labels)
+        directions = _unit(vectors)
+        scaled = features * jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+        logits = jnp.sum(scaled * jax.lax.stop_gradient(directions), axis=-1)
+        direction_logits = jnp.sum(jax.lax.stop_gradient(scaled) * directions, axis=-1)
+        return Output(logits, {"direction_logits": direction_logits})
+
+
+OF_CLASSES = {
+    "projection": Projection,
+    "auxiliary_classifier": AuxiliaryClassifier,
+    "class_proxies": ClassProxies,
+    "discriminative_classifier": DiscriminativeClassifier,
+    "class_directions": ClassDirections,
+}
 
 
 def make(name: str, num_classes: int, **options: Any) -> nn.Module:

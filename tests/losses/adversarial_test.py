@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from cgan_jax import parallel
+from cgan_jax.annealing import Annealed
+from cgan_jax.errors import UsageError
 from cgan_jax.losses import adversarial
 from cgan_jax.losses.terms import Pass
 from cgan_jax.networks.heads import Output
+from tests.replicas import on_replicas
 
 LOGITS = np.float32([-1e4, -200.0, -20.0, -3.0, -0.3, 0.0, 0.3, 1.7, 20.0, 200.0, 1e4])
 OTHERS = np.float32([1e4, 3.0, -20.0, -3.5, 0.2, 0.0, -0.3, 1.5, 7.0, -1e4, -1e4])
@@ -94,3 +98,36 @@ def test_logits_that_are_no_vectors_of_one_length_are_refused(player, name):
     for shapes in [((4, 1), (4, 1)), ((), ()), *([((4,), (3,)), ((4,), (1,))] if len(term.reads) == 2 else [])]:
         with pytest.raises(ValueError, match="logits must be vectors of one length"):
             evaluate(term, *(jnp.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("way", [("alone", 1), ("shard_map", 4), ("pmap", 4)], ids=str)
+@pytest.mark.parametrize(
+    ("top", "annealed", "k"), [(0.75, 0.0, 6), (0.01, 0.0, 1), (Annealed(1.0, 0.5), 0.5, 6)], ids=str
+)
+def test_of_the_global_batch_only_the_fakes_that_look_best_count(top, annealed, k, way):
+    """Sinha et al. 2020: the mean of the loss over the k largest logits, and no slope of the others."""
+    logits = np.float32([0.3, -2.0, 1.5, 0.1, -0.2, 4.0, -1.0, 0.7])
+    term = adversarial.GENERATOR["bce"](top)
+
+    def run(logits):
+        n = len(logits) // parallel.count()
+
+        def mean(own):
+            passed = Pass({}, {"fake": Output(own, {})}, None, None, (), None, jnp.int32(0), jnp.float32(annealed))
+            return jnp.mean(term.value(passed)[0])
+
+        own = parallel.varying(jax.lax.dynamic_slice_in_dim(logits, parallel.index() * n, n))
+        loss, slope = jax.value_and_grad(mean)(own)
+        return parallel.mean(loss), slope / parallel.count()
+
+    losses, slopes = on_replicas(way, run, logits)
+    best = np.sort(logits.astype(np.float64))[-k:]
+    np.testing.assert_allclose(losses, np.full(way[1], np.mean(minus_log_sigmoid(best))), rtol=1e-6)
+    expected = np.where(logits >= best[0], -expit(-logits) / k, 0)
+    np.testing.assert_allclose(np.concatenate(slopes), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("top", [0.0, 1.5, Annealed(1.0, 0.0)], ids=str)
+def test_a_share_that_keeps_nothing_is_refused(top):
+    with pytest.raises(UsageError, match=r"^the share `top` of a loss must be more than 0 and at most 1, given "):
+        adversarial.GENERATOR["hinge"](top)

@@ -112,6 +112,60 @@ def test_the_negatives_are_those_of_the_global_batch_and_so_are_the_gradients(wa
     np.testing.assert_allclose(gradient, [expected] * 4, rtol=1e-4, atol=1e-6)
 
 
+def contrastive(temperature):
+    """Image by image, as the paper writes it."""
+    e, p, losses = EMBEDDINGS.astype(np.float64), PROXIES.astype(np.float64), []
+    for i in range(N):
+        others = {j: np.exp(e[i] @ e[j] / temperature) for j in range(N) if j != i}
+        alike = np.exp(e[i] @ p[i] / temperature) + sum(x for j, x in others.items() if LABELS[j] == LABELS[i])
+        losses.append(-np.log(alike / (np.exp(e[i] @ p[i] / temperature) + sum(others.values()))))
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("way", [("alone", 1), ("shard_map", 4), ("pmap", 4)], ids=str)
+@pytest.mark.parametrize(
+    ("table", "term", "name"),
+    [("DISCRIMINATOR", "contrastive_real", "real"), ("GENERATOR", "contrastive_fake", "fake")],
+)
+def test_the_contrastive_loss_is_its_formula_over_the_global_batch(table, term, name, way):
+    term = getattr(classes, table)[term](0.5)
+    assert term.reads == (name,)
+
+    def run(embeddings, proxies, labels):
+        n = N // parallel.count()
+        own = [jax.lax.dynamic_slice_in_dim(x, parallel.index() * n, n) for x in (embeddings, proxies, labels)]
+        output = Output(jnp.zeros(n), {"embeddings": own[0], "proxies": own[1]})
+        passed = Pass({name: Batch(None, own[2])}, {name: output}, None, None, (), None, jnp.int32(0))
+        return term.value(passed)[0]
+
+    values = on_replicas(way, run, EMBEDDINGS, PROXIES, LABELS)
+    np.testing.assert_allclose(np.concatenate(values), contrastive(0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("table", "term", "name", "sign"),
+    [
+        ("DISCRIMINATOR", "real_class_real", "real", {0: -1}),
+        ("DISCRIMINATOR", "fake_class_fake", "fake", {1: -1}),
+        ("GENERATOR", "real_class_fake", "fake", {0: -1, 1: 1}),
+    ],
+)
+def test_the_discriminative_losses_are_cross_entropies_over_twice_the_classes(table, term, name, sign):
+    logits = (3 * np.random.default_rng(1).normal(size=(N, CLASSES, 2))).astype(np.float32)
+    shares = np.exp(logits.astype(np.float64))
+    shares /= shares.sum(axis=(1, 2), keepdims=True)
+    own = np.log(shares[np.arange(N), LABELS])
+    values = value(getattr(classes, table)[term](), name, {"real_fake_class_logits": logits})
+    np.testing.assert_allclose(values, sum(s * own[:, which] for which, s in sign.items()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("real", -1), ("fake", 1)])
+def test_directions_are_led_apart_without_a_margin(name, sign):
+    logits = CLASS_LOGITS[:, 0]
+    values = value(classes.DISCRIMINATOR[f"direction_{name}"](), name, {"direction_logits": logits})
+    np.testing.assert_array_equal(values, sign * logits)
+
+
 def test_a_head_without_the_extra_is_an_error_of_one_line():
     with pytest.raises(UsageError) as caught:
         value(classes.DISCRIMINATOR["class_real"](), "real", {"embeddings": EMBEDDINGS})

@@ -8,6 +8,7 @@ import scipy.stats
 
 from cgan_jax import parallel
 from cgan_jax.data.batches import Batch
+from cgan_jax.errors import UsageError
 from cgan_jax.losses import regularizers
 from cgan_jax.losses.terms import Pass
 from cgan_jax.networks.heads import Output
@@ -141,6 +142,33 @@ def test_the_gradient_penalty_is_taken_between_the_images_of_a_pair_with_the_rea
     np.testing.assert_allclose(value(term, discriminate, key=key), expected, rtol=5e-6)
 
 
+@pytest.mark.parametrize("way", [("alone", 1), ("shard_map", 4)], ids=str)
+def test_dragans_penalty_is_near_real_images(way):
+    """A quadratic D of slope 1 has the point itself as its gradient: real images of 0 show the noise alone."""
+    term = regularizers.dragan(target=0.5, sigma=0.3)
+    assert term.images == ("real",)
+    n, shape = 256, (10, 10, 1)
+
+    def run():
+        def discriminate(images, labels):
+            return Output(jnp.sum(jnp.square(images), axis=(1, 2, 3)) / 2 * (labels + 1), {})
+
+        n_own = n // way[1]
+        images = parallel.varying(jnp.zeros((n_own, *shape)))
+        return value(term, discriminate, images, images, jnp.ones(n_own, jnp.int32))
+
+    # The norm is 2 sigma chi of 100 degrees of freedom, and here above the target.
+    norms = np.sqrt(np.concatenate(on_replicas(way, run))) + 0.5
+    assert scipy.stats.kstest(norms / (2 * 0.3), scipy.stats.chi(100).cdf).pvalue > 0.01
+
+
+def test_dragans_penalty_without_noise_is_that_of_the_real_images():
+    norms = np.sqrt(squared_norms(SLOPES * REAL * expand(LABELS)))
+    np.testing.assert_allclose(value(regularizers.dragan(sigma=0.0), quadratic), (norms - 1) ** 2, rtol=2e-5)
+    with pytest.raises(UsageError, match=r"^the target and sigma of dragan must be at least 0, given 1.0 and -0.1"):
+        regularizers.dragan(sigma=-0.1)
+
+
 def test_l2_is_the_mean_squared_difference_of_each_pair():
     term = regularizers.GENERATOR["l2"]()
     assert set(term.images) == {"real", "fake"}
@@ -213,5 +241,5 @@ def test_the_ssim_term_is_the_dissimilarity_of_each_pair_and_its_gradient_the_sl
 
 
 def test_every_regularizer_is_tested_here():
-    assert set(regularizers.DISCRIMINATOR) == {"gradient_penalty", "r1", "r2"}
+    assert set(regularizers.DISCRIMINATOR) == {"gradient_penalty", "dragan", "r1", "r2"}
     assert set(regularizers.GENERATOR) == {"l2", "ssim"}

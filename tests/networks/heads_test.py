@@ -75,7 +75,42 @@ def test_the_proxies_are_unit_vectors_of_images_and_of_their_classes():
         np.testing.assert_allclose(output.extras[name], unit, rtol=1e-5, atol=1e-6)
 
 
-HEADS = [heads.Unconditional(), heads.Projection(4), heads.AuxiliaryClassifier(4), heads.ClassProxies(4, 3)]
+def test_the_discriminative_classifier_gives_two_logits_for_each_class():
+    head = heads.DiscriminativeClassifier(4)
+    params = head.init(jax.random.key(0), FEATURES, LABELS)["params"]
+    output = head.apply({"params": params}, FEATURES, LABELS)
+    np.testing.assert_allclose(output.logits, by_hand.dense(FEATURES, params["Dense_0"])[:, 0], rtol=1e-5, atol=1e-6)
+    expected = by_hand.dense(FEATURES, params["Dense_1"]).reshape(6, 4, 2)
+    np.testing.assert_allclose(output.extras["real_fake_class_logits"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_directions_learn_from_their_own_logits_alone_and_lengths_and_features_from_the_others():
+    """By hand, with v = s w: d s<h, w> / d v is <h, w> w if w is held, and h - <h, w> w if s and h are held."""
+    head = heads.ClassDirections(4)
+    params = head.init(jax.random.key(0), FEATURES, LABELS)["params"]
+    params["Embed_0"]["embedding"] *= jnp.float32([[0.5], [1.0], [2.0], [3.0]])
+    by_logit, by_direction = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
+
+    def total(params, features):
+        output = head.apply({"params": params}, features, LABELS)
+        weighted = by_logit * output.logits + by_direction * output.extras["direction_logits"]
+        return jnp.sum(weighted), output
+
+    slopes, output = jax.grad(total, argnums=(0, 1), has_aux=True)(params, FEATURES)
+    vectors = np.asarray(params["Embed_0"]["embedding"], np.float64)[LABELS]
+    logits = np.sum(vectors * FEATURES, axis=1)
+    for given in (output.logits, output.extras["direction_logits"]):
+        np.testing.assert_allclose(given, logits, rtol=1e-5, atol=1e-6)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    along = np.sum(unit * FEATURES, axis=1, keepdims=True) * unit
+    by_sample = by_logit[:, None] * along + by_direction[:, None] * (FEATURES - along)
+    expected = np.zeros((4, 5))
+    np.add.at(expected, LABELS, by_sample)
+    np.testing.assert_allclose(slopes[0]["Embed_0"]["embedding"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(slopes[1], by_logit[:, None] * vectors, rtol=1e-5, atol=1e-6)
+
+
+HEADS = [heads.Unconditional(), *(make(4) for make in heads.OF_CLASSES.values())]
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)

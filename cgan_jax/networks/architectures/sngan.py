@@ -55,7 +55,7 @@ class Discriminator(nn.Module):
     width: int
     """For images of 32 pixels half of the channels; for larger images the channels of the first feature map."""
     head: str
-    """How the head uses classes: projection, auxiliary_classifier or class_proxies."""
+    """How the head uses classes: a name in heads.OF_CLASSES."""
     dtype: str
     remat: bool = False
     rectified_shortcuts: bool = False
