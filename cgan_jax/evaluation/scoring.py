@@ -58,8 +58,9 @@ def score_model(
     """Scores images of the averaged generator at a step ("1500", "best"; None for the latest), drawn `seeds` times.
 
     `changed` replaces fields of the recipe's section `dataset` for the real images. `ema` chooses an average as in
-    trained.load. With `remember`, a folder gets a line with the mean scores in its evaluations.jsonl, or for another
-    average than the default one in averages.jsonl. Raises UsageError for what cannot be measured.
+    trained.load. With `remember`, a folder gets a line with the mean scores in its evaluations.jsonl, or in its
+    averages.jsonl for another average than the default one and for standing statistics, which are other scores of the
+    step. Raises UsageError for what cannot be measured.
     """
     began = time.perf_counter()
     info = trained.info_at(place)
@@ -97,7 +98,8 @@ def score_model(
         of_run["made_of"] = "averages in the checkpoints, by least squares"
     scored = Scored(scores, evaluation.protocol(reference, metrics, num_images, began, **of_run))
     if remember and not trained.is_exported(place):
-        _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored, sampler.average)
+        average = sampler.average if batch_stats == "ema" else f"{sampler.average} {batch_stats}".strip()
+        _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored, average)
     return scored
 
 

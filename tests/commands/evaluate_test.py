@@ -14,9 +14,10 @@ from cgan_jax.evaluation.features import classifier
 from cgan_jax.evaluation.metrics import fid
 from cgan_jax.files import cache
 from cgan_jax.run import workdir
-from cgan_jax.sampling import sampling
+from cgan_jax.sampling import sampling, trained
 from cgan_jax.train import train_and_evaluate
 from tests.command_line import cgan
+from tests.random_run import write_random_run
 
 DIGITS = sources.load("digits", "", "all", "", 8)
 
@@ -61,6 +62,19 @@ def test_a_run_is_scored_by_several_seeds_and_the_line_says_how(run, network, tm
     assert line["spread/pixel_mse"] == pytest.approx(np.std(scores["pixel_mse"], ddof=1))
     assert cgan("evaluate", f"--workdir={run}", metrics, "--num_images=40", f"--json={out}") == 2
     assert "exists already; --force" in capsys.readouterr().err
+
+
+def test_scores_with_standing_statistics_do_not_replace_those_of_the_step(recipe, tmp_path):
+    small = {"width": 4, "embedding_dim": 2, "dtype": "float32"}
+    recipe |= {"architecture": "dcgan_upsample", "discriminator": {"dropout": 0.0, **small}}
+    recipe["generator"] = {"latent_dim": 4, "batch_norm_momentum": 0.8, **small}
+    run = write_random_run(tmp_path / "run", recipe)
+    for flags in ([], ["--batch_stats=standing"]):
+        assert cgan("evaluate", f"--workdir={run}", "--metrics=pixel_mse", "--num_images=20", *flags) == 0
+    (line,), (standing,) = (workdir.read_metrics(run, log) for log in (workdir.EVALUATIONS, workdir.AVERAGES))
+    assert standing["average"] == "standing" and standing["protocol"]["batch_norm"] == "standing statistics"
+    assert standing["eval/pixel_mse"] != line["eval/pixel_mse"]
+    assert trained.metrics_at(run, line["step"])["pixel_mse"] == line["eval/pixel_mse"]
 
 
 def test_a_file_is_not_said_to_keep_its_scores(run, tmp_path, capsys):
