@@ -8,6 +8,7 @@ maintenance: the clock counts them apart from training.
 import contextlib
 import functools
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 from PIL import Image
 
-from cgan_jax import parallel, transfer
+from cgan_jax import STARTED, parallel, transfer
 from cgan_jax import recipe as recipes
 from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step, kimg_after, steps_for
 from cgan_jax.data import placement, sources
@@ -61,6 +62,7 @@ def train_and_evaluate(
     Raises UsageError before training if the recipe cannot work. Raises GuardError if a guard of the recipe stops the
     run, and Interrupted, with the state saved, after SIGINT, SIGTERM or SIGHUP.
     """
+    started = STARTED if exits else time.perf_counter()
     with StopRequest(exits) as stop, contextlib.ExitStack() as held:
         with stop.at_once("stopped before training began; run the same command again"):
             with processes.together():
@@ -87,7 +89,7 @@ def train_and_evaluate(
             draw = functools.partial(_picture_of_samples, sampler, info)
             journal = Journal(workdir, info, draw, writers, on_log, on_sample)
             held.callback(journal.close)
-            journal.init_from = source and source.record
+            journal.started, journal.init_from = started, source and source.record
             del source, begin  # the weights would stay in memory beside the new ones
             state = recovery.restore(journal)
             _say_frozen(prepared.algorithm)

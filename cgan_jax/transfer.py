@@ -22,6 +22,7 @@ from cgan_jax.sampling import trained
 from cgan_jax.train_state import TrainState, Tree, create, parted
 
 Arrays = dict[str, np.ndarray]
+_NAMED = 4
 
 
 class Source(NamedTuple):
@@ -127,11 +128,16 @@ class _Told(NamedTuple):
 
     def text(self, frozen: frozenset[str]) -> str:
         parts = [f"{len(self.taken)} of {self.there + len(self.anew)} arrays taken"]
-        parts += [f"adapted to the classes: {', '.join(self.adapted)}"] if self.adapted else []
-        parts += [f"anew: {', '.join(self.anew)}"] if self.anew else []
+        parts += [f"adapted to the classes: {_few(self.adapted)}"] if self.adapted else []
+        parts += [f"anew: {_few(self.anew)}"] if self.anew else []
         random = sorted(frozen.intersection(self.anew))
         parts += [f"warning: train.freeze keeps at random values: {', '.join(random)}"] if random else []
         return "; ".join(parts)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _fitted(

@@ -4,10 +4,12 @@ import doctest
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -165,9 +167,11 @@ def test_float64_is_refused(recipe, tmp_path):
                 call()
 
 
-def test_a_training_is_that_of_the_command(recipe, tmp_path, bare):
-    lines = []
+def test_a_training_is_that_of_the_command(recipe, tmp_path, bare, capsys):
+    lines, began = [], time.perf_counter()
     by_call = cgan.train(recipe, tmp_path / "call", on_log=lines.append)
+    (waited,) = re.findall(r"first call done ([\d.]+) s after", capsys.readouterr().out)
+    assert float(waited) < time.perf_counter() - began
     config = write_recipe(tmp_path, recipe)
     assert command("train", f"--config={config}", f"--workdir={tmp_path / 'command'}") == 0
     ours, theirs = (jax.tree.leaves(cgan.load(tmp_path / name)._sampler.variables) for name in ("call", "command"))

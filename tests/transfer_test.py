@@ -1,6 +1,7 @@
 """Runs that begin with the weights of another model, and layers that training does not change."""
 
 import hashlib
+import re
 import shutil
 
 import jax
@@ -112,6 +113,12 @@ def test_at_another_image_size_convolutions_are_taken_and_dense_layers_begin_ane
     assert began.g_params["Dense_0"]["kernel"].shape == (4, 4 * 4 * 4)
     assert not np.any(began.g_params["Dense_0"]["bias"])
     assert "anew: params.Dense_0.bias, params.Dense_0.kernel" in capsys.readouterr().out
+
+
+def test_of_many_arrays_that_begin_anew_the_first_are_named(recipe, source, capsys):
+    recipe["discriminator"]["width"] += 4
+    begun(recipe, source)
+    assert re.search(r"anew: (params\.[\w.]+, ){3}params\.[\w.]+ and \d more\n", capsys.readouterr().out)
 
 
 def without_discriminator(kind: str, source, folder) -> str:

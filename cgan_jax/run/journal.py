@@ -44,6 +44,8 @@ class Journal:
         self.max_minutes: float = info.recipe["train"]["max_minutes"]
         self.time_share = 0.0
         """The share of `max_minutes` that is used; 0 without a limit."""
+        self.started = STARTED
+        """When the wait for the first call began, by time.perf_counter()."""
         self.began = False
         """Whether this process has finished its first call."""
         self.step = 0
@@ -122,7 +124,7 @@ class Journal:
     def begin(self, step: int) -> None:
         """Starts the clock, after the first call."""
         self.began = True
-        self.say(f"first call done {time.perf_counter() - STARTED:.1f} s after the start")
+        self.say(f"first call done {time.perf_counter() - self.started:.1f} s after the start")
         self.clock.start(self.kimg(step))
 
     def tell_time(self) -> float:
