@@ -2,7 +2,7 @@
 
 Source: the networks and losses of cifar10_sngan with the augmentation of Zhao et al. (2020), as in
 cifar10_biggan_diffaug. The widths and rates are those of cifar10_sngan_narrow.
-Expected: depends on the images, and no whole run was made yet; docs/images.md says what was tried.
+Expected: depends on the images; a tenth of a run was made (docs/images.md), and no whole one.
 Differs from cifar10_sngan: as cifar10_sngan_narrow does; augmentation, because a discriminator soon knows few images by
 heart; 64 pixels.
 Data: a folder of class folders, a list, a ZIP or arrays; docs/images.md. Images of 32, 64, 128 or 256 pixels.

@@ -23,7 +23,7 @@ needs_demo = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "either --model=NAME or --workdir=FOLDER"),
+        ([], "error: --model=NAME or --workdir=FOLDER must be given"),
         (["--workdir=a", "--model=b"], "either --model=NAME or --workdir=FOLDER"),
         (["--model=digit"], "unknown model 'digit'"),
         (["--workdir=a", "--port=65536"], "--port must be 0 to 65535, given 65536"),
