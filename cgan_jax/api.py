@@ -175,7 +175,7 @@ class Model:
 
         `num_images` are spread evenly over the classes. The same seed and class give the same images, however many are
         drawn; they are those of `cgan sample`, to one grey level. With a `truncation`, latent numbers outside of
-        +-truncation are drawn again until they are inside.
+        +-truncation are drawn again until they are inside. StyleGAN2 pulls styles toward the class's mean instead.
 
         With `latents` float [N, latent_dim] the images are drawn from these; `labels` is one class for all, or a list
         of N. Raises UsageError for an unknown class, or a number, seed or shape that cannot be.
@@ -192,7 +192,8 @@ class Model:
             if num_images < 1:
                 raise UsageError(f"num_images must be at least 1, given {num_images}")
             of, indices = spread(num_images, list(dict.fromkeys(chosen)))
-            return Samples(self._drawn(self._latents(seed, of, indices, truncation), of), of, self.class_names)
+            latents = self._latents(seed, of, indices, truncation)
+            return Samples(self._drawn(latents, of, truncation), of, self.class_names)
         if truncation is not None:
             raise UsageError("truncation belongs to a seed; latents are used as they are")
         of = self._one_for_each(chosen, len(latents))
@@ -316,14 +317,15 @@ class Model:
     ) -> jax.Array:
         if truncation is not None and not 0 < truncation < float("inf"):
             raise UsageError(f"truncation must be a number above 0, such as 0.7, given {truncation}")
-        cut = np.float32(float("inf") if truncation is None else truncation)
+        _, cut = sampling.truncated(self._sampler.variables, truncation)
+        cut = np.float32(float("inf") if cut is None else cut)
         return _latents_for(np.uint32(_checked_seed(seed)), labels, indices, self.latent_dim, cut)
 
-    def _drawn(self, latents: Any, labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    def _drawn(self, latents: Any, labels: NDArray[np.int32], truncation: float | None = None) -> NDArray[np.uint8]:
         latents = np.asarray(latents, np.float32)
         if latents.shape != (len(labels), self.latent_dim) or not len(labels):
             raise UsageError(f"latents must be [N, {self.latent_dim}], given {_shape(latents)}")
-        return sampling.gathered(self._sampler.drawn_from(latents, labels))
+        return sampling.gathered(self._sampler.drawn_from(latents, labels, truncation))
 
 
 def load(

@@ -82,6 +82,7 @@ class Model:
         _check_signatures(latents, images, list(weights.values()), self)
         self.weights = jax.device_put(weights)
         """The arrays by their path in the generator, such as params.Dense_0.kernel."""
+        self._truncations = {name for name in weights if name.startswith("truncation.")}
         self._latents, self.program = jax.jit(latents.call), jax.jit(images.call)
         """`program` maps (weights as a list, latents [N, latent_dim], labels [N]) to images uint8 [N, H, W, C]."""
 
@@ -98,7 +99,8 @@ class Model:
 
         With a seed, image `indices[i]` of class `labels[i]` is always the same. Without indices, the images of each
         class have the indices 0, 1, ... in the order of `labels`, as in `cgan sample`. With a `truncation`, latent
-        coordinates outside +-truncation are drawn again. Raises ValueError for arguments that do not fit.
+        coordinates outside +-truncation are drawn again; a generator that truncates by itself takes the number instead.
+        Raises ValueError for arguments that do not fit.
         """
         labels = self._checked_labels(labels)
         if (seed is None) == (latents is None):
@@ -110,7 +112,10 @@ class Model:
         latents = np.asarray(latents, np.float32)
         if latents.shape != (len(labels), self.latent_dim):
             raise ValueError(f"latents must be [{len(labels)}, {self.latent_dim}], given {list(latents.shape)}")
-        weights = list(self.weights.values())
+        weights = [
+            array if truncation is None or name not in self._truncations else np.full_like(array, truncation)
+            for name, array in self.weights.items()
+        ]
         images = np.empty((len(labels), *self.image_shape), np.uint8)
         for start in range(0, len(labels), _BATCH_SIZE):
             part = slice(start, start + _BATCH_SIZE)
@@ -144,7 +149,7 @@ class Model:
         indices = within_class(labels) if indices is None else np.asarray(indices)
         if indices.shape != labels.shape or indices.dtype.kind not in "iu" or indices.min() < 0:
             raise ValueError(f"indices must be {len(labels)} whole numbers from 0")
-        cut = np.float32(math.inf if truncation is None else truncation)
+        cut = np.float32(math.inf if truncation is None or self._truncations else truncation)
         return self._latents(np.uint32(seed), labels, indices.astype(np.int32), cut)
 
 

@@ -15,6 +15,7 @@ views, further batches to look at, and keep a memory between steps (losses/terms
 """
 
 import enum
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -26,7 +27,7 @@ from cgan_jax.annealing import half_cosine
 from cgan_jax.build import Algorithm
 from cgan_jax.data.batches import Batch, PlacedData, draw, draw_labels, order_key, rows
 from cgan_jax.losses.look import Look
-from cgan_jax.losses.terms import Batches, Pass, Weighted, batches_read, boundary_of, objective, with_views
+from cgan_jax.losses.terms import Batches, Pass, Weighted, batches_read, boundary_of, objective, period_of, with_views
 from cgan_jax.networks.heads import Output
 from cgan_jax.optimizers import keeping
 from cgan_jax.train_state import TrainState, Tree
@@ -48,6 +49,8 @@ class Purpose(enum.IntEnum):
     G_TERMS = 8
     D_AUGMENT = 9
     G_AUGMENT = 10
+    D_NOISE = 11
+    G_NOISE = 12
 
 
 def discriminator_step(
@@ -57,18 +60,17 @@ def discriminator_step(
     # Draw real images, and latents for fakes of the same labels.
     real = draw(data, _key(state, Purpose.D_DATA), index, algorithm.batch_size, algorithm.flip)
     latents = _latents(algorithm, _key(state, Purpose.D_LATENTS, index), real.labels)
-    generator_variables = {"params": state.g_params, **state.g_stats}
-
-    def generate(latents, labels):
-        return algorithm.generator.apply(generator_variables, latents, labels, train=True)
-
+    variables = {"params": state.g_params, **state.g_stats}
+    noise = {"noise": _key(state, Purpose.D_NOISE, index)}
+    generate = functools.partial(algorithm.generator.apply, variables, train=True, rngs=noise)
     fake = Batch(_in_parts(algorithm.accumulate, generate, latents, real.labels), real.labels, latents)
     batches = {"real": real, "fake": fake}
 
     # Update once for each entry of loss.d_updates.
     scalars = {"d_loss": jnp.zeros(())}
-    for number in range(len(algorithm.d_updates)):
-        state, means = _discriminator_update(algorithm, state, batches, generate, index, number)
+    update = functools.partial(_discriminator_update, algorithm, batches=batches, generate=generate, index=index)
+    for number, terms in enumerate(algorithm.d_updates.values()):
+        state, means = _lazily(functools.partial(update, number=number), period_of(terms), index, state)
         scalars = {**scalars, **means, "d_loss": scalars["d_loss"] + means["d_loss"]}
     return state, scalars
 
@@ -114,6 +116,18 @@ def _discriminator_update(
     return state, {**scalars, **told}
 
 
+def _lazily(update: Callable, period: int, index: jax.Array, state: TrainState) -> tuple[TrainState, Scalars]:
+    """update(state) at every period-th index; else the state, moments and all, as it is, and scalars of 0."""
+    if period == 1:
+        return update(state)
+
+    def not_now(state):
+        _, scalars = jax.eval_shape(update, state)
+        return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), scalars)
+
+    return jax.lax.cond(index % period == 0, update, not_now, state)
+
+
 def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[TrainState, Scalars]:
     """The state after the generator's update, and its scalars."""
     # Draw labels, latents and keys.
@@ -123,18 +137,17 @@ def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) ->
     annealed = _annealed(algorithm, state, state.step)
     dropout_key = _key(state, Purpose.G_DROPOUT, state.step)
     augment_key = _key(state, Purpose.G_AUGMENT, state.step)
+    noise = {"noise": _key(state, Purpose.G_NOISE, state.step)}
     probability = algorithm.augment_probability.at(state.memory, annealed)
     look = Look(algorithm.discriminator, algorithm.augment, dropout_key, augment_key, probability)
 
     def loss(g_params, drawn):
         batches, latents, labels = drawn
         variables = {"params": g_params, **state.g_stats}
-
-        def generate(latents, labels):
-            return algorithm.generator.apply(variables, latents, labels, train=True)
+        generate = functools.partial(algorithm.generator.apply, variables, train=True, rngs=noise)
 
         # Look at the fakes, and at the views of them that terms add.
-        images, g_stats = algorithm.generator.apply(variables, latents, labels, train=True, mutable=list(state.g_stats))
+        images, g_stats = generate(latents, labels, mutable=list(state.g_stats))
         fake = Batch(images, labels, latents)
         seen = with_views(algorithm.g_terms, terms_key, {**batches, "fake": fake}, generate)
         read = batches_read(algorithm.g_terms, seen)

@@ -52,12 +52,20 @@ PARAMETERS = {
     "cifar10_r3gan": (3, 20_781_952, 21_280_512),
     # The same with 256 for 768.
     "cifar10_r3gan_lite": (3, 2_733_440, 2_768_128),
+    # tests/networks/architectures/stylegan2_test.py has them by hand
+    "cifar10_stylegan2_ada": (3, 20_215_315, 23_089_664),
+    # The head has a dense unit 513, embeddings 513*512 and proxies 10*512 in place of 513*512 + 11*512 + 8*513*512
+    "cifar10_stylegan2_d2dce": (3, 20_215_315, 20_988_417),
     # as cifar10_dcgan, with dense 129*8192
     "cifar10_wgan_gp": (3, 1_605_891, 159_361),
     "digits": (1, 102_689, 29_473),
     # dense 33*512; three blocks of 4*10*32 scales and biases, 2*(9*32*32+32) and 32*32+32; 64; 9*32+1
     # against it 9*16+16 + 9*16*16+16 + 16+16, 2*(9*16*16+16) + 16*16+16, 4*(9*16*16+16); dense 17, 10*16
     "digits_sngan": (1, 79_745, 66_529),
+    # STYLED
+    # embedding 11*32, dense 65*32 and 33*32, 4x4 of 32; three convolutions of 9*32*32+32 + 1 + 33*32, colours twice
+    # 32+1 + 33*32; against it 2*64 + 2*(9*64*64+64) + 9*65*64+64 + 1025*64, head 65*64 + 11*64 + 2*65*64
+    "digits_stylegan2": (1, 37_093, 190_272),
     # dense 101*6272, 16*129*128+128, 16*128*128+128, 49*128+1, map 10*50 + 51*49;
     # 9*2*128+128, 9*128*128+128, dense 6273, map 10*50 + 51*784
     "fashion_mnist_cgan_embedding": (1, 1_169_336, 196_773),
@@ -109,7 +117,7 @@ def test_a_recipe_trains_one_step(name):
     channels = PARAMETERS[name][0]
     recipe["dataset"].update(source="synthetic", name=f"classes10_images16_channels{channels}", split="train")
     for player in ("generator", "discriminator"):
-        small = {"width": 8 if recipe["architecture"] == "r3gan" else 2, "embedding_dim": 2}
+        small = {"width": 8 if recipe["architecture"] == "r3gan" else 2, "embedding_dim": 2, "style_dim": 2}
         recipe[player].update({name: number for name, number in small.items() if name in recipe[player]})
     recipe["train"].update(batch_size=4, g_batch_size=4)
     size = recipe["dataset"]["image_size"]

@@ -55,7 +55,7 @@ def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
 
 def test_an_unknown_name_is_told_the_closest_and_all():
     assert refusal("digit") == (
-        "unknown recipe 'digit'; did you mean digits or digits_sngan? There are: "
+        "unknown recipe 'digit'; did you mean digits or digits_sngan or digits_stylegan2? There are: "
         + ", ".join(recipe_files.names())
         + "; or give a file, FILE.py"
     )

@@ -102,6 +102,17 @@ def consistent_recipe(recipe) -> dict:
     return recipe
 
 
+@pytest.fixture
+def styled_recipe(recipe) -> dict:
+    """StyleGAN2: noise, styles of two latents, deviations of groups of images, and R1 in an update of its own."""
+    recipe["architecture"] = "stylegan2"
+    both = {"width": 3, "mapping_layers": 1, "dtype": "float32"}
+    recipe["generator"] = {"latent_dim": 4, "style_dim": 3, "style_mixing": 0.5, **both}
+    recipe["discriminator"] = {"group": 4, "head": "mapped_projection", **both}
+    recipe["loss"]["d_updates"]["lazy"] = {"r1": {"weight": 0.3, "every": 2}}
+    return recipe
+
+
 @pytest.fixture(scope="module")
 def on_one_device():
     return {}
@@ -135,6 +146,38 @@ def test_four_devices_see_the_same_views_augmentations_and_memories_as_one(
     assert_close(actual.d_opt_state, expected.d_opt_state, 1e-5)
     assert_close(actual.g_opt_state, expected.g_opt_state, 1e-5)
     assert_close(actual.memory, expected.memory, 1e-5)
+
+
+def test_eight_devices_see_the_noise_styles_and_deviations_of_one(styled_recipe):
+    summed = keep_gradients()._replace(
+        update=lambda gradients, state, params: (
+            jax.tree.map(jnp.zeros_like, params),
+            jax.tree.map(jnp.add, state, gradients),
+        )
+    )
+    algorithm = build(styled_recipe, SPEC)._replace(g_optimizer=summed, d_optimizer=summed)
+    expected, actual = (run(algorithm, devices)[0] for devices in (1, 8))
+    for name in ("d_opt_state", "g_opt_state", "d_stats", "g_stats", "ema_stats"):
+        assert_close(getattr(actual, name), getattr(expected, name), 2e-5)
+
+
+def test_an_update_of_lazy_terms_happens_at_their_steps_and_leaves_the_moments_alone_between(recipe):
+    recipe["loss"]["d_updates"]["lazy"] = {"r1": {"weight": 1.0, "every": 2}}
+    lazy = build(recipe, SPEC)
+    without = lazy._replace(d_updates={"both": lazy.d_updates["both"]})
+    data = jax.device_put(make_data())
+
+    def after(algorithm):
+        state = train_state.create(algorithm, SPEC, jax.random.key(0))
+        step = jax.jit(functools.partial(train_step.discriminator_step, algorithm))
+        return [step(state, data, jnp.int32(index)) for index in (1, 2)]
+
+    (between, nothing), (updated, scalars) = after(lazy)
+    (expected, _), (not_updated, _) = after(without)
+    assert_close((between.d_params, between.d_opt_state), (expected.d_params, expected.d_opt_state), 1e-6)
+    assert between.d_opt_state[0].count == 1 and updated.d_opt_state[0].count == 2
+    assert all(moved(updated.d_params, not_updated.d_params))
+    assert nothing["d_r1"] == 0 < scalars["d_r1"]
 
 
 @pytest.mark.parametrize(("devices", "parallelism"), [(1, "shard_map"), (2, "pmap")])

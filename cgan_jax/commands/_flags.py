@@ -12,11 +12,14 @@ _NO_CACHE = "Do not keep compiled programs in $CGAN_CACHE_DIR (~/.cache/cgan_jax
 _STATISTICS = "The generator normalises by: ema, averages of training; standing, 16 batches that it draws itself."
 _AVERAGE = "The generator averaged with this half-life in kimg, or last: the last step's; left out: ema.halflife_kimg."
 _MEMORY = "Choose remat and train.accumulate so that training takes no more of a device."
+_TRUNCATION = (
+    "Draw latents again until all are in ±truncation; stylegan2: keep this share of the way from the mean style."
+)
 _SHARED = {
     "workdir": partial(DEFINE_string, default=None, help="The folder of a run, or gs://BUCKET/FOLDER."),
     "step": partial(DEFINE_string, default=None, help="A checkpoint's generator step, or best; left out: the latest."),
     "seed": partial(DEFINE_integer, default=0, help="Which images.", lower_bound=0, upper_bound=2**32 - 1),
-    "truncation": partial(DEFINE_float, default=None, help="Draw latents again until all are in ±truncation."),
+    "truncation": partial(DEFINE_float, default=None, help=_TRUNCATION),
     "batch_stats": partial(DEFINE_enum, default="ema", enum_values=["ema", "standing"], help=_STATISTICS),
     "ema": partial(DEFINE_string, default=None, help=_AVERAGE),
     "source": partial(DEFINE_string, default=None, help="A recipe's dataset.source; left out: digits or tfds."),

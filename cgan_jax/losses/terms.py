@@ -5,7 +5,8 @@ the results into a `Pass`, and sums the `Term`s that the recipe lists.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +62,8 @@ class Term(NamedTuple):
     init_memory: Any = ()
     boundary: float | None = None
     """The decision boundary: a larger logit counts as real. None if a logit alone decides nothing."""
+    period: int = 1
+    """It is 0 but at every so many steps."""
 
 
 class Weighted(NamedTuple):
@@ -69,6 +72,11 @@ class Weighted(NamedTuple):
     name: str
     weight: Number
     term: Term
+
+
+def period_of(terms: Sequence[Weighted]) -> int:
+    """How many steps an update by the terms is apart from the next. It is 1 if one reads outputs, which are logged."""
+    return 1 if any(listed.term.reads for listed in terms) else math.gcd(*(listed.term.period for listed in terms))
 
 
 def boundary_of(terms: Iterable[Weighted]) -> float | None:
@@ -102,7 +110,7 @@ def every(term: Term, k: int) -> Term:
 
         return jax.lax.cond(passed.step % k == 0, now, not_now)
 
-    return term._replace(value=value)
+    return term._replace(value=value, period=k)
 
 
 def from_recipe(

@@ -53,6 +53,17 @@ def latents_for(
     return jax.vmap(latent)(labels, indices)
 
 
+def truncated(variables: Tree, truncation: float | jax.Array | None) -> tuple[Tree, float | jax.Array | None]:
+    """The variables, and the truncation of latents. A generator that truncates by itself has a variable for it.
+
+    Then latents have none. Its collection is "truncation".
+    """
+    if truncation is None or "truncation" not in variables:
+        return variables, truncation
+    set_to = jax.tree.map(lambda share: jax.numpy.full_like(share, truncation), variables["truncation"])
+    return {**variables, "truncation": set_to}, None
+
+
 def make_sampler(
     generator: nn.Module, truncation: float | None = None, mesh: Mesh | None = None
 ) -> Callable[..., jax.Array]:
@@ -91,12 +102,12 @@ class Sampler:
         self._place, self._batch_size, self._mesh = place, batch_size, make_mesh()
         loaded = trained.load(place, step, replicated(self._mesh), ema)
         self.info, self.step, self.generator, self.variables, self.average = loaded
+        self.variables, self._truncation = truncated(self.variables, truncation)
         if batch_stats == "standing":
-            self.variables = self._standing(truncation)
-        self._truncation = truncation
-        self._sampler = make_sampler(self.generator, truncation, self._mesh)
+            self.variables = self._standing()
+        self._sampler = make_sampler(self.generator, self._truncation, self._mesh)
 
-    def _standing(self, truncation: float | None) -> Tree:
+    def _standing(self) -> Tree:
         """The variables with standing statistics, measured on latents that no image of a small number has."""
         name = self.info.recipe["architecture"]
         if isinstance(self.generator, trained.Program):
@@ -109,7 +120,7 @@ class Sampler:
             indices = start + np.arange(n, dtype=np.int32)
             labels = indices % classes
             seed = np.uint32(self.info.recipe["seed"] ^ _STANDING)
-            return latents_for(seed, labels, indices, self.generator.latent_dim, truncation), labels
+            return latents_for(seed, labels, indices, self.generator.latent_dim, self._truncation), labels
 
         return jax.device_put(
             standing_statistics.measured(self.generator, self.variables, inputs), replicated(self._mesh)
@@ -141,11 +152,17 @@ class Sampler:
         """The latents that the images of (seed, labels int32 [N], indices int32 [N]) are drawn from."""
         return latents_for(np.uint32(seed), labels, indices, self.generator.latent_dim, self._truncation)
 
-    def drawn_from(self, latents: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
-        """The images of latents float32 [N, latent_dim] and labels int32 [N], in batches, uint8 [n, H, W, C] each."""
+    def drawn_from(
+        self, latents: np.ndarray, labels: np.ndarray, truncation: float | None = None
+    ) -> Iterator[np.ndarray]:
+        """The images of latents float32 [N, latent_dim] and labels int32 [N], in batches, uint8 [n, H, W, C] each.
+
+        The `truncation` counts for a generator that truncates by itself; latents are used as they are.
+        """
+        variables, _ = truncated(self.variables, truncation)
         size = self._batch_size + -self._batch_size % self._mesh.size
         for part, n in whole_batches((latents, labels), size):
-            yield np.asarray(self._from_latents(self.variables, part))[:n]
+            yield np.asarray(self._from_latents(variables, part))[:n]
 
     @functools.cached_property
     def _from_latents(self) -> Callable[[Tree, tuple[np.ndarray, np.ndarray]], jax.Array]:

@@ -51,8 +51,9 @@ class Served:
         self._latents, self._images = latents, images
 
     def images(self, seed: int, labels: np.ndarray, indices: np.ndarray, truncation: float) -> np.ndarray:
-        latents = self._latents(np.uint32(seed), labels, indices, np.float32(truncation or _UNTRUNCATED))
-        return np.asarray(self._images(self._variables, latents, labels))
+        variables, cut = sampling.truncated(self._variables, truncation or None)
+        latents = self._latents(np.uint32(seed), labels, indices, np.float32(cut or _UNTRUNCATED))
+        return np.asarray(self._images(variables, latents, labels))
 
     def between(self, start: tuple[int, int], end: tuple[int, int], share: float) -> np.ndarray:
         nearer = (start if share < 0.5 else end)[0]

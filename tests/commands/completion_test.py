@@ -19,8 +19,8 @@ printf '%s\\n' "${COMPREPLY[@]}"
     ("words", "found"),
     [
         (["swe"], ["sweep"]),
-        (["train", "--config", "=", "digits_"], ["digits_sngan"]),
-        (["recipes", "digits_"], ["digits_sngan"]),
+        (["train", "--config", "=", "digits_"], ["digits_sngan", "digits_stylegan2"]),
+        (["recipes", "digits_"], ["digits_sngan", "digits_stylegan2"]),
         (["sample", "--num"], ["--num_images="]),
         (["sample", "--no"], ["--nocache"]),
         (["report", "--force"], ["--force"]),

@@ -80,7 +80,7 @@ def test_a_file_is_shown_and_checked_as_training_does(recipe, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["digit"], "unknown recipe 'digit'; did you mean digits or digits_sngan?"),
+        (["digit"], "unknown recipe 'digit'; did you mean digits or digits_sngan or digits_stylegan2?"),
         (["digits", "digits_sngan"], "unexpected argument 'digits_sngan'"),
         (["--name=digits", "digits_sngan"], "unexpected argument 'digits_sngan'"),
     ],

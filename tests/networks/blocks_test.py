@@ -11,6 +11,11 @@ from cgan_jax.networks.blocks import SelfAttention
 
 NETWORKS = {
     "r3gan": (8, {"latent_dim": 4, "width": 16, "blocks": 1, "embedding_dim": 4}, {"width": 16, "blocks": 1}),
+    "stylegan2": (
+        8,
+        {"latent_dim": 4, "width": 4, "style_dim": 4, "mapping_layers": 1, "style_mixing": 0.0},
+        {"width": 4, "group": 2, "head": "mapped_projection"},
+    ),
     "sngan": (32, {"latent_dim": 4, "width": 2}, {"width": 2, "head": "projection"}),
     "biggan": (32, {"latent_dim": 8, "width": 2, "embedding_dim": 4}, {"width": 2, "head": "projection"}),
 }
