@@ -189,13 +189,13 @@ def predict(
     except jax.errors.JaxRuntimeError as error:
         peak = memory.needed(error)
         numbers["memory_gigabytes"] = {"peak": peak and peak / 1e9, **_of_device(device)}
-        return {**numbers, "fits": False, "advice": _advice(recipe, call.algorithm, spec, mesh)}
+        return {**numbers, "fits": False, "advice": _advice(recipe, call.algorithm, count, spec, mesh)}
     numbers["compile_seconds"] = time.perf_counter() - began
     taken = memory.taken(compiled, mesh)
     numbers["memory_gigabytes"] = {name: size / 1e9 for name, size in taken._asdict().items()} | _of_device(device)
     numbers["fits"] = taken.peak <= device.share * device.memory
     if not numbers["fits"]:
-        numbers["advice"] = _advice(recipe, call.algorithm, spec, mesh)
+        numbers["advice"] = _advice(recipe, call.algorithm, count, spec, mesh)
     program, images = Program(compiled.as_text()), call.data.images
     leaves, size = len(jax.tree.leaves(call.state)), math.prod(images.sharding.shard_shape(images.shape))
     return {
@@ -247,12 +247,12 @@ def _of_device(device: Device) -> dict[str, float]:
     return {"device": device.memory / 1e9, "share": device.share}
 
 
-def _advice(recipe: Mapping[str, Any], algorithm: Algorithm, spec: ImageSpec, mesh: Mesh) -> list[str]:
+def _advice(recipe: Mapping[str, Any], algorithm: Algorithm, count: int, spec: ImageSpec, mesh: Mesh) -> list[str]:
     """What would take less memory, the least change of the method first."""
     players = memory.can_recompute(algorithm)
     batches = [f"--config.train.{name}={recipe['train'][name] // 2}" for name in ("batch_size", "g_batch_size")]
     advice = [" ".join(f"--config.{name}.remat=True" for name in players)] if players else []
-    if not memory.has_batch_statistics(algorithm, spec):
+    if memory.can_be_cut(recipe, count, spec, mesh):
         advice.append(f"--config.train.accumulate={2 * algorithm.accumulate}")
     return [*advice, f"more than {mesh.size} device(s), which share the batch", " ".join(batches)]
 

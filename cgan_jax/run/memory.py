@@ -33,6 +33,14 @@ class Call(NamedTuple):
     state: TrainState
     data: Data | Share | Window
 
+    def works(self) -> bool:
+        """Whether no layer or loss refuses it, as some refuse a batch in parts. Compiles nothing."""
+        try:
+            jax.eval_shape(self.function, self.state, self.data)
+        except UsageError:
+            return False
+        return True
+
     def compiled(self) -> jax.stages.Compiled:
         """The call, compiled for the devices of its mesh."""
         return self.function.lower(self.state, self.data).compile()
@@ -109,8 +117,11 @@ def fitted(
     """
     for changes in _changes(recipe, spec, mesh):
         changed = {**recipe, **{section: {**recipe[section], **values} for section, values in changes.items()}}
+        call = call_of(changed, count, spec, mesh)
+        if "train" in changes and not call.works():
+            break
         try:
-            peak = taken(call_of(changed, count, spec, mesh).compiled(), mesh).peak
+            peak = taken(call.compiled(), mesh).peak
         except jax.errors.JaxRuntimeError as error:
             peak = needed(error) or math.inf
         flags = [f"--config.{name}={value}" for name, value in flattened(changes)]
@@ -130,8 +141,6 @@ def _changes(recipe: Mapping[str, Any], spec: ImageSpec, mesh: Mesh) -> Iterator
     changes: dict[str, dict[str, Any]] = {player: {"remat": True} for player in can_recompute(algorithm)}
     if changes:
         yield changes
-    if has_batch_statistics(algorithm, spec):
-        return
     shares = [recipe["train"][name] // mesh.size for name in ("batch_size", "g_batch_size")]
     parts = 2 * algorithm.accumulate
     while not any(share % parts for share in shares):
@@ -144,7 +153,7 @@ def can_recompute(algorithm: Algorithm) -> list[str]:
     return [player for player in PLAYERS if getattr(getattr(algorithm, player), "remat", None) is False]
 
 
-def has_batch_statistics(algorithm: Algorithm, spec: ImageSpec) -> bool:
-    """Whether a network normalises batches, which then cannot be taken in parts."""
-    state = jax.eval_shape(lambda: create(algorithm, spec, jax.random.key(0, impl=parallel.PRNG)))
-    return any("batch_stats" in stats for stats in (state.g_stats, state.d_stats))
+def can_be_cut(recipe: Mapping[str, Any], count: int, spec: ImageSpec, mesh: Mesh) -> bool:
+    """Whether a batch may be taken in twice as many parts: layers and losses of a whole batch refuse it."""
+    parts = 2 * recipe["train"].get("accumulate", 1)
+    return call_of({**recipe, "train": {**recipe["train"], "accumulate": parts}}, count, spec, mesh).works()
