@@ -232,8 +232,10 @@ def _looked_up_by_products(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.
         doubling = _doubling(side)
         period = len(doubling)
         pixels = jnp.arange(period, dtype=jnp.float32)[None, None, :]
-        apart = jnp.abs((place[..., None] - pixels + period / 2) % period - period / 2)
-        return jnp.matmul(jnp.maximum(0, 1 - apart), doubling, precision=lax.Precision.HIGH)
+        # The remainder before the large array: as an operation on it, it took a quarter of the warp on a v5e.
+        apart = jnp.abs((place % period)[..., None] - pixels)
+        nearest = jnp.minimum(apart, period - apart)
+        return jnp.matmul(jnp.maximum(0, 1 - nearest), doubling, precision=lax.Precision.HIGH)
 
     rows, columns = weights(y, image.shape[0]), weights(x, image.shape[1])
     return jnp.einsum("hwc,pqw,pqh->pqc", image, columns, rows, precision=lax.Precision.HIGH)
