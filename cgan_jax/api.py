@@ -192,8 +192,8 @@ class Model:
             if num_images < 1:
                 raise UsageError(f"num_images must be at least 1, given {num_images}")
             of, indices = spread(num_images, list(dict.fromkeys(chosen)))
-            latents = self._latents(seed, of, indices, truncation)
-            return Samples(self._drawn(latents, of, truncation), of, self.class_names)
+            drawn = self._drawn(self._latents(seed, of, indices, truncation), of, truncation)
+            return Samples(drawn, of, self.class_names)
         if truncation is not None:
             raise UsageError("truncation belongs to a seed; latents are used as they are")
         of = self._one_for_each(chosen, len(latents))
@@ -318,8 +318,8 @@ class Model:
         if truncation is not None and not 0 < truncation < float("inf"):
             raise UsageError(f"truncation must be a number above 0, such as 0.7, given {truncation}")
         _, cut = sampling.truncated(self._sampler.variables, truncation)
-        cut = np.float32(float("inf") if cut is None else cut)
-        return _latents_for(np.uint32(_checked_seed(seed)), labels, indices, self.latent_dim, cut)
+        bound = np.float32(float("inf") if cut is None else cut)
+        return _latents_for(np.uint32(_checked_seed(seed)), labels, indices, self.latent_dim, bound)
 
     def _drawn(self, latents: Any, labels: NDArray[np.int32], truncation: float | None = None) -> NDArray[np.uint8]:
         latents = np.asarray(latents, np.float32)
