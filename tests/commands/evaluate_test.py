@@ -168,7 +168,7 @@ def test_published_statistics_stand_for_real_images(run, network, tmp_path, caps
         (["--classifier=none.npz"], "there is no classifier none.npz"),
         (["--num_images=0"], "--num_images=0: 0 is not a positive integer"),
         (["--seeds=0"], "--seeds=0: 0 is not a positive integer"),
-        (["--images=x"], "either --model, --workdir or --images"),
+        (["--images=x"], "either a model or --images=FOLDER_OR_NPZ is scored, given both"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
