@@ -170,11 +170,10 @@ def check_devices(recipe: Mapping[str, Any], devices: int) -> None:
 
 
 def _check_groups(name: str, size: int, groups: int, devices: int) -> None:
-    if size % groups or (groups % devices and devices % groups):
-        raise UsageError(
-            f"train.batch_norm_groups={groups} must divide the {size} images of train.{name}, and the {devices} devices"
-            " or be a multiple of them"
-        )
+    if size % groups:
+        raise UsageError(f"train.batch_norm_groups={groups} must divide the {size} images of train.{name}")
+    if groups % devices and devices % groups:
+        raise UsageError(f"train.batch_norm_groups={groups} must divide the {devices} devices or be a multiple of them")
 
 
 def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
