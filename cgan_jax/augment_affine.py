@@ -232,7 +232,7 @@ def _looked_up_by_products(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.
         doubling = _doubling(side)
         period = len(doubling)
         pixels = jnp.arange(period, dtype=jnp.float32)[None, None, :]
-        # The remainder before the large array: as an operation on it, it took a quarter of the warp on a v5e.
+        # The remainder before the large array: as an operation on that, it takes a quarter of the warp on a v5e.
         apart = jnp.abs((place % period)[..., None] - pixels)
         nearest = jnp.minimum(apart, period - apart)
         return jnp.matmul(jnp.maximum(0, 1 - nearest), doubling, precision=lax.Precision.HIGH)

@@ -1,7 +1,7 @@
 """StyleGAN2-ADA on CIFAR-10: styles, R1, and augmentation that adapts.
 
 Source: Karras et al. (2020, "Training Generative Adversarial Networks with Limited Data"), the CIFAR-10 preset of their
-code. No path length regularisation, no style mixing, no flips. R1 is an update of its own at every 16th step. Adam's
+code. No path length regularisation, no style mixing, no flips. R1 is a separate update at every 16th step. Adam's
 numbers are corrected for such updates: the rate times k / (k + 1), and b2 to that power. k is 16 for the discriminator
 and 4 for the generator, which has such updates in their other presets.
 Expected: FID 2.42 after 100,000 kimg, 50,000 generated images against the 50,000 training images. StudioGAN's log of

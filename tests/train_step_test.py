@@ -104,7 +104,7 @@ def consistent_recipe(recipe) -> dict:
 
 @pytest.fixture
 def styled_recipe(recipe) -> dict:
-    """StyleGAN2: noise, styles of two latents, deviations of groups of images, and R1 in an update of its own."""
+    """StyleGAN2: noise, styles of two latents, deviations of groups of images, and R1 in a separate update."""
     recipe["architecture"] = "stylegan2"
     both = {"width": 3, "mapping_layers": 1, "dtype": "float32"}
     recipe["generator"] = {"latent_dim": 4, "style_dim": 3, "style_mixing": 0.5, **both}

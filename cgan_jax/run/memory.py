@@ -115,6 +115,7 @@ def fitted(
     Compiles one call after the other and says what each takes. The numbers of training stay the same up to rounding.
     Raises UsageError if none fits.
     """
+    least = math.inf
     for changes in _changes(recipe, spec, mesh):
         changed = {**recipe, **{section: {**recipe[section], **values} for section, values in changes.items()}}
         call = call_of(changed, count, spec, mesh)
@@ -128,8 +129,9 @@ def fitted(
         say(f"{peak / 1e9:.3g} GB of a device with {' '.join(flags) or 'the recipe as it is'}")
         if peak <= gigabytes * 1e9:
             return changed
+        least = min(least, peak)
     raise UsageError(
-        f"--memory_gigabytes={gigabytes:g} is too little: training takes at least {peak / 1e9:.3g} GB of a device; it"
+        f"--memory_gigabytes={gigabytes:g} is too little: training takes at least {least / 1e9:.3g} GB of a device; it"
         " needs more devices or smaller batches (train.batch_size, train.g_batch_size)"
     )
 
