@@ -250,10 +250,11 @@ class _Run(NamedTuple):
             journal.measure_ceiling(lambda: self.ceiling(call, state, data, per_call))
             while not self.done(step):
                 # Dispatch a call and its data; meanwhile read the numbers of the call before it.
-                before = self.kimg(step)
+                before, began = self.kimg(step), time.perf_counter()
                 state, scalars = call(state, data) if journal.began else self.first(call, state, data, stop)
-                data = next(feed)
                 step += per_call
+                journal.clock.sent(self.kimg(step), time.perf_counter() - began)
+                data = next(feed)
                 journal.step = step
                 _drain(pending)
                 # Watch over the run.
@@ -314,7 +315,9 @@ class _Run(NamedTuple):
 
     def record(self, step: int, before: float, scalars: dict[str, jax.Array]) -> None:
         """Reads the numbers of a call, checks them, and logs their means if a log interval ends."""
+        began = time.perf_counter()
         numbers = {f"train/{name}": float(value) for name, value in jax.device_get(scalars).items()}
+        self.journal.clock.came(self.kimg(step), time.perf_counter() - began)
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise self.recovery.trouble(f"{name} is {value}", step, self.kimg(step))

@@ -178,6 +178,7 @@ class Clock:
         self._maintenance = history[-1].get("time/maintenance_seconds", 0.0) if history else 0.0
         self._sums: dict[str, float] = {}
         self._calls = 0
+        self._sent = (kimg, 0.0)
         self.start(kimg)
 
     @property
@@ -187,7 +188,20 @@ class Clock:
 
     def start(self, kimg: float) -> None:
         """Counts time and images from now: after the first call, most of which is compilation."""
-        self._since, self._kimg = time.perf_counter(), kimg
+        self._since, self._kimg, self._ended = time.perf_counter(), kimg, kimg
+
+    def sent(self, kimg: float, held: float) -> None:
+        """Notes the call that ends at `kimg`, whose dispatch held the host for so many seconds."""
+        self._sent = (kimg, held)
+
+    def came(self, kimg: float, waited: float) -> None:
+        """Notes that the numbers of the call that ends at `kimg` came after the host waited for so many seconds.
+
+        A GPU holds the host until the call that is being dispatched has nearly ended. Numbers of the call before are
+        then there at once, and the newer call counts as ended, too.
+        """
+        newest, held = self._sent
+        self._ended = max(kimg, newest) if held > waited else kimg
 
     def add(self, numbers: Mapping[str, float]) -> None:
         """Adds the scalars of a call."""
@@ -201,8 +215,11 @@ class Clock:
         return self._calls > 0
 
     def lap(self, kimg: float) -> dict[str, float]:
-        """Returns the means since the last lap, images/s, and the maintenance time so far; starts the next lap."""
-        now = time.perf_counter()
+        """Returns the means since the last lap, images/s, and the maintenance time so far; starts the next lap.
+
+        The images are those of calls that have ended (`came`), of which the last may be newer than `kimg`.
+        """
+        now, kimg = time.perf_counter(), max(kimg, self._ended)
         elapsed = now - self._since
         self.seconds += elapsed
         means = {name: total / self._calls for name, total in self._sums.items()}

@@ -64,6 +64,35 @@ def test_the_clock_includes_the_time_since_the_last_lap(monkeypatch):
     assert clock.total == clock.seconds == 68.0
 
 
+@pytest.mark.parametrize("held", [1.0, 0.0])
+def test_the_speed_is_that_of_the_calls_whether_or_not_their_dispatch_holds_the_host(monkeypatch, held):
+    """Calls of 1 s and 1 kimg; numbers are read one call later, except before maintenance after every third call."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    clock, free, pending, speeds = progress.Clock((), 0.0), 0.0, [], []
+
+    def read(kimg, ends):
+        waited = max(0.0, ends - now[0])
+        now[0] += waited
+        clock.came(kimg, waited)
+        speeds.append(clock.lap(kimg).get("time/images_per_sec"))
+
+    for kimg in range(1, 10):
+        free = max(free, now[0]) + 1.0  # when the device has ended this call
+        now[0] += held
+        clock.sent(kimg, held)
+        for one in pending:
+            read(*one)
+        pending = [(kimg, free)]
+        if kimg % 3 == 0:
+            read(*pending.pop())
+            with clock.maintenance():
+                now[0] += 100.0
+    told = [speed for speed in speeds if speed is not None]
+    assert len(told) >= 6 and told == pytest.approx([1000.0] * len(told)), speeds
+    assert clock.seconds == pytest.approx(9.0)
+
+
 def test_lines_are_printed_and_advancing_is_silent(capsys):
     shown = progress.TrainingProgress(0.0, 30.0, 2000)
     shown.advance(1, 2.0)
