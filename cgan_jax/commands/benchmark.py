@@ -44,6 +44,9 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     _recipe_flags.define(flags, argv)
     absl_flags.DEFINE_integer("calls", 20, "Calls of which the median is taken.", lower_bound=1, flag_values=flags)
     absl_flags.DEFINE_bool("parts", True, "Time the parts of a step, each compiled alone.", flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "operations", 0, "Trace a call, and name so many of its costliest operations.", lower_bound=0, flag_values=flags
+    )
     absl_flags.DEFINE_string("topology", "", "Devices to compile for, such as v5e:2x4 or h100:8.", flag_values=flags)
     _flags.define(flags, "memory_gigabytes")
     absl_flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=flags)
@@ -64,7 +67,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         return
     from cgan_jax.evaluation import speed
 
-    numbers = {"recipe": _recipe_flags.name(flags), **speed.measure(recipe, flags.calls, flags.parts)}
+    numbers = {"recipe": _recipe_flags.name(flags), **speed.measure(recipe, flags.calls, flags.parts, flags.operations)}
     print(json.dumps(numbers) if flags.json else table(numbers))
 
 
@@ -85,6 +88,7 @@ def table(numbers: dict[str, Any]) -> str:
         (f"peak memory, {numbers['peak_of']}", f"{numbers['peak_gigabytes']:.2f} GB", ""),
         ("images drawn", *_speed(numbers["sampled_images_per_sec"])),
         *((_PARTS[name], *times) for name, times in of_step.items()),
+        *_operations(numbers.get("operations")),
     ]
     calls = f"{numbers['calls']} calls of {numbers['steps_per_call']} step(s)"
     head = [
@@ -96,6 +100,17 @@ def table(numbers: dict[str, Any]) -> str:
         f"{'':<24}{'median':>16}   quartiles",
     ]
     return "\n".join([*head, *(f"{name:<24}{value:>16}   {quartiles}".rstrip() for name, value, quartiles in rows)])
+
+
+def _operations(traced: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    """The operations of `trace.operations` as rows: how often one runs in a step, its milliseconds, and its line."""
+    if not traced:
+        return []
+    costly = [(f"{one['times']:.4g} times", one) for one in traced["costly"]]
+    return [
+        ("operations of a step", f"{traced['started']:.0f}", f"traced: {traced['busy_milliseconds']:.4g} ms busy"),
+        *((times, f"{one['milliseconds']:.4g} ms", f"{one['operation']} {one['line']}") for times, one in costly),
+    ]
 
 
 def prediction(numbers: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from cgan_jax.build import Algorithm, ImageSpec, build, images_per_step
 from cgan_jax.data import placement, sources
 from cgan_jax.data.batches import Data, draw, on_host
 from cgan_jax.errors import MissingData
+from cgan_jax.evaluation import trace
 from cgan_jax.parallel import distribute, make_mesh, replicate
 from cgan_jax.run import throughput
 from cgan_jax.run.throughput import Spread, ceiling, layer_flop_by_dtype, most_of, seconds_of, steps_per_call
@@ -33,10 +34,11 @@ _WARM_UP = 2  # calls
 _SAMPLES = 64  # images a call, as `cgan sample` draws them
 
 
-def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True) -> dict[str, Any]:
+def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True, num_operations: int = 0) -> dict[str, Any]:
     """The numbers of the recipe, each time the spread over `calls` calls, as JSON takes them.
 
-    `with_parts` also times the parts of a step, each of which is compiled alone.
+    `with_parts` also times the parts of a step, each of which is compiled alone. With `num_operations` a call is
+    traced, and so many of its costliest operations are named.
 
     Raises UsageError for a recipe that cannot work.
     """
@@ -57,6 +59,9 @@ def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True) -> dict
     images = per_call * images_per_step(recipe)
     state, numbers = _training(call, state, data, mesh, images, calls)
     sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
+    traced = {}
+    if num_operations:
+        state, traced = _traced(call, state, data, per_call, num_operations)
     seconds = _parts_seconds(algorithm, over_devices, per_call, state, data, calls) if with_parts else {}
     return {
         "data": source,
@@ -69,7 +74,17 @@ def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True) -> dict
         **numbers,
         "sampled_images_per_sec": sampled._asdict(),
         "part_seconds": {name: _divided(spread, per_call) for name, spread in seconds.items()},
+        **({"operations": traced} if traced else {}),
     }
+
+
+def _traced(call: Callable, state: TrainState, data: Data, per_call: int, count: int) -> tuple[TrainState, dict]:
+    """The state after a traced call, and the time of its operations in one step (trace.operations)."""
+    separately = trace.SEPARATELY.get(jax.default_backend(), {})
+    compiled = jax.jit(call, donate_argnums=0).lower(state, data).compile(compiler_options=separately)
+    state, _ = seconds_of(compiled, state, data, _WARM_UP)
+    (state, _), traced = trace.operations(compiled, lambda: compiled(state, data), per_call, count)
+    return state, traced
 
 
 def _training(
