@@ -46,7 +46,7 @@ def _pseudo(loss: Callable[[jax.Array], jax.Array], boundary: float) -> Callable
             return loss(told), memory
 
         memory = {"probability": jnp.zeros(()), "signs": jnp.zeros(()), "batches": jnp.zeros((), jnp.int32)}
-        return Term(value, reads=("real", "fake"), init_memory=memory, boundary=boundary)
+        return Term(value, reads=("real", "fake"), init_memory=memory, boundary=boundary, tells=("probability",))
 
     return make
 

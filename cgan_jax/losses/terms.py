@@ -64,6 +64,8 @@ class Term(NamedTuple):
     """The decision boundary: a larger logit counts as real. None if a logit alone decides nothing."""
     period: int = 1
     """It is 0 but at every so many steps."""
+    tells: tuple[str, ...] = ()
+    """Entries of its memory to log."""
 
 
 class Weighted(NamedTuple):
@@ -157,7 +159,10 @@ def batches_read(terms: tuple[Weighted, ...], batches: Batches) -> dict[str, Bat
 
 
 def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dict[str, Any], dict[str, jax.Array]]:
-    """The weighted sum of the terms' means, a scalar; each term's new memory; each term's unweighted mean."""
+    """The weighted sum of the terms' means, a scalar; each term's new memory; the scalars to log.
+
+    Those are each term's unweighted mean, and what it tells of its memory.
+    """
     total, memory, means = jnp.zeros(()), {}, {}
     for number, (name, weight, term) in enumerate(terms):
         key = _value_key(passed.key, number)
@@ -165,6 +170,7 @@ def objective(terms: tuple[Weighted, ...], passed: Pass) -> tuple[jax.Array, dic
         if values.ndim != 1:
             raise ValueError(f"the term {name} gave values of shape {values.shape}, not one per sample")
         means[name] = jnp.mean(values)
+        means |= {f"{name}_{entry}": memory[name][entry] for entry in term.tells}
         total += at(weight, passed.annealed) * means[name]
     return total, memory, means
 

@@ -9,7 +9,7 @@ import scipy.stats
 from cgan_jax import parallel
 from cgan_jax.errors import UsageError
 from cgan_jax.losses import pseudo
-from cgan_jax.losses.terms import Pass
+from cgan_jax.losses.terms import Pass, Weighted, objective
 from cgan_jax.networks.heads import Output
 from tests.replicas import on_replicas
 
@@ -64,12 +64,14 @@ def test_the_probability_moves_every_four_batches_by_the_mean_sign():
     @jax.jit
     def after(logits, memory):
         outputs = dict.fromkeys(("real", "fake"), Output(logits, {}))
-        return term.value(Pass({}, outputs, None, None, memory, jax.random.key(0), jnp.int32(0)))[1]
+        passed = Pass({}, outputs, None, None, memory, jax.random.key(0), jnp.int32(0))
+        return objective((Weighted("pseudo", 1.0, term),), passed)[1:]
 
-    memory, seen = term.init_memory, []
+    memory, seen = {"pseudo": term.init_memory}, []
     for sign in [1] * 8 + [-1] * 12:
-        memory = after(jnp.full(25, 2.0 * sign), memory)
-        seen.append(float(memory["probability"]))
+        memory, scalars = after(jnp.full(25, 2.0 * sign), memory)
+        assert set(scalars) == {"pseudo", "pseudo_probability"}
+        seen.append(float(scalars["pseudo_probability"]))
     np.testing.assert_allclose(seen, [0.0] * 4 + [0.04] * 4 + [0.08] * 4 + [0.04] * 4 + [0.0] * 4, atol=1e-6)
 
 
