@@ -53,7 +53,7 @@ CIFAR-10 on two processor cores, after so many minutes of training. `python -m b
 
 def trained(given: argparse.Namespace, seed: int, changes: list[str]) -> Path:
     """Trains the recipe for so many minutes, and returns the folder of the run."""
-    run = given.folder / f"{Path(given.recipe).stem}_{given.minutes:g}min_seed{seed}"
+    run = given.folder / f"{given.name or Path(given.recipe).stem}_{given.minutes:g}min_seed{seed}"
     by_clock = not given.images_per_sec
     overrides = {
         "seed": seed,
@@ -118,7 +118,7 @@ def row(given: argparse.Namespace, changes: list[str]) -> dict[str, Any]:
     names = results[0]["scores"]
     return {
         **machine(),
-        "recipe": given.recipe,
+        "recipe": given.name or given.recipe,
         "minutes": given.minutes,
         "seeds": "" if given.images else given.seeds,
         "kimg": kimg,
@@ -174,6 +174,7 @@ def write_page() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", help="a recipe's name or file; with --images what made them")
+    parser.add_argument("--name", help="what the row is called, if flags of the recipe follow")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training")
     parser.add_argument("--images_per_sec", type=float, default=0.0, help="train by this speed instead of the clock")
     parser.add_argument("--seeds", default="0,1,2")
