@@ -5,10 +5,11 @@
 #     bash benchmarks/accelerator.sh --out=FOLDER --only=train --minutes=5 [--setup=FILE]
 #
 # Each stage has its own limit, and a stage that fails or is cut off does not end the others. Seconds on an H100 stand in
-# brackets: the speed of five recipes [29, 99, 61, 25, 96], the blocks [over 64] and the classic step beside PyTorch's [over
-# 81], the compiled blocks and the convolutions [not run yet]. The minutes that are left train cifar10_biggan_cr_short
-# [95 to compile]; its generator (38 MB), pictures and logs are kept. Run it twice: first with --only='speed|block|step',
-# then with --only=train. --setup names a file of shell commands that says where packages and images are.
+# brackets: the speed of five recipes [29, 99, 61, 25, 96], the operations of a step [79], the blocks [over 64 for two of
+# five, 56 for two others], the classic step beside PyTorch's [66], the convolutions [over 70], the compiled ones [not run
+# yet]. The minutes that are left train cifar10_biggan_cr_short [95 to compile]; its generator (38 MB), pictures and logs
+# are kept. Run it twice: first with --only='speed|block|step', then with --only=train. --setup names a file of shell
+# commands that says where packages and images are.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 out='' minutes=8.5 only=. setup='' quick=''
@@ -19,10 +20,10 @@ for word in "$@"; do
     --only=*) only=${word#*=} ;;
     --setup=*) setup=${word#*=} ;;
     --quick) quick=yes ;; # a dry run of the stages: next to no work in each
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
     esac
 done
-[[ -n $out ]] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
+[[ -n $out ]] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$out"
 # shellcheck source=/dev/null
 [[ -z $setup ]] || . "$setup" || exit 1
@@ -54,6 +55,8 @@ calls=10 batch=512 rounds=5 many=20 steps=64
 for recipe in cifar10_dcgan cifar10_biggan_cr_short cifar10_sngan digits cifar10_r3gan_lite; do
     lines=18 stage "speed_$recipe" 110 "$python" -m cgan_jax benchmark --config="configs/$recipe.py" --calls=$calls --noparts
 done
+lines=30 stage operations 140 "$python" -m cgan_jax benchmark --config=configs/cifar10_sngan.py --calls=$calls --noparts \
+    --operations=25
 stage blocks 140 "$python" -m benchmarks.blocks --dtype=bfloat16 --batch=$batch --rounds=$rounds
 stage step 110 "$python" -m benchmarks.training --only='PyTorch (float32|bfloat16)|cgan' --rounds=3 --steps=$steps
 stage step_compiled 150 "$python" -m benchmarks.training --only='PyTorch compiled' --rounds=3 --steps=$steps

@@ -113,7 +113,7 @@ def make_updates(generator, discriminator, optimizer, plan):
 
 
 def main():
-    flags = worker.parse("float32", recipes=NETWORKS)
+    flags = worker.parser("float32", recipes=NETWORKS).parse_args()
     plan = worker.PLANS[flags.recipe]
     generator, discriminator = (network(plan.num_classes) for network in NETWORKS[flags.recipe])
     optimizer = optax.adam(plan.learning_rate, worker.B1, worker.B2, worker.EPSILON)

@@ -1,9 +1,15 @@
 """The step as a Keras 3 user writes it well on TensorFlow: one tf.function for the whole step. A worker.
 
 Variants: float32; bfloat16 (Keras's policy mixed_bfloat16).
+
+    python -m benchmarks.dcgan_keras --kimg=120 --images=keras.npz
+
+trains on so many thousand images of CIFAR-10 instead, and writes 10,000 generated ones for `python -m benchmarks.board
+--images=keras.npz`.
 """
 
 import os
+import time
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -112,15 +118,63 @@ def make_updates(g, d, plan):
     return [("d", both), ("g", generate)] if plan.together else [("d", real), ("d", fake), ("g", generate)]
 
 
-def main():
-    flags = worker.parse("float32", "bfloat16", recipes=NETWORKS)
-    if flags.variant == "bfloat16":
-        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+def prepared(flags):
+    """(generator, discriminator, updates, plan) of the recipe."""
     plan = worker.PLANS[flags.recipe]
     make_generator, make_discriminator = NETWORKS[flags.recipe]
     g = model(make_generator, (worker.LATENT_DIM,), plan.num_classes)
     d = model(make_discriminator, (32, 32, 3), plan.num_classes)
-    updates = make_updates(g, d, plan)
+    return g, d, make_updates(g, d, plan), plan
+
+
+def whole_step(updates):
+    @tf.function
+    def train_step(images, labels):
+        for _, update in updates:
+            update(images, labels)
+
+    return train_step
+
+
+def drawn(g, plan, seed, times):
+    """uint8 [times, 32, 32, 3], and their classes."""
+    latents = np.random.default_rng(seed).normal(size=(times, worker.LATENT_DIM)).astype(np.float32)
+    labels = np.arange(times, dtype=np.int32) % max(1, plan.num_classes)
+    images = g.predict([latents, labels] if plan.num_classes else latents, worker.SAMPLING_BATCH, verbose=0)
+    return np.clip(np.round(images * 127.5 + 127.5), 0, 255).astype(np.uint8), labels
+
+
+def train(flags):
+    """Trains on so many thousand images, and writes generated ones."""
+    from cgan_jax.data import sources
+
+    g, _, updates, plan = prepared(flags)
+    train_step, dataset = whole_step(updates), sources.load("tfds", "cifar10", "train", "", 32)
+    pixels, labels = dataset.images.astype(np.float32) / 127.5 - 1, dataset.labels.astype(np.int32)
+    batches = tf.data.Dataset.from_tensor_slices((pixels, labels))
+    batches = batches.shuffle(len(labels), seed=0).repeat().batch(plan.batch_size).prefetch(2)
+    steps, began = round(1000 * flags.kimg / plan.batch_size), 0.0
+    for number, batch in enumerate(batches.take(steps)):
+        train_step(*batch)
+        began = began or time.perf_counter()  # after compilation
+        if number and number % 100 == 0:
+            speed = number * plan.batch_size / (time.perf_counter() - began)
+            print(f"step {number} of {steps}, {speed:.0f} images/s", flush=True)
+    images, labels = drawn(g, plan, seed=1, times=10_000)
+    np.savez_compressed(flags.images, images=images, **({"labels": labels} if plan.num_classes else {}))
+
+
+def main():
+    parser = worker.parser("float32", "bfloat16", recipes=NETWORKS)
+    parser.add_argument("--kimg", type=float, default=0.0, help="train on so many thousand images, and draw")
+    parser.add_argument("--images", default="keras.npz", help="the file for the images")
+    flags = parser.parse_args()
+    if flags.variant == "bfloat16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    if flags.kimg:
+        train(flags)
+        return
+    g, d, updates, plan = prepared(flags)
     images, labels = map(tf.constant, worker.made_up(plan))
 
     def few(update):
@@ -130,11 +184,7 @@ def main():
         [(name, few(update)) for name, update in updates],
         lambda: {name: [np.array(v) for v in network.trainable_variables] for name, network in (("g", g), ("d", d))},
     )
-
-    @tf.function
-    def train_step(images, labels):
-        for _, update in updates:
-            update(images, labels)
+    train_step = whole_step(updates)
 
     def step(times):
         for _ in range(times):
@@ -142,10 +192,7 @@ def main():
         np.array(g.trainable_variables[0])
 
     def sample(times):
-        latents = np.random.default_rng(0).normal(size=(times, worker.LATENT_DIM)).astype(np.float32)
-        inputs = [latents, np.zeros(times, np.int32)] if plan.num_classes else latents
-        images = g.predict(inputs, batch_size=worker.SAMPLING_BATCH, verbose=0)
-        np.clip(np.round(images * 127.5 + 127.5), 0, 255).astype(np.uint8)
+        drawn(g, plan, seed=0, times=times)
 
     worker.serve({"keras": keras.__version__, "tensorflow": tf.__version__}, {"step": step, "sample": sample})
 

@@ -192,7 +192,9 @@ class Training:
 
 def serve(training):
     """Works as the worker of a class of Training."""
-    flags = worker.parse("float32", "bfloat16", "compiled", "compiled_bfloat16", recipes=training.networks)
+    flags = worker.parser(
+        "float32", "bfloat16", "compiled", "compiled_bfloat16", recipes=training.networks
+    ).parse_args()
     torch.set_float32_matmul_precision("high")  # TensorFloat-32 on CUDA, as in XLA
     training = training(flags.recipe, flags.variant)
     images, labels = training.images[:4], training.labels[:4]

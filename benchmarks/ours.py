@@ -34,7 +34,7 @@ def recipe_named(name):
 
 
 def main():
-    flags = worker.parse("float32", "bfloat16")
+    flags = worker.parser("float32", "bfloat16").parse_args()
     keep_freed_memory()  # as `cgan train` does
     recipe = recipe_named(flags.recipe)
     for player in ("generator", "discriminator"):

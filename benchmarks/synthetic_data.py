@@ -1,6 +1,7 @@
 """Tests classifiers trained on few real images, with and without generated images.
 
-    python -m benchmarks.synthetic_data --workdir=runs/digits_train --num_synthetic=1000
+    python -m benchmarks.synthetic_data --model=runs/digits_train --num_synthetic=1000
+    python -m benchmarks.synthetic_data --model=cifar10 --num_synthetic=45000 --shown=200000 --seeds=3
 
 Trains four classifiers like `cgan train-classifier`: on the whole training split, on a tenth of it, on that tenth with
 the generated images, and on generated images alone. All are shown equally many images, and tested on the real test
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+from cgan_jax import models
 from cgan_jax.data import sources
 from cgan_jax.data.sources import Dataset
 from cgan_jax.evaluation import classifier_training as training
@@ -21,7 +23,7 @@ from cgan_jax.files import compilation_cache
 from cgan_jax.sampling.request import spread
 from cgan_jax.sampling.sampling import Sampler, gathered
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/digits_train", "A run that was trained on the training split.")
+_MODEL = flags.DEFINE_string("model", "runs/digits_train", "A model that was trained on the training split.")
 _SHARE = flags.DEFINE_float("share", 0.1, "The share of the real training images, chosen at random.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", 1000, "Generated images, spread evenly over the classes.")
 _TRUNCATION = flags.DEFINE_float("truncation", None, "The truncation, as in cgan synthesize.")
@@ -38,9 +40,9 @@ def accuracy(dataset: Dataset, test: Dataset, shown: int, flip: bool, seed: int)
     return float(np.mean(training.predicted(description.network, state.variables, test.images) == test.labels))
 
 
-def synthetic(workdir: Path, num_images: int, truncation: float | None, seed: int) -> tuple[Dataset, dict]:
-    """Returns (generated images of a run, the dataset section of its recipe)."""
-    sampler = Sampler(workdir, batch_size=256, truncation=truncation)
+def synthetic(place: Path, num_images: int, truncation: float | None, seed: int) -> tuple[Dataset, dict]:
+    """Returns (generated images of a model, the dataset section of its recipe)."""
+    sampler = Sampler(place, batch_size=256, truncation=truncation)
     labels, indices = spread(num_images, list(range(len(sampler.info.class_names))))
     images = gathered(sampler.images(seed, labels, indices))
     return Dataset(images, labels, tuple(sampler.info.class_names)), sampler.info.recipe["dataset"]
@@ -56,9 +58,9 @@ def main(_: list[str]) -> None:
     compilation_cache.enable()
     results: dict[str, list[float]] = {}
     for seed in range(_SEEDS.value):
-        made, section = synthetic(Path(_WORKDIR.value), _NUM_SYNTHETIC.value, _TRUNCATION.value, seed)
+        made, section = synthetic(models.find(_MODEL.value), _NUM_SYNTHETIC.value, _TRUNCATION.value, seed)
         if section["split"] != "train":
-            raise SystemExit(f"the run was trained on the split {section['split']}, which may hold the test images")
+            raise SystemExit(f"the model was trained on the split {section['split']}, which may hold the test images")
         real, test = (
             sources.load(section["source"], section["name"], split, section["data_dir"], section["image_size"])
             for split in ("train", "test")

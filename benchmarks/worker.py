@@ -39,12 +39,12 @@ PLANS = {
 }
 
 
-def parse(*variants: str, recipes: Iterable[str] = PLANS) -> argparse.Namespace:
-    """The flags --recipe, one of those that the worker knows, and --variant."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--recipe", default="cifar10_dcgan", choices=list(recipes))
-    parser.add_argument("--variant", default=variants[0], choices=variants)
-    return parser.parse_args()
+def parser(*variants: str, recipes: Iterable[str] = PLANS) -> argparse.ArgumentParser:
+    """Of the flags --recipe, one of those that the worker knows, and --variant."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--recipe", default="cifar10_dcgan", choices=list(recipes))
+    made.add_argument("--variant", default=variants[0], choices=variants)
+    return made
 
 
 def made_up(plan: Plan, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
