@@ -27,7 +27,17 @@ from cgan_jax.annealing import half_cosine
 from cgan_jax.build import Algorithm
 from cgan_jax.data.batches import Batch, PlacedData, draw, draw_labels, order_key, rows
 from cgan_jax.losses.look import Look
-from cgan_jax.losses.terms import Batches, Pass, Weighted, batches_read, boundary_of, objective, period_of, with_views
+from cgan_jax.losses.terms import (
+    Batches,
+    Pass,
+    Weighted,
+    batches_read,
+    boundary_of,
+    objective,
+    period_of,
+    seldom,
+    with_views,
+)
 from cgan_jax.networks.heads import Output
 from cgan_jax.optimizers import keeping
 from cgan_jax.train_state import TrainState, Tree
@@ -125,7 +135,7 @@ def _lazily(update: Callable, period: int, index: jax.Array, state: TrainState) 
         _, scalars = jax.eval_shape(update, state)
         return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), scalars)
 
-    return jax.lax.cond(index % period == 0, update, not_now, state)
+    return seldom(index, period, update, not_now, state)
 
 
 def generator_step(algorithm: Algorithm, state: TrainState, data: PlacedData) -> tuple[TrainState, Scalars]:

@@ -1,7 +1,8 @@
 """What XLA made of a program, read from its text: the instructions that run, their bytes, cycles and source lines.
 
 Bytes are those of operands and results in the device's large memory, padded as the compiler lays them out. Of an array
-from which an instruction only reads slices or rows these alone count. A conditional counts as its dearest branch.
+from which an instruction only reads slices or rows these alone count. A conditional counts as its dearest branch, and
+one of every k-th step as a k-th of that.
 """
 
 import collections
@@ -10,6 +11,8 @@ import math
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from cgan_jax.losses.terms import seldom_of
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
 _ARRAY = re.compile(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\](?:\{{([\d,]*)(?::([^}}]*))?\}})?")
@@ -79,7 +82,7 @@ class Program:
         self.donated = header.count("may-alias") + header.count("must-alias")
         self._frames = _frames(text)
 
-    def runs(self, computation: str = "", times: int = 1) -> Iterator[tuple[str, Instruction, int]]:
+    def runs(self, computation: str = "", times: float = 1) -> Iterator[tuple[str, Instruction, float]]:
         """(computation, instruction, how often it runs) for all that a call of the program runs, loops unrolled.
 
         A loop whose number of turns the text does not tell counts once.
@@ -92,7 +95,7 @@ class Program:
             elif instruction.op == "call":
                 yield from self.runs(re.search(r"to_apply=%?([\w.\-]+)", instruction.attributes)[1], times)
             elif instruction.op == "conditional":
-                yield from self.runs(self._dearest(instruction), times)
+                yield from self.runs(self._dearest(instruction), times / seldom_of(instruction.attributes))
             else:
                 yield computation, instruction, times
 

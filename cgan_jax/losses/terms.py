@@ -6,8 +6,9 @@ the results into a `Pass`, and sums the `Term`s that the recipe lists.
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ from cgan_jax.errors import UsageError
 from cgan_jax.lookup import entry_named
 from cgan_jax.networks.heads import Output
 
+_SELDOM = "every_"
+
+Tree = TypeVar("Tree")
 Batches = Mapping[str, Batch]
 """By name: "real", "fake", and the views that terms add."""
 Views = Callable[[jax.Array, Batches, Callable], dict[str, Batch]]
@@ -110,9 +114,27 @@ def every(term: Term, k: int) -> Term:
             shapes, _ = jax.eval_shape(now)
             return parallel.varying((jnp.zeros(shapes.shape, shapes.dtype), passed.memory))
 
-        return jax.lax.cond(passed.step % k == 0, now, not_now)
+        return seldom(passed.step, k, now, not_now)
 
     return term._replace(value=value, period=k)
+
+
+def seldom(step: jax.Array, k: int, now: Callable[..., Tree], not_now: Callable[..., Tree], *given: Any) -> Tree:
+    """now(*given) at every k-th step, else not_now(*given).
+
+    The scope's name tells those who count the arithmetic of a program how often that is (`seldom_of`).
+    """
+    with jax.named_scope(f"{_SELDOM}{k}"):
+        return jax.lax.cond(step % k == 0, now, not_now, *given)
+
+
+def seldom_of(scope: str) -> int:
+    """At how many steps a conditional takes its branch once; 1 if `seldom` did not make it.
+
+    `scope` is the conditional's own in a traced program, or holds its op_name in a compiled one.
+    """
+    found = re.search(rf'\b{_SELDOM}(\d+)(/cond"|$)', scope)
+    return int(found[1]) if found else 1
 
 
 def from_recipe(

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cgan_jax import parallel
 from cgan_jax.build import Algorithm, ImageSpec
 from cgan_jax.data.batches import Data
+from cgan_jax.losses.terms import seldom_of
 from cgan_jax.parallel import AXIS, distribute, replicated
 from cgan_jax.run import devices
 from cgan_jax.train_state import create
@@ -63,7 +64,7 @@ def layer_flop(function: Callable, *arguments: Any) -> int:
     Counts the layers and their gradients, independent of the lowering. A multiplication and an addition are 2. The
     padding of a convolution counts; the zeros between the pixels of a transposed one do not. Unused derivatives and
     elementwise operations do not count. A scan counts all iterations, a while loop one. Of two branches the dearer
-    counts, so a term of every k-th step is counted at each step.
+    counts; a term of every k-th step counts by a k-th of it.
     """
     return layer_flop_by_dtype(function, *arguments).total()
 
@@ -94,7 +95,10 @@ def _flop_of(equation: JaxprEqn) -> collections.Counter[str]:
     inner = [_flop(jaxpr) for jaxpr in jaxprs_in_params(params)]
     if name == "cond":
         # Branches per platform end with the default, which is plain lax and adds no arithmetic.
-        return inner[-1] if params.get("branches_platforms") else max(inner, key=collections.Counter.total)
+        if params.get("branches_platforms"):
+            return inner[-1]
+        k, dearest = seldom_of(str(equation.source_info.name_stack)), max(inner, key=collections.Counter.total)
+        return collections.Counter({dtype: flop // k for dtype, flop in dearest.items()})
     times = params["mesh"].size if name == "shard_map" else params["length"] if name == "scan" else 1
     total = sum(inner, collections.Counter())
     return collections.Counter({dtype: times * flop for dtype, flop in total.items()})

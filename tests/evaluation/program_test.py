@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from cgan_jax.evaluation.program import Program
+from cgan_jax.losses.terms import seldom
 from cgan_jax.parallel import make_mesh
 
 TEXT = """\
@@ -106,3 +107,17 @@ def test_what_xla_makes_of_a_distributed_loop():
     program = Program(jax.jit(mapped, donate_argnums=0).lower(x, y).compile().as_text())
     assert program.donated == 1
     assert program.collectives() == {("all-reduce", 4 * 4 * 4): 5}
+
+
+def test_of_what_runs_at_every_fourth_step_a_fourth_counts():
+    @jax.jit
+    def steps(x):
+        inner = lambda y: jax.lax.cond(y[0, 0] > 2, lambda: jnp.tanh(y @ y), lambda: y @ y)  # noqa: E731
+        each = lambda i, x: seldom(i, 4, inner, lambda y: y, x)  # noqa: E731
+        return jax.lax.fori_loop(0, 8, each, x)
+
+    program = Program(steps.lower(np.ones((40, 40), np.float32)).compile().as_text())
+    found = [
+        times for c, i, times in program.runs() if i.op in ("dot", "fusion", "custom-call") and "[40,40]" in i.shape
+    ]
+    assert found and 2 in found

@@ -12,6 +12,7 @@ from jax import lax
 from cgan_jax import train_state
 from cgan_jax.build import ImageSpec, build
 from cgan_jax.data.batches import on_host
+from cgan_jax.losses.terms import seldom
 from cgan_jax.parallel import distribute, make_mesh
 from cgan_jax.run import devices, throughput
 from cgan_jax.run.throughput import Spread, ceiling, layer_flop, layer_flop_by_dtype, most_of, peak_bytes, seconds_of
@@ -57,10 +58,15 @@ def test_loops_branches_and_unused_results():
     def branched(x, p):
         return lax.cond(p, lambda: x @ x @ x, lambda: x)
 
+    def lazy(x):
+        every_third = lambda i, x: seldom(i, 3, lambda y: y @ y, lambda y: y, x)  # noqa: E731
+        return lax.fori_loop(0, 6, every_third, x)
+
     def forgetful(x):
         return [x @ x, x @ x @ x][0]
 
     one = 2 * 4**3
+    assert layer_flop(lazy, zeros(4, 4)) == 6 * (one // 3)
     assert layer_flop(looped, zeros(4, 4)) == 6 * one
     assert layer_flop(branched, zeros(4, 4), jax.ShapeDtypeStruct((), bool)) == 2 * one
     assert layer_flop(forgetful, zeros(4, 4)) == one
