@@ -72,6 +72,8 @@ def test_eight_devices_train_within_their_budget(recipe, flags, topology, budget
     assert set(numbers["products"]) == {"bf16" if flags else "f32"}
     assert numbers["bound"] in numbers["images_per_sec"] and 0 < numbers["share_of_peak"] < 1
     assert any("networks/" in one["line"] for one in numbers["costly"])
+    for call in (numbers["drawing"], numbers["features"]):
+        assert min(call["images_per_sec"].values()) > 1000 and 0 < call["peak_gigabytes"] < 5
 
 
 @pytest.mark.parametrize("topology", [pytest.param("v5e:1x1", marks=TPU), pytest.param("h100", marks=CUDA)])

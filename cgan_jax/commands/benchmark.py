@@ -11,10 +11,13 @@ ceiling is a large matrix product in the same run, of the type that most layers 
 cache. Images that the recipe streams are replicated. The parts of a step are compiled separately, so they need not sum
 to the whole.
 
+--operations=10 traces a call too, and names the operations that take most of a step, with their lines in the code.
+
 With --topology it runs nothing. It compiles the same call for devices that need not be here, and predicts: whether it
-fits, how many images/s memory and arithmetic allow in training and in drawing, and which lines of the code cost most.
-Devices are v4, v5e, v5p and v6e with a shape of the slice, and h100, h200, a100, l4 and rtx4090 with a number (h100:8).
---memory_gigabytes=15 finds settings with which training takes no more of a device, as cgan train does.
+fits, how many images/s memory and arithmetic allow in training, in drawing and in the features that scores compare, and
+which lines of the code cost most. Devices are v4, v5e, v5p and v6e with a shape of the slice, and h100, h200, a100, l4
+and rtx4090 with a number (h100:8). --memory_gigabytes=15 finds settings with which training takes no more of a device,
+as cgan train does.
 """
 
 import json
@@ -150,9 +153,9 @@ def _prediction_of_time(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     for name, speed in speeds.items():
         rows.append((_BOUNDS[name], f"{speed:.4g} images/s" + (", the least" if name == bound else "")))
     rows.append(("then of the peak", f"{100 * numbers['share_of_peak']:.1f} %"))
-    drawing = numbers["drawing"]
-    most = min(drawing["images_per_sec"].values())
-    rows.append(("images drawn", f"{most:.4g} images/s at most, {drawing['peak_gigabytes']:.3g} GB"))
+    for name, call in (("images drawn", numbers["drawing"]), ("features of images", numbers["features"])):
+        most = min(call["images_per_sec"].values())
+        rows.append((name, f"{most:.4g} images/s at most, {call['peak_gigabytes']:.3g} GB"))
     rows += [("", ""), ("ms a step", f"{'MB':>9}  operation")]
     for one in numbers["costly"]:
         line = f"  {one['line']}" if one["line"] else ""

@@ -39,7 +39,7 @@ from cgan_jax.train_state import Tree
 FEATURES = ("classifier", "inception")
 _OF_DRAWING = ("balance", "conditional", "placement")
 """Fields of the section dataset that change no image."""
-_BATCH_PER_DEVICE = 256
+BATCH_PER_DEVICE = 256
 _DRAWN_AT_ONCE = 100
 _HASHED_AT_ONCE = 4096
 
@@ -325,7 +325,7 @@ def in_batches(function: Callable, variables: Tree, arrays: tuple[np.ndarray, ..
     """`function(variables, *arrays)`, a sequence of arrays [N, ...], in batches by this process's devices."""
     mesh, total = make_mesh(jax.local_devices()), len(arrays[0])
     mapped = per_sample(lambda variables, parts: function(variables, *parts), mesh)
-    size = min(_BATCH_PER_DEVICE, -(-total // mesh.size)) * mesh.size
+    size = min(BATCH_PER_DEVICE, -(-total // mesh.size)) * mesh.size
     variables, found = jax.device_put(variables, replicated(mesh)), []
     with progress.counting(total, what) as bar:
         for parts, n in whole_batches(arrays, size):

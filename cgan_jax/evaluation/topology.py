@@ -6,6 +6,7 @@ reports is a prediction. The compiler for TPUs is libtpu, that for NVIDIA's devi
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import math
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
@@ -22,9 +24,11 @@ from jax.sharding import Mesh, NamedSharding
 from cgan_jax import recipe as recipes
 from cgan_jax.build import PLAYERS, Algorithm, ImageSpec, images_per_step
 from cgan_jax.errors import UsageError
+from cgan_jax.evaluation.evaluation import BATCH_PER_DEVICE
+from cgan_jax.evaluation.features import classifier
 from cgan_jax.evaluation.program import Program
 from cgan_jax.evaluation.speed import load_or_make_up
-from cgan_jax.parallel import PARTS, make_mesh, replicated
+from cgan_jax.parallel import PARTS, make_mesh, per_sample, replicated
 from cgan_jax.run import memory
 from cgan_jax.run.devices import DEVICES, Device
 from cgan_jax.run.throughput import layer_flop_by_dtype, most_of
@@ -206,19 +210,38 @@ def predict(
         "copies_images": program.makes("u8", size),
         **_time(program, numbers, topology, recipe),
         "drawing": _drawing(call, topology),
+        "features": _features(spec, topology),
     }
 
 
 def _drawing(call: memory.Call, topology: Topology) -> dict[str, Any]:
     """What it takes to draw images from the trained generator, as `cgan sample` and evaluations do."""
-    mesh, device, generator = topology.mesh, topology.device, call.algorithm.generator
+    mesh, generator = topology.mesh, call.algorithm.generator
     count = _DRAWN * mesh.size
     places = jax.ShapeDtypeStruct((count,), np.int32, sharding=NamedSharding(mesh, PARTS))
     seed = jax.ShapeDtypeStruct((), np.uint32, sharding=replicated(mesh))
     given = (call.state.average, seed, places, places)
-    sampler = jax.jit(make_sampler(generator, mesh=mesh))
-    compiled, flop = sampler.lower(*given).compile(), layer_flop_by_dtype(sampler, *given)
-    seconds, *_ = _bounds(Program(compiled.as_text()), flop.total() / mesh.size, most_of(flop), device)
+    return _of_call(jax.jit(make_sampler(generator, mesh=mesh)), given, count, topology)
+
+
+def _features(spec: ImageSpec, topology: Topology) -> dict[str, Any]:
+    """What it takes to compute the features of images that evaluations compare, by the classifier of such a dataset."""
+    mesh, network = topology.mesh, classifier.Classifier(max(1, spec.num_classes), mirrored=True)
+    count = BATCH_PER_DEVICE * mesh.size
+    shape = (count, spec.image_size, spec.image_size, spec.channels)
+    images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=NamedSharding(mesh, PARTS))
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, *shape[1:]), np.uint8), False))
+    whole = replicated(mesh)
+    variables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), variables)
+    extract = per_sample(functools.partial(classifier.extracted, network), mesh)
+    return _of_call(extract, (variables, images), count, topology)
+
+
+def _of_call(call: Callable, given: tuple[Any, ...], count: int, topology: Topology) -> dict[str, Any]:
+    """Memory and images/s at most of a compiled call that makes or reads `count` images."""
+    mesh = topology.mesh
+    compiled, flop = call.lower(*given).compile(), layer_flop_by_dtype(call, *given)
+    seconds, *_ = _bounds(Program(compiled.as_text()), flop.total() / mesh.size, most_of(flop), topology.device)
     return {
         "images": count,
         "peak_gigabytes": memory.taken(compiled, mesh).peak / 1e9,

@@ -116,6 +116,7 @@ PREDICTED = {
     "collectives_per_step": {"all-reduce": {"count": 2.0, "megabytes": 1.5}},
     **{"images_per_sec": {"arithmetic": 9e5, "bytes": 2e5, "compiler": 3e5}, "bound": "bytes", "share_of_peak": 0.2},
     "drawing": {"images": 512, "peak_gigabytes": 0.01, "images_per_sec": {"arithmetic": 5e6, "bytes": 4e6}},
+    "features": {"images": 2048, "peak_gigabytes": 0.13, "images_per_sec": {"arithmetic": 1e5, "bytes": 4e6}},
     "costly": [{"milliseconds": 0.1, "megabytes": 8.0, "operation": "fusion", "line": "networks/layers.py:56"}],
 }
 
@@ -126,6 +127,7 @@ def test_a_prediction_says_that_it_is_one_by_which_compiler_and_what_bounds():
     assert "fits                    0.3 GB beside the 16.8 GB" in text and "76 of 76 arrays" in text
     assert "at most, by bytes       2e+05 images/s, the least" in text and text.count("the least") == 1
     assert "images drawn            4e+06 images/s at most, 0.01 GB" in text
+    assert "features of images      1e+05 images/s at most, 0.13 GB" in text
     assert "all-reduce              2 a step, 1.5 MB" in text and text.endswith("8  fusion  networks/layers.py:56")
 
 

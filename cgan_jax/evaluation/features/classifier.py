@@ -201,11 +201,6 @@ def init(description: Description, key: jax.Array) -> dict[str, Any]:
 def load(path: Path) -> Network:
     """The classifier in a file, as a source of features. Raises UsageError if it cannot be read."""
     description, variables, digest = read(path)
-
-    def extract(variables: Mapping[str, Any], images: jax.Array) -> Features:
-        with jax.default_matmul_precision("highest"):
-            return Features(*description.network.apply(variables, images, False))
-
     return Network(
         name="classifier",
         prefix="c",
@@ -215,5 +210,11 @@ def load(path: Path) -> Network:
         image_size=description.image_size,
         class_names=description.class_names,
         variables=variables,
-        extract=extract,
+        extract=functools.partial(extracted, description.network),
     )
+
+
+def extracted(network: Classifier, variables: Mapping[str, Any], images: jax.Array) -> Features:
+    """What `network` finds in images uint8 [N, H, W, C], in full precision on every device."""
+    with jax.default_matmul_precision("highest"):
+        return Features(*network.apply(variables, images, False))
