@@ -35,7 +35,8 @@ _SCORES = {
 _NUM_IMAGES = 10_000
 _FIRST_PAGE = f"""# The board: image quality per minute of training
 
-CIFAR-10 on two processor cores, after so many minutes of training. `python -m benchmarks.board --help` adds a row.
+CIFAR-10 after so many minutes of training, on two processor cores or the device that the row names. `python -m
+benchmarks.board --help` adds a row.
 
 - Only training counts, not start-up, compilation, pictures or scores.
 - Scores compare 10,000 images with the training split (the JPEG copy of CIFAR-10), by the packaged classifier. `cfd` is
@@ -160,7 +161,8 @@ def _shown(values: list[float]) -> str:
     """Mean and standard deviation over seeds."""
     if not values:
         return ""
-    return f"{_mean(values):.3g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
+    shown = f"{_mean(values):,.0f}" if _mean(values) >= 1000 else f"{_mean(values):.3g}"
+    return shown + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
 
 
 def write_page() -> None:
