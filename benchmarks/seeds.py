@@ -1,91 +1,99 @@
-"""Trains, scores and draws the first CIFAR-10 recipes, each on the same number of images.
+"""Trains the first CIFAR-10 recipes, each as long as makes sense of it, and draws how their images evolve.
 
-    python -m benchmarks.seeds --kimg=25.6 --folder=runs/seeds --out=docs/seeds.png
+    python -m benchmarks.seeds --folder=runs/seeds --out=docs/pictures/seeds.png
+    python -m benchmarks.seeds --folder=runs/seeds --out=seeds.png --only='^cgan$' --kimg=25
 
-Runs `cgan train` in a sub-folder per recipe, then `cgan evaluate`. After an interruption the same command resumes. One
-seed per recipe does not resolve small differences.
+Runs `cgan train` in a sub-folder per recipe, all at once with --together, which a GPU has room for. After an
+interruption the same command resumes. A run scores 2,000 images after each fifth of its length. One seed per recipe
+does not resolve small differences.
 """
 
 import argparse
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from cgan_jax.data import sources
 from cgan_jax.run import workdir
 from cgan_jax.sampling import grids
-from cgan_jax.sampling.request import spread
-from cgan_jax.sampling.sampling import Sampler, gathered
 
-RECIPES = ("dcgan", "cgan", "cgan_embedding", "cgan_deep", "gan_upsample", "wgan_gp")
-METRICS = {False: "fid,pixel_mse", True: "fid,pixel_mse,class_accuracy"}
+# Thousands of real images: the classic's own two epochs, and what the others need until one sees where they go.
+LENGTHS = {"dcgan": 49.92, "cgan": 500, "cgan_embedding": 250, "cgan_deep": 250, "gan_upsample": 500, "wgan_gp": 500}
+METRICS = {False: "fid", True: "fid,class_accuracy,pixel_mse"}
+MOMENTS = 10
 _CONFIGS = Path(__file__).parents[1] / "configs"
-_DRAWN = 20
+_CELL, _SIDE = 66, 64  # pixels of a trainer's picture from image to image, and of an image
+_DRAWN = (0, 1, 3)  # rows: airplane, automobile, cat where there are classes
 
 
-def trained(recipe: str, folder: Path, kimg: float) -> Path:
-    """Trains `recipe` to its end and returns the folder of the run."""
-    run = folder / recipe
+def command(recipe: str, folder: Path, kimg: float) -> list[str]:
+    """What trains `recipe` to its end."""
     overrides = {
         "train.total_kimg": kimg,
-        "train.log_kimg": kimg / 20,
-        "train.sample_kimg": kimg / 4,
-        "checkpoint.every_kimg": kimg / 2,
-        "evaluate.metrics": "",
+        "train.log_kimg": kimg / 50,
+        "train.sample_kimg": kimg / MOMENTS,
+        "checkpoint.every_kimg": kimg,
+        "evaluate.metrics": METRICS[recipe.startswith("cgan")],
+        "evaluate.num_images": 2000,
+        "evaluate.every_kimg": kimg / 5,
         "evaluate.keep_best": "",
     }
     flags = [f"--config.{name}={value}" for name, value in overrides.items()]
-    _cgan("train", f"--config={_CONFIGS / f'cifar10_{recipe}.py'}", f"--workdir={run}", *flags)
-    return run
+    config = _CONFIGS / f"cifar10_{recipe}.py"
+    return [sys.executable, "-m", "cgan_jax", "train", f"--config={config}", f"--workdir={folder / recipe}", *flags]
 
 
-def scored(run: Path, num_images: int) -> dict[str, float]:
-    """The scores of a run at its end, without those of single classes."""
-    scores, conditional = run / "scores.json", workdir.read_info(run).recipe["dataset"]["conditional"]
-    if not scores.exists():
-        flags = [f"--metrics={METRICS[conditional]}", f"--num_images={num_images}", f"--json={scores}"]
-        _cgan("evaluate", f"--workdir={run}", *flags)
-    return {name: value for name, [value] in json.loads(scores.read_text())["scores"].items() if "/" not in name}
+def trained(lengths: dict[str, float], folder: Path, together: bool) -> None:
+    """Trains all recipes, one after the other or all at once, each with its share of a GPU's memory."""
+    if together:
+        shared = {**os.environ, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.8 / len(lengths):.2f}"}
+        running = [subprocess.Popen(command(recipe, folder, kimg), env=shared) for recipe, kimg in lengths.items()]
+        if any([one.wait() for one in running]):
+            raise SystemExit("a recipe failed; the same command resumes the others")
+        return
+    for recipe, kimg in lengths.items():
+        subprocess.run(command(recipe, folder, kimg), check=True)
 
 
-def drawn(run: Path) -> np.ndarray:
-    """Images of a run at its end, by class if it is conditional; uint8 [_DRAWN, 32, 32, 3]."""
-    sampler = Sampler(run, batch_size=_DRAWN)
-    classes = range(len(sampler.info.class_names)) if sampler.info.recipe["dataset"]["conditional"] else [0]
-    return gathered(sampler.images(0, *spread(_DRAWN, list(classes))))
+def evolution(run: Path) -> list[list[np.ndarray]]:
+    """The same few images at each moment of a run, cut from the trainer's pictures: rows of uint8 [64, 64, 3]."""
+    pictures = [Image.open(path).convert("RGB") for path in sorted((run / "samples").glob("kimg_*.png"))]
+    left = (pictures[0].width - 2) % _CELL  # the names of classes
+    corners = [(left + 2, 2 + row * _CELL) for row in _DRAWN]
+    return [[np.asarray(p.crop((x, y, x + _SIDE, y + _SIDE))) for p in pictures] for x, y in corners]
 
 
-def real() -> np.ndarray:
-    """The first real images of each class, in the same order."""
-    images, labels, names, _ = sources.load("tfds", "cifar10", "train", "", 32)
-    return np.concatenate([images[labels == label][: _DRAWN // len(names)] for label in range(len(names))])
-
-
-def _cgan(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "cgan_jax", *arguments], check=True)
+def scores(run: Path) -> dict[str, float]:
+    """Where the run ended, and its scores there without those of single classes."""
+    end = workdir.read_metrics(run)[-1]
+    *_, last = (json.loads(line) for line in (run / workdir.EVALUATIONS).read_text().splitlines())
+    found = {name.removeprefix("eval/"): value for name, value in last.items() if re.fullmatch(r"eval/\w+", name)}
+    players = {name: end[f"train/{name}"] for name in ("d_loss", "g_loss")}
+    return {"kimg": end["kimg"], "steps": end["step"], "minutes": end["seconds"] / 60, **players, **found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kimg", type=float, default=25.6, help="thousands of real images per recipe")
-    parser.add_argument("--num_images", type=int, default=2000, help="generated images for the scores")
+    parser.add_argument("--kimg", type=float, help="thousands of real images, the same for each recipe")
+    parser.add_argument("--only", default="", help="a regular expression that the names of the recipes must match")
+    parser.add_argument("--together", action="store_true", help="train all recipes at once")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--out", type=Path, required=True, help="the picture")
     given = parser.parse_args()
-    rows, scores = {"real": list(real())}, {}
-    for recipe in RECIPES:
-        run = trained(recipe, given.folder, given.kimg)
-        end = workdir.read_metrics(run)[-1]
-        scores[recipe] = {"kimg": end["kimg"], "steps": end["step"], "minutes": end["seconds"] / 60}
-        scores[recipe] |= scored(run, given.num_images)
-        rows[recipe] = list(drawn(run))
-    grids.save(grids.grid(list(rows.values()), list(rows)), given.out)
-    columns = list(dict.fromkeys(name for row in scores.values() for name in row))
+    lengths = {recipe: given.kimg or kimg for recipe, kimg in LENGTHS.items() if re.search(given.only, recipe)}
+    trained(lengths, given.folder, given.together)
+    rows = {recipe: evolution(given.folder / recipe) for recipe in lengths}
+    names = [recipe if number == 0 else "" for recipe, own in rows.items() for number in range(len(own))]
+    grids.save(grids.grid([row for own in rows.values() for row in own], names), given.out)
+    found = {recipe: scores(given.folder / recipe) for recipe in lengths}
+    columns = list(dict.fromkeys(name for row in found.values() for name in row))
     print(f"\n| recipe | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-    for recipe, row in scores.items():
+    for recipe, row in found.items():
         print(f"| {recipe} | {' | '.join(f'{row[name]:.4g}' if name in row else '' for name in columns)} |")
 
 

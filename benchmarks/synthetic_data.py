@@ -1,12 +1,12 @@
 """Tests classifiers trained on few real images, with and without generated images.
 
     python -m benchmarks.synthetic_data --model=runs/digits_train --num_synthetic=1000
-    python -m benchmarks.synthetic_data --model=cifar10 --num_synthetic=45000 --shown=200000 --seeds=3
+    python -m benchmarks.synthetic_data --model=cifar10 --num_synthetic=45000 --shown=100000 --seeds=3
 
 Trains four classifiers like `cgan train-classifier`: on the whole training split, on a tenth of it, on that tenth with
-the generated images, and on generated images alone. All are shown equally many images, and tested on the real test
-split. The run must not have seen the test split (dataset.split=train). It has seen all training images, so the
-comparison shows what a generator keeps of images that are no longer available.
+the generated images, and on generated images alone. All have the same network, are shown equally many images, and are
+tested on the real test split. The model must not have seen the test split (dataset.split=train). It has seen all
+training images, so the comparison shows what a generator keeps of images that are no longer available.
 """
 
 from collections import deque
@@ -31,10 +31,10 @@ _SHOWN = flags.DEFINE_integer("shown", 30_000, "Images that each classifier is s
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Classifiers of each kind; each seed takes another tenth.")
 
 
-def accuracy(dataset: Dataset, test: Dataset, shown: int, flip: bool, seed: int) -> float:
-    """The test accuracy of a classifier trained on `dataset`."""
-    plan = training.plan_for(dataset, max(1, round(shown / len(dataset.labels))), flip, seed)
-    description = training.describe(plan, dataset, "")
+def accuracy(dataset: Dataset, few: Dataset, test: Dataset, shown: int, flip: bool, seed: int) -> float:
+    """The test accuracy of a classifier trained on `dataset`. Its size and its batch are those that suit the `few`."""
+    plan = training.plan_for(few, max(1, round(shown / len(dataset.labels))), flip, seed)
+    description = training.describe(plan, dataset, "")._replace(widths=training.describe(plan, few, "").widths)
     start = training.create(description, plan, dataset.images)
     [(state, _)] = deque(training.fit(plan, description.network, dataset, start), maxlen=1)
     return float(np.mean(training.predicted(description.network, state.variables, test.images) == test.labels))
@@ -74,7 +74,7 @@ def main(_: list[str]) -> None:
             f"{len(made.labels)} synthetic": made,
         }
         for name, dataset in kinds.items():
-            results.setdefault(name, []).append(accuracy(dataset, test, _SHOWN.value, section["flip"], seed))
+            results.setdefault(name, []).append(accuracy(dataset, part, test, _SHOWN.value, section["flip"], seed))
             print(f"seed {seed}: {name}: {results[name][-1]:.4f}", flush=True)
     print(f"\n| trained on | accuracy on {len(test.labels)} test images |\n|---|---|")
     for name, values in results.items():

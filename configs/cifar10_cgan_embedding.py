@@ -3,7 +3,8 @@
 Source: Mirza & Osindero (2014) as in Brownlee's Keras tutorial (2019), moved to colour images of 32x32. Each network
 has an embedding and a dense layer, which make one more feature map. The generator's is 8x8, beside its first feature
 map. The discriminator's is 32x32, beside the image.
-Expected: classes that differ in colour and coarse shape; no number was reported.
+Expected: classes that differ in colour and coarse shape; no number was reported. Here 250 kimg gave a class accuracy of
+18% and a Fréchet distance of 224 (packaged classifier, 2,000 images, one seed).
 Differs from the original: real images come in shuffled order, each once an epoch. The generated images of a
 discriminator update have the labels of its real images; the original draws labels evenly.
 Differs from cifar10_cgan: two separate discriminator updates, Keras's Adam, twice the images in a generator update, no

@@ -3,7 +3,8 @@
 Source: Radford et al. (2016) as Keras tutorials have it: two epochs of 390 steps of 64 real images. The discriminator
 takes two separate updates, on 64 real and on 64 generated images. The generator takes one, on 128 new latents. A test
 compares outputs, gradients and Adam with Keras 3.
-Expected: blurred patches of plausible colours, as published after two epochs; no number was reported.
+Expected: blurred patches of plausible colours, as published after two epochs; no number was reported. Here the whole
+length ended at a Fréchet distance of 330 (packaged classifier, 2,000 images, one seed).
 Differs from the original: real images come in shuffled order, each once an epoch; the original draws with replacement.
 The discriminator learns, as was meant. Under Keras 3 the published program leaves it as it was initialised (same test).
 Hardware and time: 26 of 50 kimg took 12.5 min on two shared cores of a Xeon.

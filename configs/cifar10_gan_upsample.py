@@ -2,7 +2,8 @@
 
 Source: a project of the DCGAN family (Radford et al. 2016). Its generator has transposed convolutions, upsampling,
 batch normalisation and LeakyReLU. Its discriminator has convolutions, LeakyReLU and dropout.
-Expected: coloured shapes without a class; no number was reported.
+Expected: coloured shapes without a class; no number was reported. Here 500 kimg gave a Fréchet distance of 122
+(packaged classifier, 2,000 images, one seed).
 Our choice, because the source does not say: widths, dropout, momentum, Adam and its numbers, batches, no averaged
 generator. There is one discriminator update, on real and generated images together. The length is cifar10_cgan's, so
 that both can be compared at equal kimg.

@@ -3,7 +3,8 @@
 Source: Gulrajani et al. (2017), algorithm 1. The critic has no batch normalisation (their section 4) and no dropout.
 The networks are those of cifar10_dcgan, without classes.
 Expected: unknown for this code. StudioGAN's benchmark reports FID 53.98 for another WGAN-GP, 50k generated against the
-50k training images.
+50k training images. Here 500 kimg gave textures without objects, and a Fréchet distance of 238 (packaged classifier,
+2,000 images, one seed).
 Only the difference of the critic's means shows progress: -(d_wasserstein_real + d_wasserstein_fake) estimates a
 distance. There is no d_accuracy, because a critic's output has no natural zero.
 Differs from the paper: smaller networks, no averaged generator, and 5,000 kimg = 15,625 generator updates. The paper

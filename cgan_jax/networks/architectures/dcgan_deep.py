@@ -1,8 +1,8 @@
 """A deeper DCGAN: four convolutional layers in each network, large kernels, labels as feature maps.
 
-The layout of Radford, Metz & Chintala (2016, figure 1) for images half as large, without batch normalisation. With
-`skips` every layer but the generator's last adds a shortcut: its input, resampled, through a 1x1 convolution (the
-projection shortcut of He et al. 2016, eq. 2).
+The layout of Radford, Metz & Chintala (2016, figure 1) for images half as large. They normalise the layers of both
+networks; here the generator does if `batch_norm_momentum` is not 0. With `skips` every layer but the generator's last
+adds a shortcut: its input, resampled, through a 1x1 convolution (the projection shortcut of He et al. 2016, eq. 2).
 """
 
 import flax.linen as nn
@@ -11,7 +11,16 @@ import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
 from cgan_jax.networks.heads import Output, Unconditional
-from cgan_jax.networks.layers import Conv, ConvTranspose, Dense, Dropout, LabelMap, activation_dtype, upsample
+from cgan_jax.networks.layers import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dropout,
+    LabelMap,
+    activation_dtype,
+    upsample,
+)
 
 
 class Generator(nn.Module):
@@ -28,6 +37,8 @@ class Generator(nn.Module):
     skips: bool
     dtype: str
     """Of the activations: float32 or bfloat16."""
+    batch_norm_momentum: float = 0.0
+    """Of the running statistics; 0 is without batch normalisation."""
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
@@ -35,9 +46,13 @@ class Generator(nn.Module):
             raise UsageError(
                 f"dcgan_deep draws images whose side is a multiple of 8, given image_size {self.image_size}"
             )
+
+        def activated(x):
+            return nn.relu(BatchNorm(self.batch_norm_momentum)(x, train) if self.batch_norm_momentum else x)
+
         side = self.image_size // 8
-        x = nn.relu(Dense(side * side * 4 * self.width)(latents.astype(activation_dtype(self.dtype))))
-        x = x.reshape(-1, side, side, 4 * self.width)
+        x = Dense(side * side * 4 * self.width)(latents.astype(activation_dtype(self.dtype)))
+        x = activated(x.reshape(-1, side, side, 4 * self.width))
         if self.num_classes:
             x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
         for features in (2 * self.width, self.width, self.width):
@@ -45,7 +60,7 @@ class Generator(nn.Module):
             if self.skips:
                 # A 1x1 convolution commutes with upsampling and is four times cheaper before it.
                 y += upsample(Conv(features, 1)(x))
-            x = nn.relu(y)
+            x = activated(y)
         return jnp.tanh(Conv(self.channels, self.kernel_size)(x).astype(jnp.float32))
 
 

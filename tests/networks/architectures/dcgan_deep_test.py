@@ -14,7 +14,7 @@ LABELS = np.array([0, 2, 2], np.int32)
 IMAGES = np.random.default_rng(1).uniform(-1, 1, size=(3, 8, 8, 1)).astype(np.float32)
 
 
-def make_generator(num_classes=3, skips=False, kernel_size=3, image_size=8):
+def make_generator(num_classes=3, skips=False, kernel_size=3, image_size=8, batch_norm_momentum=0.0):
     return Generator(
         image_size,
         1,
@@ -25,6 +25,7 @@ def make_generator(num_classes=3, skips=False, kernel_size=3, image_size=8):
         kernel_size=kernel_size,
         skips=skips,
         dtype="float32",
+        batch_norm_momentum=batch_norm_momentum,
     )
 
 
@@ -41,20 +42,37 @@ def random_params(module, *inputs):
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3, shapes)
 
 
-@pytest.mark.parametrize(("num_classes", "skips", "kernel_size"), [(0, False, 3), (3, False, 5), (3, True, 3)])
-def test_the_generator_is_three_doublings_and_an_image(num_classes, skips, kernel_size):
-    generator = make_generator(num_classes, skips, kernel_size)
+@pytest.mark.parametrize(
+    ("num_classes", "skips", "kernel_size", "momentum"), [(0, False, 3, 0.0), (3, False, 5, 0.9), (3, True, 3, 0.0)]
+)
+def test_the_generator_is_three_doublings_and_an_image(num_classes, skips, kernel_size, momentum):
+    generator = make_generator(num_classes, skips, kernel_size, batch_norm_momentum=momentum)
     params = random_params(generator, LATENTS, LABELS)
-    x = np.maximum(by_hand.dense(LATENTS, params["Dense_0"]), 0).reshape(3, 1, 1, 8)
+
+    def activated(x, layer):
+        if momentum:
+            norm, axes = params[f"BatchNorm_{layer}"], (0, 1, 2)
+            x = (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5) * norm["scale"] + norm["bias"]
+        return np.maximum(x, 0)
+
+    x = activated(by_hand.dense(LATENTS, params["Dense_0"]).reshape(3, 1, 1, 8), 0)
     if num_classes:
         x = np.concatenate([x, by_hand.label_map(LABELS, params["LabelMap_0"], 1)], axis=-1)
     for layer in range(3):
         y = by_hand.conv_transpose(x, **params[f"ConvTranspose_{layer}"], stride=2)
         if skips:
             y += by_hand.conv(by_hand.upsample(x), **params[f"Conv_{layer}"], stride=1)
-        x = np.maximum(y, 0)
+        x = activated(y, layer + 1)
     expected = np.tanh(by_hand.conv(x, **params[f"Conv_{3 if skips else 0}"], stride=1))
-    images = jax.jit(generator.apply, static_argnums=3)({"params": params}, LATENTS, LABELS, True)
+    shapes = jax.eval_shape(lambda: generator.init(jax.random.key(0), LATENTS, LABELS, False))
+    variables = {**jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes), "params": params}
+
+    @jax.jit
+    def drawn(variables):
+        return generator.apply(variables, LATENTS, LABELS, True, mutable=["batch_stats"])[0]
+
+    images = drawn(variables)
+    assert ("batch_stats" in shapes) == bool(momentum)
     assert images.shape == (3, 8, 8, 1) and images.dtype == jnp.float32
     np.testing.assert_allclose(images, expected, rtol=1e-4, atol=1e-5)
     assert np.abs(expected).mean() < 0.99, "a tanh that is not saturated everywhere"
