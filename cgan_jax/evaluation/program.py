@@ -82,20 +82,24 @@ class Program:
         self.donated = header.count("may-alias") + header.count("must-alias")
         self._frames = _frames(text)
 
-    def runs(self, computation: str = "", times: float = 1) -> Iterator[tuple[str, Instruction, float]]:
+    def runs(
+        self, computation: str = "", times: float = 1, period: int = 1
+    ) -> Iterator[tuple[str, Instruction, float]]:
         """(computation, instruction, how often it runs) for all that a call of the program runs, loops unrolled.
 
-        A loop whose number of turns the text does not tell counts once.
+        A loop whose number of turns the text does not tell counts once. The computation runs `times` times, at every
+        `period`-th step.
         """
         computation = computation or self.entry
         for instruction in self.computations[computation].values():
             if instruction.op == "while":
                 body = re.search(r"body=%?([\w.\-]+)", instruction.attributes)[1]
-                yield from self.runs(body, times * self.turns(instruction))
+                yield from self.runs(body, times * self.turns(instruction), period)
             elif instruction.op == "call":
-                yield from self.runs(re.search(r"to_apply=%?([\w.\-]+)", instruction.attributes)[1], times)
+                yield from self.runs(re.search(r"to_apply=%?([\w.\-]+)", instruction.attributes)[1], times, period)
             elif instruction.op == "conditional":
-                yield from self.runs(self._dearest(instruction), times / seldom_of(instruction.attributes))
+                both = math.lcm(period, seldom_of(instruction.attributes))
+                yield from self.runs(self._dearest(instruction), times * period / both, both)
             else:
                 yield computation, instruction, times
 

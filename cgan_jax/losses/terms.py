@@ -131,9 +131,10 @@ def seldom(step: jax.Array, k: int, now: Callable[..., Tree], not_now: Callable[
 def seldom_of(scope: str) -> int:
     """At how many steps a conditional takes its branch once; 1 if `seldom` did not make it.
 
-    `scope` is the conditional's own in a traced program, or holds its op_name in a compiled one.
+    `scope` is the conditional's own in a traced program, or holds its op_name in a compiled one. Differentiation wraps
+    it: transpose(jvp(every_4)).
     """
-    found = re.search(rf'\b{_SELDOM}(\d+)(/cond"|$)', scope)
+    found = re.search(rf'\b{_SELDOM}(\d+)\)*(/cond"|$)', scope)
     return int(found[1]) if found else 1
 
 

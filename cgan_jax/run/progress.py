@@ -189,6 +189,7 @@ class Clock:
     def start(self, kimg: float) -> None:
         """Counts time and images from now: after the first call, most of which is compilation."""
         self._since, self._kimg, self._ended = time.perf_counter(), kimg, kimg
+        self._unrated, self._usual = 0.0, 0.0
 
     def sent(self, kimg: float, held: float) -> None:
         """Notes the call that ends at `kimg`, whose dispatch held the host for so many seconds."""
@@ -198,10 +199,13 @@ class Clock:
         """Notes that the numbers of the call that ends at `kimg` came after the host waited for so many seconds.
 
         A GPU holds the host until the call that is being dispatched has nearly ended. Numbers of the call before are
-        then there at once, and the newer call counts as ended, too.
+        then there at once, and the newer call counts as ended, too. That it held the host is seen by the time that the
+        last call took.
         """
         newest, held = self._sent
-        self._ended = max(kimg, newest) if held > waited else kimg
+        held_till_its_end = self._usual > 0 and held > max(waited, self._usual / 2)
+        self._ended = max(kimg, newest) if held_till_its_end else kimg
+        self._usual = held + waited
 
     def add(self, numbers: Mapping[str, float]) -> None:
         """Adds the scalars of a call."""
@@ -223,10 +227,12 @@ class Clock:
         elapsed = now - self._since
         self.seconds += elapsed
         means = {name: total / self._calls for name, total in self._sums.items()}
+        self._unrated += elapsed
         if kimg > self._kimg:
-            means["time/images_per_sec"] = 1000 * (kimg - self._kimg) / elapsed
+            means["time/images_per_sec"] = 1000 * (kimg - self._kimg) / self._unrated
+            self._unrated = 0.0
         means["time/maintenance_seconds"] = round(self._maintenance, 3)
-        self._since, self._kimg, self._sums, self._calls = now, kimg, {}, 0
+        self._since, self._kimg, self._sums, self._calls = now, max(kimg, self._kimg), {}, 0
         return means
 
     @contextlib.contextmanager

@@ -76,11 +76,12 @@ def layer_flop_by_dtype(function: Callable, *arguments: Any) -> collections.Coun
     return _flop(read)
 
 
-def _flop(jaxpr: Jaxpr) -> collections.Counter[str]:
-    return sum((_flop_of(equation) for equation in jaxpr.eqns), collections.Counter())
+def _flop(jaxpr: Jaxpr, period: int = 1) -> collections.Counter[str]:
+    """Of a program that runs at every `period`-th step."""
+    return sum((_flop_of(equation, period) for equation in jaxpr.eqns), collections.Counter())
 
 
-def _flop_of(equation: JaxprEqn) -> collections.Counter[str]:
+def _flop_of(equation: JaxprEqn, period: int) -> collections.Counter[str]:
     name, params = equation.primitive.name, equation.params
     dtype = equation.invars[0].aval.dtype.name if name in ("dot_general", "conv_general_dilated") else ""
     if name == "dot_general":
@@ -92,12 +93,14 @@ def _flop_of(equation: JaxprEqn) -> collections.Counter[str]:
         products = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
         zeros = math.prod(params["lhs_dilation"])
         return collections.Counter({dtype: 2 * equation.outvars[0].aval.size * products // zeros})
-    inner = [_flop(jaxpr) for jaxpr in jaxprs_in_params(params)]
+    own = seldom_of(str(equation.source_info.name_stack)) if name == "cond" else 1
+    both = math.lcm(period, own)
+    inner = [_flop(jaxpr, both) for jaxpr in jaxprs_in_params(params)]
     if name == "cond":
         # Branches per platform end with the default, which is plain lax and adds no arithmetic.
         if params.get("branches_platforms"):
             return inner[-1]
-        k, dearest = seldom_of(str(equation.source_info.name_stack)), max(inner, key=collections.Counter.total)
+        dearest, k = max(inner, key=collections.Counter.total), both // period
         return collections.Counter({dtype: flop // k for dtype, flop in dearest.items()})
     times = params["mesh"].size if name == "shard_map" else params["length"] if name == "scan" else 1
     total = sum(inner, collections.Counter())

@@ -109,15 +109,20 @@ def test_what_xla_makes_of_a_distributed_loop():
     assert program.collectives() == {("all-reduce", 4 * 4 * 4): 5}
 
 
-def test_of_what_runs_at_every_fourth_step_a_fourth_counts():
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_of_what_runs_at_every_fourth_step_a_fourth_counts(differentiated):
+    """Eight steps with an update at every fourth, in which a term at every fourth stands."""
+
     @jax.jit
     def steps(x):
-        inner = lambda y: jax.lax.cond(y[0, 0] > 2, lambda: jnp.tanh(y @ y), lambda: y @ y)  # noqa: E731
-        each = lambda i, x: seldom(i, 4, inner, lambda y: y, x)  # noqa: E731
-        return jax.lax.fori_loop(0, 8, each, x)
+        def body(i, x):
+            term = lambda y: seldom(i, 4, lambda y: jnp.tanh(y @ y), jnp.zeros_like, y)  # noqa: E731
+            slope = jax.grad(lambda y: jnp.sum(term(y))) if differentiated else term
+            return x + seldom(i, 4, slope, jnp.zeros_like, x)
+
+        return jax.lax.fori_loop(0, 8, body, x)
 
     program = Program(steps.lower(np.ones((40, 40), np.float32)).compile().as_text())
-    found = [
-        times for c, i, times in program.runs() if i.op in ("dot", "fusion", "custom-call") and "[40,40]" in i.shape
-    ]
-    assert found and 2 in found
+    products = ("dot", "fusion", "custom-call")
+    counts = [times for _, i, times in program.runs() if i.op in products and "[40,40]" in i.shape]
+    assert 2 in counts and not {0.5, 1} & set(counts)

@@ -67,6 +67,12 @@ def test_loops_branches_and_unused_results():
 
     one = 2 * 4**3
     assert layer_flop(lazy, zeros(4, 4)) == 6 * (one // 3)
+    # A term in a loss, differentiated, and such a term in an update of the same period.
+    term = lambda x: jnp.sum(seldom(i, 4, lambda y: y @ y, jnp.zeros_like, x))  # noqa: E731
+    i = jnp.int32(0)
+    assert layer_flop(jax.value_and_grad(term), zeros(4, 4)) == 3 * one // 4
+    update = lambda x: seldom(i, 4, jax.grad(term), jnp.zeros_like, x)  # noqa: E731
+    assert layer_flop(update, zeros(4, 4)) == 2 * one // 4
     assert layer_flop(looped, zeros(4, 4)) == 6 * one
     assert layer_flop(branched, zeros(4, 4), jax.ShapeDtypeStruct((), bool)) == 2 * one
     assert layer_flop(forgetful, zeros(4, 4)) == one
