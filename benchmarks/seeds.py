@@ -1,4 +1,4 @@
-"""Trains the first CIFAR-10 recipes, each as long as makes sense of it, and draws how their images evolve.
+"""Trains the first CIFAR-10 recipes and draws how their images evolve: 50 to 500 thousand real images each.
 
     python -m benchmarks.seeds --folder=runs/seeds --out=docs/pictures/seeds.png
     python -m benchmarks.seeds --folder=runs/seeds --out=seeds.png --only='^cgan$' --kimg=25
@@ -22,7 +22,7 @@ from PIL import Image
 from cgan_jax.run import workdir
 from cgan_jax.sampling import grids
 
-# Thousands of real images: the classic's own two epochs, and what the others need until one sees where they go.
+# Thousands of real images. The classic's are its source's; the other sources train longer.
 LENGTHS = {"dcgan": 49.92, "cgan": 500, "cgan_embedding": 250, "cgan_deep": 250, "gan_upsample": 500, "wgan_gp": 500}
 METRICS = {False: "fid", True: "fid,class_accuracy,pixel_mse"}
 MOMENTS = 10
@@ -54,18 +54,25 @@ def trained(lengths: dict[str, float], folder: Path, together: bool) -> None:
         shared = {**os.environ, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.8 / len(lengths):.2f}"}
         running = [subprocess.Popen(command(recipe, folder, kimg), env=shared) for recipe, kimg in lengths.items()]
         if any([one.wait() for one in running]):
-            raise SystemExit("a recipe failed; the same command resumes the others")
+            raise SystemExit("a recipe failed; the same command goes on with all")
         return
     for recipe, kimg in lengths.items():
         subprocess.run(command(recipe, folder, kimg), check=True)
 
 
-def evolution(run: Path) -> list[list[np.ndarray]]:
-    """The same few images at each moment of a run, cut from the trainer's pictures: rows of uint8 [64, 64, 3]."""
-    pictures = [Image.open(path).convert("RGB") for path in sorted((run / "samples").glob("kimg_*.png"))]
-    left = (pictures[0].width - 2) % _CELL  # the names of classes
+def evolution(run: Path, kimg: float) -> list[list[np.ndarray]]:
+    """The same few images before training and after each tenth of it, cut from the trainer's pictures.
+
+    Rows of uint8 [64, 64, 3]. A run that was interrupted has more pictures, of which the first after a tenth counts.
+    """
+    pictures = {float(path.stem.removeprefix("kimg_")): path for path in (run / "samples").glob("kimg_*.png")}
+    last = max(pictures)
+    moments = [min(kimg * i / MOMENTS, last) for i in range(MOMENTS + 1)]
+    chosen = [pictures[min(k for k in pictures if k >= moment - 0.05)] for moment in moments]
+    opened = [Image.open(path).convert("RGB") for path in chosen]
+    left = (opened[0].width - 2) % _CELL  # the names of classes
     corners = [(left + 2, 2 + row * _CELL) for row in _DRAWN]
-    return [[np.asarray(p.crop((x, y, x + _SIDE, y + _SIDE))) for p in pictures] for x, y in corners]
+    return [[np.asarray(p.crop((x, y, x + _SIDE, y + _SIDE))) for p in opened] for x, y in corners]
 
 
 def scores(run: Path) -> dict[str, float]:
@@ -87,7 +94,7 @@ def main() -> None:
     given = parser.parse_args()
     lengths = {recipe: given.kimg or kimg for recipe, kimg in LENGTHS.items() if re.search(given.only, recipe)}
     trained(lengths, given.folder, given.together)
-    rows = {recipe: evolution(given.folder / recipe) for recipe in lengths}
+    rows = {recipe: evolution(given.folder / recipe, kimg) for recipe, kimg in lengths.items()}
     names = [recipe if number == 0 else "" for recipe, own in rows.items() for number in range(len(own))]
     grids.save(grids.grid([row for own in rows.values() for row in own], names), given.out)
     found = {recipe: scores(given.folder / recipe) for recipe in lengths}

@@ -40,7 +40,7 @@ PLANS = {
 
 
 def parser(*variants: str, recipes: Iterable[str] = PLANS) -> argparse.ArgumentParser:
-    """Of the flags --recipe, one of those that the worker knows, and --variant."""
+    """A parser with the flags --recipe, one of those that the worker knows, and --variant."""
     made = argparse.ArgumentParser()
     made.add_argument("--recipe", default="cifar10_dcgan", choices=list(recipes))
     made.add_argument("--variant", default=variants[0], choices=variants)

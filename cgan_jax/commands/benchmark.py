@@ -109,6 +109,8 @@ def _operations(traced: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     """The operations of `trace.operations` as rows: how often one runs in a step, its milliseconds, and its line."""
     if not traced:
         return []
+    if not traced["costly"]:
+        return [("operations of a step", "", "the profiler of this device names none")]
     costly = [(f"{one['times']:.4g} times", one) for one in traced["costly"]]
     return [
         ("operations of a step", f"{traced['started']:.0f}", f"traced: {traced['busy_milliseconds']:.4g} ms busy"),

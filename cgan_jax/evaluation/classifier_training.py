@@ -87,15 +87,18 @@ class ClassifierState(struct.PyTreeNode):
     opt_state: optax.OptState
 
 
+def widths_for(num_images: int, image_size: int) -> tuple[int, ...]:
+    """The channels of the blocks of a classifier of so many images: narrow for few, and halving until one pixel."""
+    return (_WIDTHS if num_images >= _MANY else _NARROW)[: (image_size - 1).bit_length() - 1]
+
+
 def describe(plan: Plan, dataset: Dataset, name: str) -> classifier.Description:
     """What is known of a classifier of `dataset`, called `name`, before it is trained."""
-    widths = _WIDTHS if len(dataset.labels) >= _MANY else _NARROW
-    halvings = (dataset.images.shape[1] - 1).bit_length() - 1  # until one pixel is left
     return classifier.Description(
         class_names=dataset.class_names,
         image_size=dataset.images.shape[1],
         channels=dataset.images.shape[-1],
-        widths=widths[:halvings],
+        widths=widths_for(len(dataset.labels), dataset.images.shape[1]),
         dataset=f"{name}, {len(dataset.labels)} images",
         accuracy=0.0,
         tested_on="",

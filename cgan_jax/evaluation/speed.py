@@ -83,7 +83,8 @@ def _traced(call: Callable, state: TrainState, data: Data, per_call: int, count:
     separately = trace.SEPARATELY.get(jax.default_backend(), {})
     compiled = jax.jit(call, donate_argnums=0).lower(state, data).compile(compiler_options=separately)
     state, _ = seconds_of(compiled, state, data, _WARM_UP)
-    (state, _), traced = trace.operations(compiled, lambda: compiled(state, data), per_call, count)
+    run = functools.partial(compiled, state, data)
+    (state, _), traced = trace.operations(compiled, run, per_call, jax.device_count(), count)
     return state, traced
 
 

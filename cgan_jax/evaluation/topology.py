@@ -24,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 from cgan_jax import recipe as recipes
 from cgan_jax.build import PLAYERS, Algorithm, ImageSpec, images_per_step
 from cgan_jax.errors import UsageError
+from cgan_jax.evaluation.classifier_training import widths_for
 from cgan_jax.evaluation.evaluation import BATCH_PER_DEVICE
 from cgan_jax.evaluation.features import classifier
 from cgan_jax.evaluation.program import Program
@@ -210,7 +211,7 @@ def predict(
         "copies_images": program.makes("u8", size),
         **_time(program, numbers, topology, recipe),
         "drawing": _drawing(call, topology),
-        "features": _features(spec, topology),
+        "features": _features(recipe["dataset"], count, spec, topology),
     }
 
 
@@ -224,9 +225,13 @@ def _drawing(call: memory.Call, topology: Topology) -> dict[str, Any]:
     return _of_call(jax.jit(make_sampler(generator, mesh=mesh)), given, count, topology)
 
 
-def _features(spec: ImageSpec, topology: Topology) -> dict[str, Any]:
-    """What it takes to compute the features of images that evaluations compare, by the classifier of such a dataset."""
-    mesh, network = topology.mesh, classifier.Classifier(max(1, spec.num_classes), mirrored=True)
+def _features(section: Mapping[str, Any], images: int, spec: ImageSpec, topology: Topology) -> dict[str, Any]:
+    """What it takes to compute the features of images that evaluations compare, by the classifier of such a dataset.
+
+    Without the bound of arithmetic: features are computed in full precision, and the datasheet's peaks are of less.
+    """
+    widths = widths_for(images, spec.image_size)
+    mesh, network = topology.mesh, classifier.Classifier(max(1, spec.num_classes), widths, mirrored=section["flip"])
     count = BATCH_PER_DEVICE * mesh.size
     shape = (count, spec.image_size, spec.image_size, spec.channels)
     images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=NamedSharding(mesh, PARTS))
@@ -234,7 +239,9 @@ def _features(spec: ImageSpec, topology: Topology) -> dict[str, Any]:
     whole = replicated(mesh)
     variables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), variables)
     extract = per_sample(functools.partial(classifier.extracted, network), mesh)
-    return _of_call(extract, (variables, images), count, topology)
+    told = _of_call(extract, (variables, images), count, topology)
+    del told["images_per_sec"]["arithmetic"]
+    return told
 
 
 def _of_call(call: Callable, given: tuple[Any, ...], count: int, topology: Topology) -> dict[str, Any]:

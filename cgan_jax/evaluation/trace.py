@@ -20,13 +20,13 @@ _CONTAINERS = ("while", "call", "conditional")
 
 
 def operations(
-    compiled: jax.stages.Compiled, call: Callable[[], Any], turns: int, count: int
+    compiled: jax.stages.Compiled, call: Callable[[], Any], turns: int, devices: int, count: int
 ) -> tuple[Any, dict[str, Any]]:
-    """Runs call(), which runs the program once. Returns (its result, the time by operation).
+    """Runs call(), which runs the program once on all `devices`. Returns (its result, the time by operation).
 
     The program makes `turns` turns. Times are those of one turn, as the mean over devices: `busy_milliseconds` while
     any operation ran, the number of operations `started`, and of the `count` costliest the milliseconds, how often they
-    ran, and the line of our code.
+    ran, and the line of our code. Simulated devices share the processor, and are busy while one of them is.
     """
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -35,19 +35,19 @@ def operations(
         profile = ProfileData.from_file(str(file))
     program = Program(compiled.as_text())
     named = {name: one for computation in program.computations.values() for name, one in computation.items()}
-    spent, started, spans = collections.Counter(), collections.Counter(), []
-    for name, began, nanoseconds in _events(profile, named):
+    spent, started, spans = collections.Counter(), collections.Counter(), collections.defaultdict(list)
+    for plane, name, began, nanoseconds in _events(profile, named):
         spent[name] += nanoseconds
         started[name] += 1
-        spans.append((began, began + nanoseconds))
-    devices = turns * max(1, len(_device_planes(profile)))
+        spans[plane].append((began, began + nanoseconds))
+    each = turns * devices
     return result, {
-        "busy_milliseconds": _covered(spans) / devices / 1e6,
-        "started": sum(started.values()) / devices,
+        "busy_milliseconds": sum(map(_covered, spans.values())) / turns / max(1, len(spans)) / 1e6,
+        "started": sum(started.values()) / each,
         "costly": [
             {
-                "milliseconds": spent[name] / devices / 1e6,
-                "times": started[name] / devices,
+                "milliseconds": spent[name] / each / 1e6,
+                "times": started[name] / each,
                 "operation": named[name].target or named[name].op,
                 "line": program.line_of(named[name]),
             }
@@ -56,25 +56,21 @@ def operations(
     }
 
 
-def _device_planes(profile: ProfileData) -> list[Any]:
-    return [plane for plane in profile.planes if plane.name.startswith("/device:")]
-
-
-def _events(profile: ProfileData, named: dict[str, Instruction]) -> Iterator[tuple[str, float, float]]:
-    """(instruction, start, nanoseconds) of each operation that ran."""
-    on_devices = _device_planes(profile)
-    for number, plane in enumerate(on_devices or profile.planes):
+def _events(profile: ProfileData, named: dict[str, Instruction]) -> Iterator[tuple[str, str, float, float]]:
+    """(plane, instruction, start, nanoseconds) of each operation that ran. A plane is a device, or the processor."""
+    on_devices = [plane for plane in profile.planes if plane.name.startswith("/device:")]
+    for plane in on_devices or profile.planes:
         for line in plane.lines:
-            if on_devices and not line.name.startswith(("Stream", "XLA Ops")):
+            kernels = line.name.startswith("Stream")  # of a GPU
+            if on_devices and not kernels and line.name != "XLA Ops":
                 continue  # sums over steps and modules, which cover the same time
             for event in line.events:
-                with warnings.catch_warnings(action="ignore"):  # of jaxlib, about its own type
+                with warnings.catch_warnings(action="ignore"):  # of jaxlib, about one of its types
                     stats = dict(event.stats)
                 name = stats.get("hlo_op", event.name)
-                # Processors also note loops, whose time is that of the operations inside.
-                if name in named and (on_devices or named[name].op not in _CONTAINERS):
-                    # Each device has its own time, so that they do not cover each other.
-                    yield name, event.start_ns + number * 1e15, event.duration_ns
+                # Elsewhere than on GPUs a loop is an event, too, whose time is that of the operations inside.
+                if name in named and (kernels or named[name].op not in _CONTAINERS):
+                    yield plane.name, name, event.start_ns, event.duration_ns
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

@@ -33,7 +33,7 @@ def printed(tmp_path_factory) -> str:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         flags = ("--calls=3", "--json", "--config.dataset.conditional=False", "--config.train.steps_per_call=2")
-        flags += ("--operations=5",)
+        flags += ("--operations=200",)
         assert cgan("benchmark", f"--config={config}", *flags) == 0
     return out.getvalue()
 
@@ -58,7 +58,7 @@ def test_json_is_one_object_whose_numbers_agree(printed):
     assert numbers["gflop_per_image_compiled"] > 0
     operations = numbers["operations"]
     costs = [one["milliseconds"] for one in operations["costly"]]
-    assert len(costs) == 5 and costs == sorted(costs, reverse=True) and costs[-1] > 0
+    assert 5 < len(costs) <= 200 and costs == sorted(costs, reverse=True) and costs[-1] > 0
     assert any("networks/" in one["line"] for one in operations["costly"]) and operations["started"] > 5
 
 
@@ -72,7 +72,7 @@ def test_the_table_has_a_line_for_every_number(printed):
     lines = text.splitlines()
     assert [line[:24].rstrip() for line in lines[5:21]] == [*names, "operations of a step"]
     times = [float(line.split(" times")[0]) for line in lines[21:]]
-    assert len(times) == 5 and min(times) > 0 and all(" ms   " in line for line in lines[21:])
+    assert len(times) > 5 and min(times) > 0 and all(" ms   " in line for line in lines[21:])
     assert "3 calls of 2 step(s), shard_map over 8 x cpu" in lines[0] and jax.__version__ in lines[1]
     assert lines[2] == "1797 images of 8x8x1, digits all, replicated"
     assert "None" not in text and max(map(len, lines[:21])) < 120

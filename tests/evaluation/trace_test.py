@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.profiler import ProfileData
+from jax.sharding import NamedSharding
 
 from cgan_jax.evaluation import trace
 from cgan_jax.evaluation.program import Program
+from cgan_jax.parallel import PARTS, make_mesh
 
 
 def test_the_operation_that_takes_the_time_comes_first_and_loops_are_not_counted_twice():
@@ -21,7 +23,7 @@ def test_the_operation_that_takes_the_time_comes_first_and_loops_are_not_counted
     compiled = call.lower(x).compile()
     jax.block_until_ready(compiled(x))
     began = time.perf_counter()
-    result, told = trace.operations(compiled, lambda: compiled(x), turns=2, count=3)
+    result, told = trace.operations(compiled, lambda: compiled(x), turns=2, devices=1, count=3)
     wall = time.perf_counter() - began
     assert result.shape == (600, 600)
     first, *others = told["costly"]
@@ -30,6 +32,15 @@ def test_the_operation_that_takes_the_time_comes_first_and_loops_are_not_counted
     assert sum(one["milliseconds"] for one in told["costly"]) > 0
     assert first["milliseconds"] <= told["busy_milliseconds"] <= 1000 * wall / 2
     assert told["started"] >= first["times"]
+
+
+def test_of_several_devices_it_is_the_mean():
+    mesh = make_mesh(jax.devices()[:4])
+    x = jax.device_put(jnp.ones((4 * 300, 300)), NamedSharding(mesh, PARTS))
+    compiled = jax.jit(lambda x: jnp.tanh(x @ x[:300])).lower(x).compile()
+    _, told = trace.operations(compiled, lambda: compiled(x), turns=1, devices=4, count=50)
+    assert told["costly"] and max(one["milliseconds"] for one in told["costly"]) <= told["busy_milliseconds"]
+    assert max(one["times"] for one in told["costly"]) == 1
 
 
 GPU = """
@@ -67,6 +78,11 @@ def test_of_a_gpu_the_kernels_of_streams_count_and_nothing_of_the_host():
     profile = ProfileData.from_serialized_xspace(ProfileData.text_proto_to_serialized_xspace(GPU))
     named = Program(PROGRAM).computations["main"]
     events = list(trace._events(profile, named))
-    assert [(name, length) for name, _, length in events] == [("conv.1", 5000), ("fusion.2", 2000), ("fusion.2", 1000)]
+    assert {plane for plane, *_ in events} == {"/device:GPU:0"}
+    assert [(name, length) for _, name, _, length in events] == [
+        ("conv.1", 5000),
+        ("fusion.2", 2000),
+        ("fusion.2", 1000),
+    ]
     # The second begins before the first ends.
-    assert trace._covered([(began, began + length) for _, began, length in events]) == pytest.approx(7000)
+    assert trace._covered([(began, began + length) for *_, began, length in events]) == pytest.approx(7000)
