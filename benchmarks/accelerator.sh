@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What one accelerator does with this project, in one command of at most nine minutes that needs no network.
+# What one accelerator does with this project, in commands of at most nine minutes that need no network.
 #
 #     bash benchmarks/accelerator.sh --out=FOLDER [--minutes=8.5] [--only=REGEX] [--setup=FILE]
 #     bash benchmarks/accelerator.sh --out=FOLDER --only=train --minutes=5 [--setup=FILE]
@@ -8,8 +8,8 @@
 # brackets: the speed of five recipes [29, 99, 61, 25, 96], the operations of a step [79], the blocks [over 64 for two of
 # five, 56 for two others], the classic step beside PyTorch's [66], the convolutions [over 70], the compiled ones [not run
 # yet]. The minutes that are left train cifar10_biggan_cr_short [95 to compile]; its generator (38 MB), pictures and logs
-# are kept. Run it twice: first with --only='speed|block|step', then with --only=train. --setup names a file of shell
-# commands that says where packages and images are.
+# are kept. That is more than nine minutes: call it with --only='speed|operations', --only='blocks$|^step$|conv' and
+# --only=train. --setup names a file of shell commands that says where packages and images are.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 out='' minutes=8.5 only=. setup='' quick=''

@@ -6,8 +6,8 @@ Expected: images of the class that is asked for; no number was reported. Here 50
 a Fréchet distance of 161 (packaged classifier, 2,000 images, one seed).
 Differs from the source: there is one discriminator update, on real and generated images together. Real images are
 mirrored, the generator is averaged, and both networks see 64 images a batch.
-Hardware and time: 26 of 2,500 kimg took 8.9 min on two shared cores of a Xeon. 500 kimg took a minute on an H100 that
-five other runs shared.
+Hardware and time: 26 of 2,500 kimg took 8.9 min on two shared cores of a Xeon. 500 kimg took 81 s on an H100 that five
+other runs shared.
 
     cgan train --config=cifar10_cgan --workdir=runs/cifar10_cgan
 """

@@ -7,8 +7,8 @@ Expected: clothes, a class in each row; no number was reported.
 Differs from the original: real images come in shuffled order, each once an epoch. The generated images of a
 discriminator update have the labels of its real images; the original draws labels evenly.
 Data: run `cgan prepare-data --dataset=fashion_mnist` first.
-Hardware and time: not trained on Fashion-MNIST here. Ten letters of 28 pixels can be read after 60 kimg, which took 22
-min on two shared cores of an AMD EPYC.
+Hardware and time: not trained on Fashion-MNIST here. Most of ten letters, enlarged to 28 pixels, can be read after 60
+kimg, which took 22 min on two shared cores of an AMD EPYC.
 
     cgan train --config=fashion_mnist_cgan_embedding --workdir=runs/fashion_mnist_cgan_embedding
 """
