@@ -41,7 +41,8 @@ benchmarks.board --help` adds a row.
 - Only training counts, not start-up, compilation, pictures or scores.
 - Scores compare 10,000 images with the training split (the JPEG copy of CIFAR-10), by the packaged classifier. `cfd` is
   not FID. The classifier sees the requested class in 90.4 % of 5,000 real test images.
-- A recipe whose discriminator has seen a classifier is scored by another one: another network, trained apart.
+- A recipe whose discriminator has seen a classifier is scored by another one: another network, trained apart. Such
+  scores flatter it all the same ([measured](../docs/measurements.md#what-synthetic-images-are-good-for)).
 - `±` is the standard deviation over seeds. Other machines and other loads give other rows: compare rows of one machine.
 - [board.jsonl](board.jsonl) has every score, per class too, with protocol and command.
 

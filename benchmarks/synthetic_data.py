@@ -24,6 +24,7 @@ from cgan_jax.sampling.request import spread
 from cgan_jax.sampling.sampling import Sampler, gathered
 
 _MODEL = flags.DEFINE_string("model", "runs/digits_train", "A model that was trained on the training split.")
+_IMAGES = flags.DEFINE_string("images", "", "A .npz of images and labels, which replace those that the model draws.")
 _SHARE = flags.DEFINE_float("share", 0.1, "The share of the real training images, chosen at random.")
 _NUM_SYNTHETIC = flags.DEFINE_integer("num_synthetic", 1000, "Generated images, spread evenly over the classes.")
 _TRUNCATION = flags.DEFINE_float("truncation", None, "The truncation, as in cgan synthesize.")
@@ -43,6 +44,10 @@ def accuracy(dataset: Dataset, few: Dataset, test: Dataset, shown: int, flip: bo
 def synthetic(place: Path, num_images: int, truncation: float | None, seed: int) -> tuple[Dataset, dict]:
     """Returns (generated images of a model, the dataset section of its recipe)."""
     sampler = Sampler(place, batch_size=256, truncation=truncation)
+    if _IMAGES.value:
+        with np.load(_IMAGES.value) as stored:
+            found = Dataset(stored["images"], stored["labels"].astype(np.int32), tuple(sampler.info.class_names))
+        return found, sampler.info.recipe["dataset"]
     labels, indices = spread(num_images, list(range(len(sampler.info.class_names))))
     images = gathered(sampler.images(seed, labels, indices))
     return Dataset(images, labels, tuple(sampler.info.class_names)), sampler.info.recipe["dataset"]
