@@ -126,7 +126,7 @@ def test_a_split_that_is_an_expression_makes_a_plain_name_and_few_images_a_fract
 def test_features_are_of_every_image_once_whatever_their_number(count, monkeypatch):
     """8 devices share batches of 16: the last is filled up, and what fills it is no image."""
     assert jax.device_count() == 8
-    monkeypatch.setattr(evaluation, "_BATCH_PER_DEVICE", 2)
+    monkeypatch.setattr(evaluation, "BATCH_PER_DEVICE", 2)
     images = RNG.integers(0, 256, (count, 3, 2, 1), dtype=np.uint8)
     features, logits = evaluation.features_of(network(), images, "")
     assert np.array_equal(features, images.reshape(count, -1).astype(np.float32))
