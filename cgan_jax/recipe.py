@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from cgan_jax import averages
 from cgan_jax import recipe_fields as fields
 from cgan_jax.errors import UsageError
-from cgan_jax.recipe_fields import FREE, LATER, SECTIONS, TOP, Value
+from cgan_jax.recipe_fields import FREE, LATER, LATER_OF_PLAYERS, SECTIONS, TOP, Value
 
 
 def defaults() -> ConfigDict:
@@ -187,7 +187,7 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def check_same_run(started: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
     """Raises UsageError, listing every key, where `given` changes what a run in `where` cannot change on resuming."""
-    before, after = ({**_unsaid(), **dict(flattened(one))} for one in (started, given))
+    before, after = ({**_unsaid(), **LATER_OF_PLAYERS, **dict(flattened(one))} for one in (started, given))
     changed = [
         f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
         for key in sorted(before.keys() | after.keys())

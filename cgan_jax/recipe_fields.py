@@ -46,6 +46,8 @@ _OPTIMIZER = {
 FREE = ("generator", "discriminator", "loss", "anneal")
 # Of no use but in training, so that a run from before there were such sections can still be drawn from.
 LATER = ("augment", "anneal", "guard")
+# What holds where a run of an earlier version lacks a field that its architecture has by now.
+LATER_OF_PLAYERS = {"generator.batch_norm_momentum": 0.0}
 SECTIONS: dict[str, dict[str, Value]] = {
     "dataset": {
         "source": Value(str),

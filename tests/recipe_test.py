@@ -6,7 +6,7 @@ import copy
 import pytest
 
 from cgan_jax import recipe as recipes
-from cgan_jax import recipe_fields
+from cgan_jax import recipe_fields, recipe_files
 from cgan_jax.errors import UsageError
 
 MISSING = "(missing)"
@@ -385,4 +385,15 @@ def test_a_run_from_before_a_field_goes_on_with_what_held_then(recipe):
     recipes.check_same_run(given, started, "runs/old")
     given["dataset"]["balance"] = "sqrt"
     with pytest.raises(UsageError, match=r"dataset\.balance: 'none' -> 'sqrt'"):
+        recipes.check_same_run(started, given, "runs/old")
+
+
+def test_a_run_from_before_an_architecture_had_a_field_goes_on_with_its_recipe():
+    given = recipe_files.load("cifar10_cgan_deep").to_dict()
+    started = copy.deepcopy(given)
+    del started["generator"]["batch_norm_momentum"]
+    recipes.check(started, stored=True)
+    recipes.check_same_run(started, given, "runs/old")
+    given["generator"]["batch_norm_momentum"] = 0.9
+    with pytest.raises(UsageError, match=r"generator\.batch_norm_momentum: 0\.0 -> 0\.9"):
         recipes.check_same_run(started, given, "runs/old")
