@@ -225,12 +225,12 @@ def _drawing(call: memory.Call, topology: Topology) -> dict[str, Any]:
     return _of_call(jax.jit(make_sampler(generator, mesh=mesh)), given, count, topology)
 
 
-def _features(section: Mapping[str, Any], images: int, spec: ImageSpec, topology: Topology) -> dict[str, Any]:
+def _features(section: Mapping[str, Any], num_images: int, spec: ImageSpec, topology: Topology) -> dict[str, Any]:
     """What it takes to compute the features of images that evaluations compare, by the classifier of such a dataset.
 
     Without the bound of arithmetic: features are computed in full precision, and the datasheet's peaks are of less.
     """
-    widths = widths_for(images, spec.image_size)
+    widths = widths_for(num_images, spec.image_size)
     mesh, network = topology.mesh, classifier.Classifier(max(1, spec.num_classes), widths, mirrored=section["flip"])
     count = BATCH_PER_DEVICE * mesh.size
     shape = (count, spec.image_size, spec.image_size, spec.channels)
