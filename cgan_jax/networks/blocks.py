@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cgan_jax.errors import UsageError
-from cgan_jax.networks.layers import Conv, PooledConv, UpsampledConv, halve, halve_to_largest, orthogonal, upsample
+from cgan_jax.networks.layers import Conv, PooledConv, UpsampledConv, halve_to_largest, orthogonal
 
 MOMENTUM, EPSILON = 0.9, 1e-4
 """Of the batch normalisation in generators that have these blocks."""
@@ -70,7 +70,7 @@ class GeneratorBlock(nn.Module):
         y = nn.relu(self.norm()(x, condition, train))
         y = UpsampledConv(self.features, 3, **options)(y)
         y = nn.relu(self.norm()(y, condition, train))
-        return Conv(self.features, 3, **options)(y) + upsample(Conv(self.features, 1, **options)(x))
+        return Conv(self.features, 3, **options)(y) + UpsampledConv(self.features, 1, name="Conv_1", **options)(x)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -92,12 +92,10 @@ class DiscriminatorBlock(nn.Module):
         y = x if self.first else nn.relu(x)
         x = y if self.rectified_shortcut else x
         y = Conv(self.features, 3, **options)(y)
-        second = PooledConv if self.halves else Conv
+        second, name = (PooledConv, "Conv_1") if self.halves else (Conv, "Conv_2")
         y = second(self.features, 3, **options)(nn.relu(y))
-        if self.halves:
-            x = halve(x)
         if self.halves or x.shape[-1] != self.features:
-            x = Conv(self.features, 1, **options)(x)
+            x = second(self.features, 1, name=name, **options)(x)
         return x + y
 
 

@@ -11,7 +11,7 @@ class SpectralNorm(nn.Module):
     One power iteration (Miyato et al. 2018, algorithm 1), with M the matrix and u a stored unit vector (collection
     "spectral"):
 
-        v = M u / |M u|,  u = M' v / |M' v|,  sigma = v' M u
+        v = M u / |M u|,  u = M' v / |M' v|,  sigma = v' M u = |M' v|
 
     Gradients pass through M alone. sigma and the vectors are float32 for every dtype of the layer. u changes exactly
     when its collection is mutable. Otherwise sigma is |M u|, a function of the kernel and u. All replicas have one
@@ -26,14 +26,17 @@ class SpectralNorm(nn.Module):
         matrix = kernel.reshape(-1, kernel.shape[-1])
         frozen = jax.lax.stop_gradient(matrix)
         stored = self.variable("spectral", "u", lambda: self._first(frozen))
-        # An averaged network has an average of unit vectors, which is shorter than 1.
-        u = self._unit(stored.value)
-        v = self._unit(_product(frozen, u))
         if self.is_mutable_collection("spectral") and not self.is_initializing():
-            u = self._unit(_product(frozen.T, v))
-            stored.value = u
-        sigma = jnp.sum(v * _product(matrix, u))
+            v = self._unit(_product(frozen, stored.value))
+            sigma, stored.value = self._length(_product(matrix.T, v))
+        else:  # An averaged network has an average of unit vectors, which is shorter than 1.
+            sigma, _ = self._length(_product(matrix, self._unit(stored.value)))
         return kernel / jnp.maximum(sigma, self.epsilon)
+
+    def _length(self, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The length of a vector, whose gradient passes through the vector alone, and its direction."""
+        direction = self._unit(jax.lax.stop_gradient(vector))
+        return jnp.sum(direction * vector), direction
 
     def _first(self, matrix: jax.Array) -> jax.Array:
         """A random vector after one power iteration, so that it is not in the null space of a wide matrix.
