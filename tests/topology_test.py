@@ -31,9 +31,9 @@ def output_of(process) -> str:
     return out
 
 
-# Collectives a step: one for the gradients of each update, and on NVIDIA's devices one more. SNGAN's seven batch
-# normalisations take two each, for mean and variance, in the forward passes of both updates at once, and two in the
-# backward pass. One convolution or matrix product of ours is one of the compiler's; by taps it would be 9 or 16.
+# Collectives a step: one for the gradients of each update, and on NVIDIA's devices one more. In bfloat16, SNGAN's seven
+# batch normalisations take one each, for mean and variance, in the forward passes of both updates at once, and one in
+# the backward pass. One convolution or matrix product of ours is one of the compiler's; by taps it would be 9 or 16.
 @pytest.mark.parametrize(
     ("recipe", "flags", "topology", "budget"),
     [
@@ -44,7 +44,7 @@ def output_of(process) -> str:
         ),
         pytest.param(
             *("cifar10_sngan_narrow", BFLOAT16, "v5e:2x4"),
-            {"collectives": 2 + 28, "reduced": 3.64, "products": 91, "moved": 27.1, "peak": 201},
+            {"collectives": 2 + 14, "reduced": 3.64, "products": 91, "moved": 26.4, "peak": 204},
             marks=TPU,
         ),
         pytest.param(

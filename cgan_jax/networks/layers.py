@@ -191,7 +191,8 @@ class BatchNorm(nn.Module):
         running = momentum * running + (1 - momentum) * batch's
 
     The batch's variance is the mean squared deviation, as in Keras and Flax. PyTorch divides by the size less one, and
-    its momentum is our 1 - momentum. Statistics are float32 for every dtype of activations.
+    its momentum is our 1 - momentum. Statistics are float32 for every dtype of activations. Raises UsageError for a
+    momentum below 0, and for 1 or more, with which they would never move.
     """
 
     momentum: float = 0.99
@@ -205,6 +206,10 @@ class BatchNorm(nn.Module):
 
     def _normalized(self, x: jax.Array, scale: jax.Array, bias: jax.Array, train: bool) -> jax.Array:
         """x normalised; `scale` and `bias` broadcast to its shape and have as many axes."""
+        if not 0 <= self.momentum < 1:
+            raise UsageError(
+                f"the momentum of batch statistics must be at least 0 and less than 1, given {self.momentum}"
+            )
         features = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_variance = self.variable("batch_stats", "variance", jnp.ones, features)

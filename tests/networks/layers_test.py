@@ -218,6 +218,13 @@ def test_batch_norm_starts_as_a_standard_normal_whatever_it_is_first_shown(train
     )
 
 
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, float("nan")])
+def test_batch_norm_refuses_a_momentum_with_which_statistics_would_not_move(momentum):
+    line = f"the momentum of batch statistics must be at least 0 and less than 1, given {momentum}"
+    with pytest.raises(UsageError, match=line):
+        layers.BatchNorm(momentum).init(jax.random.key(0), jnp.ones((2, 3)), True)
+
+
 def test_the_gradients_of_batch_norm_are_the_slopes_of_its_definition():
     """Central differences of the definition in float64, along a random direction each for x, scale and bias."""
     rng = np.random.default_rng(5)
