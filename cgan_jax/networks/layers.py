@@ -65,8 +65,8 @@ class Conv(nn.Module):
 class UpsampledConv(Conv):
     """A convolution of `upsample(x)`: [N, H, W, I] -> [N, 2H, 2W, features].
 
-    It is one transposed convolution whose kernel adds the taps that multiply one pixel. For a 3x3 kernel it takes 16
-    multiplications per pixel of x instead of 36.
+    Unless the kernel is 1x1 (see `_resampled`), it is a transposed convolution. Its kernel adds the taps that multiply
+    one pixel: for 3x3, 16 multiplications per pixel of x instead of 36.
     """
 
     def _convolved(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -82,8 +82,8 @@ class UpsampledConv(Conv):
 class PooledConv(Conv):
     """`halve` of a convolution: [N, H, W, I] -> [N, H/2, W/2, features].
 
-    It is one convolution of stride 2 whose kernel is the mean of the four shifted kernels: for 3x3, 16 taps instead of
-    36.
+    Unless the kernel is 1x1 (see `_resampled`), it is one convolution of stride 2 whose kernel is the mean of the four
+    shifted kernels: for 3x3, 16 taps instead of 36.
     """
 
     def _convolved(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -192,7 +192,7 @@ class BatchNorm(nn.Module):
 
     The batch's variance is the mean squared deviation, as in Keras and Flax. PyTorch divides by the size less one, and
     its momentum is our 1 - momentum. Statistics are float32 for every dtype of activations. Raises UsageError for a
-    momentum below 0, and for 1 or more, with which they would never move.
+    momentum below 0, and for 1 or more.
     """
 
     momentum: float = 0.99

@@ -18,8 +18,8 @@ from cgan_jax.networks.layers import (
     Dense,
     Dropout,
     LabelMap,
+    UpsampledConv,
     activation_dtype,
-    upsample,
 )
 
 
@@ -55,13 +55,13 @@ class Generator(nn.Module):
         x = activated(x.reshape(-1, side, side, 4 * self.width))
         if self.num_classes:
             x = LabelMap(self.num_classes, self.embedding_dim)(x, labels)
-        for features in (2 * self.width, self.width, self.width):
+        for number, features in enumerate((2 * self.width, self.width, self.width)):
             y = ConvTranspose(features, self.kernel_size)(x)
             if self.skips:
-                # A 1x1 convolution commutes with upsampling and is four times cheaper before it.
-                y += upsample(Conv(features, 1)(x))
+                y += UpsampledConv(features, 1, name=f"Conv_{number}")(x)
             x = activated(y)
-        return jnp.tanh(Conv(self.channels, self.kernel_size)(x).astype(jnp.float32))
+        last = Conv(self.channels, self.kernel_size, name="Conv_3" if self.skips else "Conv_0")
+        return jnp.tanh(last(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
