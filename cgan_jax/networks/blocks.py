@@ -1,7 +1,7 @@
 """The residual blocks of SNGAN and BigGAN, their widths (Miyato et al. 2018, figures 9 and 10), and self-attention.
 
-A 1x1 convolution commutes with upsampling and with averaging, so shortcuts apply it to the smaller image,
-except on TPUs.
+A 1x1 convolution commutes with upsampling and with averaging, so shortcuts apply it to the smaller image
+except on TPUs (layers.py).
 """
 
 from collections.abc import Callable
