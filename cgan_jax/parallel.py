@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cgan_jax import compilation
 from cgan_jax.errors import UsageError
 
 AXIS = "data"
@@ -244,6 +245,11 @@ def _is_spec(x) -> bool:
     return isinstance(x, PartitionSpec)
 
 
+def platform_of(mesh: Mesh) -> str:
+    """The platform of a mesh, "cpu", "gpu" or "tpu". Its devices need not be attached."""
+    return mesh.devices.flat[0].platform
+
+
 def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map", data_spec=WHOLE) -> Callable:
     """The compiled step over a mesh: (state, data) -> (state, scalars), all replicated; it donates the state.
 
@@ -265,7 +271,7 @@ def distribute(step: Callable, mesh: Mesh, parallelism: str = "shard_map", data_
         per_device = jax.device_put(np.arange(mesh.local_mesh.size), NamedSharding(mesh.local_mesh, PARTS))
         return lambda state, data: over_all(mapped(state, own_parts(data, data_spec, mesh), per_device), mesh)
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(WHOLE, data_spec), out_specs=(WHOLE, WHOLE))
-    return jax.jit(mapped, donate_argnums=0)
+    return compilation.jit(mapped, platform_of(mesh), donate_argnums=0)
 
 
 def per_sample(function: Callable, mesh: Mesh) -> Callable:
@@ -273,4 +279,5 @@ def per_sample(function: Callable, mesh: Mesh) -> Callable:
 
     Samples must not depend on each other. N must be a multiple of the number of devices.
     """
-    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(WHOLE, PARTS), out_specs=PARTS))
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=(WHOLE, PARTS), out_specs=PARTS)
+    return compilation.jit(mapped, platform_of(mesh))

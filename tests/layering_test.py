@@ -32,7 +32,7 @@ FLOORS = [
     ["files"],
     ["augment_affine", "averages", "jax_environment", "lookup", "recipe_fields"],
     ["annealing", "heap", "names", "parallel"],
-    ["errors"],
+    ["compilation", "errors"],
     ["__init__"],
 ]
 ROOMS = {"commands", "data", "evaluation", "files", "losses", "models", "networks", "run", "sampling", "serving"}

@@ -9,7 +9,6 @@ Image i of epoch e depends on (seed, e, i) alone, so an interrupted training res
 
 import contextlib
 import datetime
-import functools
 import os
 import sys
 import time
@@ -24,6 +23,7 @@ import optax
 from flax import serialization, struct
 from tqdm import tqdm
 
+from cgan_jax import compilation
 from cgan_jax.data.batches import whole_batches
 from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import Interrupted, UsageError
@@ -121,8 +121,9 @@ def fit(
 ) -> Iterator[tuple[ClassifierState, jax.Array]]:
     """The state and the loss after every step that is left."""
     optimizer, before = make_optimizer(plan, len(dataset.labels)), jnp.zeros(())
+    step = compilation.jit(train_step, static_argnums=(0, 1), donate_argnums=2)
     for images, labels in batches(plan, dataset.images, dataset.labels, int(state.step)):
-        state, loss = train_step(network, optimizer, state, images, labels)
+        state, loss = step(network, optimizer, state, images, labels)
         # One step runs while the host prepares the next. More steps ahead would delay a request to stop.
         before.block_until_ready()
         before = loss
@@ -238,7 +239,6 @@ def loss_of(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy(logits, targets)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def train_step(
     network: classifier.Classifier,
     optimizer: optax.GradientTransformation,
@@ -261,7 +261,7 @@ def train_step(
 
 def predicted(network: classifier.Classifier, variables: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
     """The class that the network gives each of images uint8 [N, H, W, C]: int64 [N]."""
-    logits = jax.jit(lambda variables, images: network.apply(variables, images, False)[1])
+    logits = compilation.jit(lambda variables, images: network.apply(variables, images, False)[1])
     whole = whole_batches((images,), min(_TESTED_AT_ONCE, len(images)))
     return np.argmax(np.concatenate([np.asarray(logits(variables, part))[:n] for (part,), n in whole]), axis=-1)
 

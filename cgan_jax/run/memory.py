@@ -15,9 +15,9 @@ from cgan_jax.build import PLAYERS, Algorithm, ImageSpec, build
 from cgan_jax.data import placement
 from cgan_jax.data.batches import Data, Share, Window, row_shape
 from cgan_jax.errors import UsageError
-from cgan_jax.parallel import PARTS, distribute, replicated
+from cgan_jax.parallel import PARTS, distribute, platform_of, replicated
 from cgan_jax.recipe import flattened
-from cgan_jax.run.throughput import platform_of, steps_per_call
+from cgan_jax.run.throughput import steps_per_call
 from cgan_jax.train_state import TrainState, create
 from cgan_jax.train_step import g_draws_real, train_steps
 

@@ -20,7 +20,7 @@ from cgan_jax import parallel
 from cgan_jax.build import Algorithm, ImageSpec
 from cgan_jax.data.batches import Data
 from cgan_jax.losses.terms import seldom_of
-from cgan_jax.parallel import AXIS, distribute, replicated
+from cgan_jax.parallel import AXIS, distribute, platform_of, replicated
 from cgan_jax.run import devices
 from cgan_jax.train_state import create
 from cgan_jax.train_step import train_steps
@@ -165,11 +165,6 @@ def peak_bytes() -> tuple[int, str]:
         return counts["peak_bytes_in_use"], "device"
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
-
-
-def platform_of(mesh: Mesh) -> str:
-    """The platform of a mesh, "cpu", "gpu" or "tpu". Its devices need not be attached."""
-    return mesh.devices.flat[0].platform
 
 
 def steps_per_call(recipe: Mapping[str, Any], algorithm: Algorithm, spec: ImageSpec, mesh: Mesh) -> int:

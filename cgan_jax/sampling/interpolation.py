@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cgan_jax import compilation
 from cgan_jax.data.batches import to_uint8
 from cgan_jax.errors import UsageError
 from cgan_jax.run import progress
@@ -88,7 +89,7 @@ def make_drawer(generator: nn.Module, mixed: bool) -> Callable[..., jax.Array]:
     layer of labels alone.
     """
 
-    @jax.jit
+    @compilation.jit
     def draw(variables: Tree, first: End, second: End, weight: jax.Array) -> jax.Array:
         latents = between(first.latents, second.latents, weight)
         if not mixed:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from cgan_jax import parallel
+from cgan_jax import compilation, parallel
 from cgan_jax import recipe as recipes
 from cgan_jax.build import Algorithm, build
 from cgan_jax.data.batches import to_uint8, whole_batches
@@ -77,7 +77,7 @@ def make_sampler(
         latents = latents_for(seed, labels, indices, generator.latent_dim, truncation)
         return to_uint8(generator.apply(variables, latents, labels, train=False))
 
-    compiled = jax.jit(images) if mesh is None else per_sample(images, mesh)
+    compiled = compilation.jit(images) if mesh is None else per_sample(images, mesh)
     return lambda variables, seed, labels, indices: compiled((variables, seed), (labels, indices))
 
 

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cgan_jax import compilation
 from cgan_jax.train_state import Tree
 
 COLLECTION = "batch_stats"
@@ -25,7 +26,7 @@ def measured(
     running statistics 0 and 1 differ by the momentum (the median, because large statistics round), which gives batch.
     """
 
-    @jax.jit
+    @compilation.jit
     def of_batch(variables: Tree, start: jax.Array) -> Tree:
         latents, labels = inputs(start, _BATCH_SIZE)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgan_jax import averages
+from cgan_jax import averages, compilation
 from cgan_jax.data.batches import to_uint8
 from cgan_jax.files import storage
 from cgan_jax.sampling import interpolation, sampling, trained
@@ -44,7 +44,7 @@ class Served:
         def latents(seed, labels, indices, truncation):
             return sampling.latents_for(seed, labels, indices, generator.latent_dim, truncation)
 
-        @jax.jit
+        @compilation.jit
         def images(variables, latents, labels):
             return to_uint8(generator.apply(variables, latents, labels, train=False))
 
