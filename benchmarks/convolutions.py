@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cgan_jax import compilation
 from cgan_jax.networks import convolution
 
 # name: (operation, image size, kernel size, stride, input channels, output channels)
@@ -59,7 +60,7 @@ LAX = {"conv": lax_conv, "conv_transpose": lax_conv_transpose}
 
 def compare(name, functions, arguments, rounds, calls, flop):
     """Times functions (ours, lax) in alternation and prints a row of the table."""
-    compiled = [jax.jit(function).lower(*arguments).compile() for function in functions]
+    compiled = [compilation.jit(function).lower(*arguments).compile() for function in functions]
     for run in compiled:
         jax.block_until_ready(run(*arguments))
     seconds = [[], []]

@@ -58,8 +58,7 @@ def stepper(recipe: dict[str, Any], way: str) -> Callable[[], float]:
     algorithm, mesh = build(recipe, spec), make_mesh()
     data = replicate(on_host(dataset.images, dataset.labels), mesh)
     state = replicate(create_quickly(algorithm, spec, recipe["seed"]), mesh)
-    call = jax.jit(distribute(functools.partial(train_steps, algorithm, 1), mesh), donate_argnums=0)
-    compiled = call.lower(state, data).compile()
+    compiled = distribute(functools.partial(train_steps, algorithm, 1), mesh).lower(state, data).compile()
 
     def step() -> float:
         nonlocal state

@@ -79,18 +79,16 @@ def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True, num_ope
 
 
 def _traced(call: Callable, state: TrainState, data: Data, per_call: int, count: int) -> tuple[TrainState, dict]:
-    """The state after a traced call, and the time of its operations in one step (trace.operations)."""
+    """The state after a traced call, and the time of its operations in one step (trace.operations).
+
+    On processors without the options of compilation.py: Eigen's convolutions have no events.
+    """
     separately = trace.SEPARATELY.get(jax.default_backend(), {})
-    compiled = _lowered(call, state, data).compile(compiler_options=separately)
+    compiled = jax.jit(call, donate_argnums=0).lower(state, data).compile(compiler_options=separately)
     state, _ = seconds_of(compiled, state, data, _WARM_UP)
     run = functools.partial(compiled, state, data)
     (state, _), traced = trace.operations(compiled, run, per_call, jax.device_count(), count)
     return state, traced
-
-
-def _lowered(call: Callable, state: TrainState, data: Data) -> jax.stages.Lowered:
-    """The call before it is compiled. One by pmap cannot be lowered alone."""
-    return (call if hasattr(call, "lower") else jax.jit(call, donate_argnums=0)).lower(state, data)
 
 
 def _training(
@@ -98,7 +96,8 @@ def _training(
 ) -> tuple[TrainState, dict[str, Any]]:
     """The numbers of training's call on `images` real images, and the state after it."""
     began = time.perf_counter()
-    compiled = _lowered(call, state, data).compile()
+    # A call by pmap cannot be lowered alone.
+    compiled = (call if hasattr(call, "lower") else jax.jit(call, donate_argnums=0)).lower(state, data).compile()
     compilation = time.perf_counter() - began
     state, _ = seconds_of(compiled, state, data, 1)
     first_step = time.perf_counter() - STARTED

@@ -26,7 +26,9 @@ from cgan_jax.networks import convolution_cpu
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 _KERNEL_GRADIENT = ("CHWN", "IHWO", "HWNC")
-_MATRIX_UNIT = 128  # channels
+_MATRIX_UNIT = 128  # channels of a TPU's
+_CPU_UNIT = 32  # channels to which groups are merged on a CPU
+_SMALL = 2**24  # multiplications of a grouped convolution that is not worth compiling for speed
 _FEW = 4  # channels
 _BLOCK = 4  # positions a side
 _PLACES = [divmod(place, _BLOCK) for place in range(_BLOCK * _BLOCK)]
@@ -252,22 +254,28 @@ _weigh.defvjp(_keep(_weigh), lambda form, kept, kernel: (_grow(form, kept[1], ke
 
 # A grouped convolution needs two operations: x and y have one shape, so that shrink and grow are one. On a CPU, XLA's
 # gradients of a grouped convolution are a thousand times slower than the convolution (3x3, 16 groups of 16 channels, 4
-# images of 8x8: 1.5 ms; both gradients 1504 ms, here 5 ms). A TPU's matrix unit is at least 128 channels wide, so there
-# groups are merged to that width with zeros between them. Compiled for a v5e (bfloat16, 3x3, 96 groups of 16, 64 images
-# of 16x16), in million cycles: convolution 2.29 -> 1.35; kernel gradient by taps 5.39, by lax 2.28, here 1.42.
+# images of 8x8: 1.5 ms; both gradients 1504 ms, here 5 ms). Narrow groups are slow, so they are merged with zeros
+# between them: to 32 channels on a CPU, to the 128 of the matrix unit on a TPU. In ms on 2 cores of an EPYC (3x3, 48
+# groups of 16, 16 images of 16x16): convolution 17.6 -> 8.5; kernel gradient by taps 53, here 11. In million cycles,
+# compiled for a v5e (bfloat16, 96 groups, 64 images): convolution 2.29 -> 1.35; kernel gradient by taps 5.39, by lax
+# 2.28, here 1.42.
 
 
 @jax.custom_vjp
 def _group(x, kernel):
     """x [N, H, W, C], kernel [*taps, C / groups, C] -> [N, H, W, C]."""
-    return lax.platform_dependent(x, kernel, tpu=_group_merged, default=_group_lax)
+    cpu, tpu = (functools.partial(_group_merged, unit) for unit in (_CPU_UNIT, _MATRIX_UNIT))
+    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=_group_lax)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _weigh_groups(shape, x, y):
     """The kernel gradient, of that shape, from x and y [N, H, W, C]."""
-    cpu, tpu, default = (functools.partial(way, shape) for way in (_weigh_by_taps, _weigh_merged, _weigh_groups_lax))
-    return lax.platform_dependent(x, y, cpu=cpu, tpu=tpu, default=default)
+    tpu = functools.partial(_weigh_merged, _MATRIX_UNIT, shape)
+    cpu = functools.partial(_weigh_merged, _CPU_UNIT, shape)
+    if math.prod(x.shape[:3]) * math.prod(shape) < _SMALL:
+        cpu = functools.partial(_weigh_by_taps, shape)
+    return lax.platform_dependent(x, y, cpu=cpu, tpu=tpu, default=functools.partial(_weigh_groups_lax, shape))
 
 
 def _group_lax(x, kernel):
@@ -301,24 +309,24 @@ def _weigh_by_taps(shape, x, y):
     return jnp.stack(taps).reshape(shape).astype(x.dtype)
 
 
-def _merged(size, channels):
-    """How many groups of `size` channels to merge into one."""
-    return max(1, math.gcd(_MATRIX_UNIT // size, channels // size))
+def _merged(unit, size, channels):
+    """How many groups of `size` channels to merge into one of `unit` channels."""
+    return max(1, math.gcd(unit // size, channels // size))
 
 
-def _group_merged(x, kernel):
+def _group_merged(unit, x, kernel):
     """`_group` with kernels of several groups side by side, and zeros between them."""
     height, width, size, channels = kernel.shape
-    n = _merged(size, channels)
+    n = _merged(unit, size, channels)
     kernel = kernel.reshape(height, width, size, channels // (n * size), n, size)
     kernel = jnp.einsum("hwigno,mn->hwmigno", kernel, jnp.eye(n, dtype=kernel.dtype))
     return _group_lax(x, kernel.reshape(height, width, n * size, channels))
 
 
-def _weigh_merged(shape, x, y):
+def _weigh_merged(unit, shape, x, y):
     """The dense kernel gradient of several groups at once, of which the groups' blocks are kept."""
     height, width, size, channels = shape
-    n = _merged(size, channels)
+    n = _merged(unit, size, channels)
     wide = n * size
     pads = [(taps // 2, taps // 2) for taps in shape[:2]]
     kernels = []

@@ -299,7 +299,12 @@ def lax_grouped_conv(x, kernel):
     return jnp.concatenate([lax_conv(part, its) for part, its in parts], 3)
 
 
-GROUPED = [((2, 5, 6, 12), (3, 3, 4, 12)), ((3, 4, 4, 6), (1, 5, 2, 6)), ((2, 3, 3, 4), (3, 1, 1, 4))]
+GROUPED = [
+    ((2, 5, 6, 12), (3, 3, 4, 12)),
+    ((3, 4, 4, 6), (1, 5, 2, 6)),
+    ((2, 3, 3, 4), (3, 1, 1, 4)),
+    ((8, 16, 16, 64), (3, 3, 16, 64)),  # enough for its own kernel gradient on a CPU
+]
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
