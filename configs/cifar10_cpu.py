@@ -1,13 +1,12 @@
 """CIFAR-10 on two processor cores: images judged by fixed features.
 
 Source: projected GANs (Sauer, Chitta, Müller & Geiger 2021), made small; see networks/architectures/projected.py.
-Expected: a Fréchet distance of 15 with the packaged classifier and 10,000 images, the requested class in 91% of them
-and recall 0.43 after 87 kimg (seed 0, the JPEG copy). The model cifar10 of the package is that. Until 90 kimg the
-distance stays and recall rises; longer runs were not scored. The best checkpoint is kept.
+Expected: a Fréchet distance of 12.8 with the packaged classifier and 10,000 images, the requested class in 89% of them
+and recall 0.60 after 522 kimg (seed 0, the JPEG copy). The model cifar10 of the package is that. After 87 kimg they
+were 15, 91% and 0.43. The best checkpoint is kept.
 Differs: the fixed network is small and knows CIFAR-10's own classes; no random projections; no augmentation, because
 few epochs are shown; SNGAN's residual blocks in the generator; five and ten times their rates.
-Hardware and time: 190 images/s on two cores of an AMD EPYC, so 87 kimg in 8 min and 150 in 13. The scores were made at
-145 images/s, in 10 min.
+Hardware and time: 190 images/s on two cores of an AMD EPYC, so 87 kimg in 8 min and 522 in 46.
 
     cgan train --config=cifar10_cpu --workdir=runs/cifar10_cpu
 """
@@ -49,16 +48,16 @@ def get_config() -> ConfigDict:
     config.ema.halflife_kimg = 5.0
     config.ema.start_kimg = 2.0
 
-    config.train.total_kimg = 150.0
+    config.train.total_kimg = 522.0
     config.train.batch_size = 32
     config.train.g_batch_size = 32
     config.train.d_steps_per_g_step = 1
 
     config.train.log_kimg = 2.5
-    config.train.sample_kimg = 15.0
+    config.train.sample_kimg = 30.0
     config.evaluate.metrics = "fid,class_accuracy,precision_recall"
-    config.evaluate.every_kimg = 15.0
+    config.evaluate.every_kimg = 30.0
     config.evaluate.num_images = 2000
     config.evaluate.keep_best = "fid"
-    config.checkpoint.every_kimg = 15.0
+    config.checkpoint.every_kimg = 30.0
     return config

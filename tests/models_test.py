@@ -74,6 +74,21 @@ def test_an_earlier_step_is_packed_with_the_log_up_to_it(run, tmp_path):
     assert np.abs(images_of(tmp_path) - gathered(Sampler(run, 4).images(5, LABELS, INDICES))).max() <= 2
 
 
+def test_a_model_packed_over_another_does_not_keep_the_scores_of_that_one(run, tmp_path):
+    arguments = ["export", f"--workdir={run}", "--format=packed", f"--out={tmp_path}", "--force"]
+    assert cgan(*arguments) == 0
+    for scores in (workdir.EVALUATIONS, workdir.AVERAGES):
+        (tmp_path / scores).write_text("{}\n")
+    assert cgan(*arguments) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        packed.WEIGHTS,
+        packed.CARD,
+        workdir.CONFIG,
+        workdir.METRICS,
+        workdir.ENVIRONMENTS,
+    }
+
+
 @pytest.mark.parametrize("kind", ["run", "packed", "file"])
 def test_every_command_takes_every_kind(places, kind, tmp_path, capsys):
     model = f"--model={places[kind]}"

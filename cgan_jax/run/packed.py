@@ -84,9 +84,12 @@ def pack_weights(generator: Tree, discriminator: Tree | None) -> bytes:
 def write(folder: Path, run: Path, info: workdir.RunInfo, card: Card, weights: bytes) -> None:
     """Writes a packed model of the run, with the logs up to its step that say how it was trained.
 
-    The scores of the run are not copied: they are of weights in single precision.
+    The scores of the run are not copied: they are of weights in single precision. Nor do those of a model stay that was
+    packed here before.
     """
     storage.make_folder(folder)
+    for scores in (workdir.EVALUATIONS, workdir.AVERAGES):
+        (folder / scores).unlink(missing_ok=True)
     workdir.write_info(folder, portable(info))
     for log, lines in (
         (workdir.METRICS, workdir.read_metrics_until(run, card.step)),
