@@ -24,17 +24,22 @@ def jit(function: Callable, platform: str | None = None, **settings) -> Callable
     """
     chosen = options(platform or jax.default_backend())
     compiled = jax.jit(function, compiler_options=chosen, **settings)
-    if chosen is None:
-        return compiled
-    inner = jax.jit(function, **settings)  # jax accepts no options of a function inside another
+    return compiled if chosen is None else _WithOptions(compiled, jax.jit(function, **settings))
 
-    @functools.wraps(function)
-    def call(*arguments):
+
+class _WithOptions:
+    """A function compiled with options, and without them for use inside another, where jax accepts none."""
+
+    def __init__(self, compiled: Callable, inner: Callable):
+        self._compiled, self._inner = compiled, inner
+
+    def __call__(self, *arguments):
         is_inside = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
-        return (inner if is_inside else compiled)(*arguments)
+        return (self._inner if is_inside else self._compiled)(*arguments)
 
-    call.lower = compiled.lower
-    return call
+    def lower(self, *arguments) -> jax.stages.Lowered:
+        """As `lower` of jax.jit's functions."""
+        return self._compiled.lower(*arguments)
 
 
 @functools.cache

@@ -47,6 +47,7 @@ def test_inside_another_compiled_function_the_options_of_that_one_count():
     assert double(3.0, 2) == 6
     assert jax.jit(lambda x: double(x, 2) + 1)(3.0) == 7
     assert jax.grad(lambda x: double(x, 2))(3.0) == 2
+    assert libraries_of(jax.jit(compilation.jit(convolved)).lower(KERNEL, X)) == {"__ynn_fusion"}
 
 
 @pytest.mark.parametrize("flags", ["", "--xla_cpu_experimental_ynn_fusion_type=individual_convolution"])
