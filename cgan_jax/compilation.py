@@ -1,10 +1,10 @@
 """`jax.jit` with the compiler options that suit the devices.
 
-XLA for CPUs leaves convolutions to one of two libraries. The one that it prefers, YNNPACK, computes those of up to 128
+XLA for CPUs leaves convolutions to one of two libraries. The one that it prefers, YNNPACK, computes those of up to 64
 channels in one thread, and is slower for the others too. Eigen uses all cores. In ms on two, float32, YNNPACK -> Eigen:
 3x3 from 64 to 64 channels, 32 images of 16x16: 2.6 -> 1.6; from 256 to 256, 8x8: 6.1 -> 5.2; 5x5 of stride 2 from 128
 to 128, 64 images of 16x16: 11.0 -> 7.8 (an EPYC with AVX-512, jax 0.10.2, 2026-11-27). Products of matrices stay with
-YNNPACK, because steps are slower otherwise.
+YNNPACK: neither library was faster in all tries.
 """
 
 import functools

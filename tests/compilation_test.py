@@ -23,23 +23,21 @@ def convolved(kernel, x):
     return convolution.conv(x, kernel)
 
 
-def libraries_of(lowered) -> set[str]:
-    """The libraries that the compiled program calls, as XLA names them."""
-    text = lowered.compile().as_text()
-    return {name for name in ("__ynn_fusion",) if name in text}
+def uses_ynnpack(lowered) -> bool:
+    return "__ynn_fusion" in lowered.compile().as_text()
 
 
 def test_convolutions_on_a_processor_are_left_to_eigen_and_products_to_ynnpack():
-    assert libraries_of(jax.jit(convolved).lower(KERNEL, X)) == {"__ynn_fusion"}  # or the option is not needed
-    assert not libraries_of(compilation.jit(convolved).lower(KERNEL, X))
-    assert libraries_of(compilation.jit(jnp.matmul).lower(X[0, 0], KERNEL[0, 0])) == {"__ynn_fusion"}
+    assert uses_ynnpack(jax.jit(convolved).lower(KERNEL, X))  # or the option is not needed
+    assert not uses_ynnpack(compilation.jit(convolved).lower(KERNEL, X))
+    assert uses_ynnpack(compilation.jit(jnp.matmul).lower(X[0, 0], KERNEL[0, 0]))
 
 
 def test_training_and_drawing_have_the_options():
     mesh = make_mesh(jax.devices()[:1])
     step = distribute(lambda state, data: (state + convolved(KERNEL, data), jnp.zeros(())), mesh)
-    assert not libraries_of(step.lower(X, X))
-    assert not libraries_of(per_sample(convolved, mesh).lower(KERNEL, X))
+    assert not uses_ynnpack(step.lower(X, X))
+    assert not uses_ynnpack(per_sample(convolved, mesh).lower(KERNEL, X))
 
 
 def test_inside_another_compiled_function_the_options_of_that_one_count():
@@ -47,7 +45,7 @@ def test_inside_another_compiled_function_the_options_of_that_one_count():
     assert double(3.0, 2) == 6
     assert jax.jit(lambda x: double(x, 2) + 1)(3.0) == 7
     assert jax.grad(lambda x: double(x, 2))(3.0) == 2
-    assert libraries_of(jax.jit(compilation.jit(convolved)).lower(KERNEL, X)) == {"__ynn_fusion"}
+    assert uses_ynnpack(jax.jit(compilation.jit(convolved)).lower(KERNEL, X))
 
 
 @pytest.mark.parametrize("flags", ["", "--xla_cpu_experimental_ynn_fusion_type=individual_convolution"])

@@ -271,11 +271,11 @@ def _group(x, kernel):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _weigh_groups(shape, x, y):
     """The kernel gradient, of that shape, from x and y [N, H, W, C]."""
-    tpu = functools.partial(_weigh_merged, _MATRIX_UNIT, shape)
-    cpu = functools.partial(_weigh_merged, _CPU_UNIT, shape)
-    if math.prod(x.shape[:3]) * math.prod(shape) < _SMALL:
-        cpu = functools.partial(_weigh_by_taps, shape)
-    return lax.platform_dependent(x, y, cpu=cpu, tpu=tpu, default=functools.partial(_weigh_groups_lax, shape))
+    is_small = math.prod(x.shape[:3]) * math.prod(shape) < _SMALL
+    on_cpu = _weigh_by_taps if is_small else functools.partial(_weigh_merged, _CPU_UNIT)
+    ways = (on_cpu, functools.partial(_weigh_merged, _MATRIX_UNIT), _weigh_groups_lax)
+    cpu, tpu, default = (functools.partial(way, shape) for way in ways)
+    return lax.platform_dependent(x, y, cpu=cpu, tpu=tpu, default=default)
 
 
 def _group_lax(x, kernel):
