@@ -89,6 +89,25 @@ def test_a_model_packed_over_another_does_not_keep_the_scores_of_that_one(run, t
     }
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["without force", "by force"])
+def test_a_packed_model_never_replaces_a_run(run, tmp_path, capsys, force):
+    shutil.copytree(run, tmp_path / "mine")
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for source in (run, tmp_path / "mine"):
+        arguments = ["export", f"--workdir={source}", "--format=packed", f"--out={tmp_path / 'mine'}", *force]
+        assert cgan(*arguments) == 2
+        assert "mine holds a run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize("name", [packed.CARD, workdir.METRICS, workdir.EVALUATIONS])
+def test_a_packed_model_replaces_no_file_without_force(run, tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
+    assert cgan("export", f"--workdir={run}", "--format=packed", f"--out={tmp_path}") == 2
+    assert f"{name} exists already" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("kind", ["run", "packed", "file"])
 def test_every_command_takes_every_kind(places, kind, tmp_path, capsys):
     model = f"--model={places[kind]}"

@@ -45,7 +45,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     out, packs = Path(flags.out), flags.format == "packed"
     if packs and flags.batch_stats != "ema":
         raise UsageError("--format=packed keeps the averages of training; --batch_stats belongs to drawing from it")
-    image_writers.check_free([out / packed.WEIGHTS if packs else out], flags.force)
+    image_writers.check_free(packed.replaced_in(out) if packs else [out], flags.force)
     sampler = sampling.Sampler(place, request.parse_step(flags.step), batch_stats=flags.batch_stats, ema=flags.ema)
     if packs:
         print(f"packed step {sampler.step} into {out} ({export.pack(sampler, place, out)})")

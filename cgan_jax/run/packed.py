@@ -21,6 +21,7 @@ from cgan_jax.run import workdir
 from cgan_jax.train_state import Tree
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
+_SCORES = (workdir.EVALUATIONS, workdir.AVERAGES)
 
 
 class Card(NamedTuple):
@@ -37,6 +38,14 @@ class Card(NamedTuple):
 def is_packed(folder: Path) -> bool:
     """Whether a folder holds a packed model."""
     return (folder / CARD).exists()
+
+
+def replaced_in(folder: Path) -> list[Path]:
+    """The files that `write` replaces or deletes. Raises UsageError if they are those of a run."""
+    if (folder / workdir.CONFIG).exists() and not is_packed(folder):
+        raise UsageError(f"{folder} holds a run, and a packed model would replace its logs; give --out another folder")
+    names = (WEIGHTS, CARD, workdir.CONFIG, workdir.METRICS, workdir.ENVIRONMENTS, *_SCORES)
+    return [folder / name for name in names]
 
 
 def read_card(folder: Path) -> Card:
@@ -88,7 +97,7 @@ def write(folder: Path, run: Path, info: workdir.RunInfo, card: Card, weights: b
     packed here before.
     """
     storage.make_folder(folder)
-    for scores in (workdir.EVALUATIONS, workdir.AVERAGES):
+    for scores in _SCORES:
         (folder / scores).unlink(missing_ok=True)
     workdir.write_info(folder, portable(info))
     for log, lines in (
