@@ -2,7 +2,7 @@
 
 import os
 import re
-import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -74,17 +74,19 @@ def write_npz(path: Path, images: np.ndarray, labels: np.ndarray, class_names: S
 
 def write_folder(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Path]) -> None:
     """One PNG per image, under `paths` inside `folder`; a folder that is new appears when it is complete."""
-    target = folder if folder.exists() else folder.with_name(f".{folder.name}.partial")
-    if target != folder:
-        shutil.rmtree(target, ignore_errors=True)  # what a killed command left
+    if folder.exists():
+        _write_images(folder, batches, [path.relative_to(folder) for path in paths])
+        return
+    storage.make_folder(folder.parent)
+    # Not .NAME.partial, which may hold the beginning of a synthetic dataset.
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as partial:
+        whole = Path(partial, folder.name)
+        _write_images(whole, batches, [path.relative_to(folder) for path in paths])
+        os.replace(whole, folder)
+
+
+def _write_images(folder: Path, batches: Iterable[np.ndarray], paths: Sequence[Path]) -> None:
     images = (image for batch in batches for image in batch)
-    try:
-        for image, path in zip(images, paths, strict=True):
-            place = target / path.relative_to(folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            grids.save(grids.to_pillow(image), place)
-        if target != folder:
-            os.replace(target, folder)
-    finally:
-        if target != folder:
-            shutil.rmtree(target, ignore_errors=True)
+    for image, path in zip(images, paths, strict=True):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        grids.save(grids.to_pillow(image), folder / path)

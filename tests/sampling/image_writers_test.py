@@ -122,12 +122,15 @@ def test_in_a_folder_that_exists_only_the_images_own_files_are_replaced(tmp_path
     assert (folder / "notes.txt").read_text() == (folder / "cat" / "000009.png").read_text() == "old"
 
 
-def test_what_a_killed_command_left_of_a_folder_is_not_taken_over(tmp_path):
-    stale = tmp_path / ".out.partial" / "cat"
-    stale.mkdir(parents=True)
-    (stale / "000123.png").write_text("half")
+def test_the_beginning_of_a_synthetic_dataset_of_the_same_name_stays(tmp_path):
+    begun = tmp_path / ".out.partial" / "state.json"
+    begun.parent.mkdir()
+    begun.write_text("half")
     write_folder(tmp_path / "out", [IMAGES])
-    assert len(files_below(tmp_path)) == 3 and os.listdir(tmp_path) == ["out"]
+    assert len(files_below(tmp_path / "out")) == 3 and begun.read_text() == "half"
+    with pytest.raises(RuntimeError, match="went away"):
+        write_folder(tmp_path / "other", failing())
+    assert sorted(os.listdir(tmp_path)) == [".out.partial", "out"]
 
 
 def test_an_archive_is_read_back_without_pickle(tmp_path):
