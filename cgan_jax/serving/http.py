@@ -278,8 +278,9 @@ class Guard:
         name = host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
         if name not in self._hosts:
             return 421, "this server does not answer for that host; --allowed_hosts names those it does"
-        own = _without_default_port(f"{scope['scheme']}://{host}")
-        if any(_without_default_port(origin) != own for origin in headers.get("origin", [])):
+        # A server in front of this one may speak https with the reader and http with this one.
+        own = {_without_default_port(f"{scheme}://{host}") for scheme in ("http", "https")}
+        if any(_without_default_port(origin) not in own for origin in headers.get("origin", [])):
             return 403, "pages of other sites are not answered"
         sites = headers.get("sec-fetch-site", [])
         if any(site not in ("same-origin", "none") for site in sites) and not _is_visit(scope, headers):

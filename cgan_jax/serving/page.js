@@ -75,7 +75,7 @@ function classes() {
   at("classes-field").hidden = !data.conditional;
   if (!data.conditional) return;
   data.class_names.forEach((name, i) => {
-    const box = make("input", { type: "checkbox", value: i, checked: i < 10 });
+    const box = make("input", { type: "checkbox", value: `#${i}`, checked: i < 10 }); // a name may be a number
     at("classes").append(make("label", {}, box, name));
   });
   const filter = at("class-filter");
@@ -178,8 +178,8 @@ function wayTo(frame) {
   const query = new URLSearchParams({ from_seed: seedOf("from-seed", "The seed to start from"),
     to_seed: seedOf("to-seed", "The seed to go to"), share: (frame / FRAMES).toFixed(4) });
   if (data.conditional) {
-    query.set("from_class", data.class_names[at("from-class").value]);
-    query.set("to_class", data.class_names[at("to-class").value]);
+    query.set("from_class", `#${at("from-class").value}`);
+    query.set("to_class", `#${at("to-class").value}`);
   }
   return `api/morph.png?${query}`;
 }

@@ -195,7 +195,7 @@ def test_lengths_that_are_no_numbers_are_refused(client, length):
 
 
 ORIGINS = """
-http://evil.example null https://127.0.0.1:{port} http://127.0.0.1 http://127.0.0.1:1 http://localhost:{port} file://
+http://evil.example null https://127.0.0.1 http://127.0.0.1 http://127.0.0.1:1 http://localhost:{port} file://
 http://127.0.0.1:{port}.evil.example http://127.0.0.1:{port}/ http://evil.example@127.0.0.1:{port}
 """
 
@@ -213,6 +213,8 @@ def test_the_own_page_is_answered(client):
         answer = client.ask("POST", "/api/images", b"{}", **JSON, Origin=client.address, Sec_Fetch_Site=site)
         assert answer.status == 200
     assert client.get("/api", Host="gan.example:80", Origin="http://gan.example").status == 200
+    behind_https = {"Host": "gan.example", "Origin": "https://gan.example"}
+    assert client.ask("POST", "/api/images", b"{}", **JSON, **behind_https).status == 200
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "something"])
@@ -463,6 +465,24 @@ def test_in_a_browser_a_person_draws_morphs_and_reads_the_story(client):
         page.get_by_role("button", name="Stop").click()
         page.get_by_role("tab", name="Training").click()
         page.frame_locator("iframe").get_by_text("the story").wait_for(timeout=10_000)
+
+
+@pytest.mark.slow  # a browser starts
+def test_in_a_browser_a_class_whose_name_is_a_number_is_drawn_by_its_name():
+    painter = Painter()
+    painter.class_names = ["1", "2", "3"]
+    with served(Studio(painter, {})) as client, opened(client.address + "/") as page:
+        page.locator("#pictures img").first.wait_for(timeout=30_000)
+        assert page.locator("#pictures h2").all_inner_texts() == ["1", "2", "3"]
+        page.get_by_role("button", name="None").click()
+        page.get_by_label("2", exact=True).check()
+        page.get_by_role("button", name="Draw", exact=True).click()
+        page.wait_for_function("() => document.querySelectorAll('#pictures h2').length === 1")
+        assert page.locator("#pictures h2").all_inner_texts() == ["2"]
+        page.get_by_role("tab", name="Morph").click()
+        with page.expect_response(lambda answer: "to_class=%232" in answer.url) as answer:
+            page.get_by_label("To class").select_option(label="3")
+        assert answer.value.status == 200
 
 
 @pytest.mark.slow  # a browser starts
