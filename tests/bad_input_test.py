@@ -160,6 +160,27 @@ CASES = {
         synthesize("--truncation=0"),
         "--truncation must be a number above 0, such as 0.7, given 0.0",
     ),
+    "a balance that is counted twice": (
+        synthesize("--balance=3=2", "--num_images=1000"),
+        "--balance=3=2 says how many images, given --num_images too",
+    ),
+    "a dataset for a model": (
+        ["evaluate", "--model=digits", "--dataset=cifar10"],
+        "--dataset belongs to --images; a model is compared with what it learned from",
+    ),
+    "an image size for a model": (["evaluate", "--model=digits", "--image_size=64"], "--image_size belongs to"),
+    "a classifier that is not asked": (
+        ["evaluate", "--model=digits", "--features=inception", "--classifier=c.npz"],
+        "--classifier belongs to --features=classifier, given --features=inception",
+    ),
+    "Inception weights that are not read": (
+        ["evaluate", "--model=digits", "--inception_weights=i.npz"],
+        "--inception_weights belongs to --features=inception, given --features=classifier",
+    ),
+    "a recipe's classifier of another dataset": (
+        ["train-classifier", "--config={config}", "--dataset=cifar10"],
+        "the images are the recipe's: --config.dataset.name in place of --dataset",
+    ),
     "unknown statistics": (synthesize("--batch_stats=batch"), "should be one of <ema|standing>"),
     "part of a loss that is not listed": (["train", "--config.loss.g_terms.hinge.weight=1.0"], "is given whole"),
     "what is not annealed": (["train", "--config.anneal.to.ema.halflife_kimg=1.0"], "--config.anneal.to.ema=\"{'half"),

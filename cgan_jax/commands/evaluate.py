@@ -66,6 +66,12 @@ def main(flags: absl_flags.FlagValues) -> None:
     given = [name for name in of_drawing if flags.images and flags[name].present]
     if given:
         raise UsageError(f"--{given[0]} says what to draw from a run, and --images are drawn already")
+    given = [name for name in ("dataset", "source", "image_size") if place and flags[name].present]
+    if given:
+        raise UsageError(f"--{given[0]} belongs to --images; a model is compared with what it learned from")
+    for name, features in (("classifier", "classifier"), ("inception_weights", "inception")):
+        if getattr(flags, name) and flags.features != features:
+            raise UsageError(f"--{name} belongs to --features={features}, given --features={flags.features}")
     from cgan_jax.evaluation import lengths, scoring
     from cgan_jax.sampling import image_writers, trained
 

@@ -84,6 +84,12 @@ def main(flags: absl_flags.FlagValues) -> None:
 def _section(flags: absl_flags.FlagValues) -> dict[str, Any]:
     """The section `dataset` of the recipe, or what the flags say of one."""
     if flags.config:
+        for name in ("dataset", "source", "data_dir", "image_size"):
+            if flags[name].present:
+                field = "name" if name == "dataset" else name
+                raise UsageError(
+                    f"with --config the images are the recipe's: --config.dataset.{field} in place of --{name}"
+                )
         section = _recipe_flags.given(flags)["dataset"]
         return {**section, "split": flags.split or section["split"], "placement": "replicated"}
     if not flags.dataset and not (flags.source and flags.data_dir and flags.dataset == ""):
