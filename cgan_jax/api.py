@@ -35,7 +35,7 @@ from cgan_jax.files.png import png
 from cgan_jax.lookup import unknown
 from cgan_jax.run import curves, report, workdir
 from cgan_jax.sampling import grids, image_writers, interpolation, sampling, trained
-from cgan_jax.sampling.request import parse_labels, spread
+from cgan_jax.sampling.request import parse_labels, parse_step, spread
 from cgan_jax.train import train_and_evaluate
 
 Labels: TypeAlias = "str | int | Sequence[str | int] | NDArray[np.integer] | None"
@@ -66,7 +66,8 @@ class Samples:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes what the name ends in: .png the grid, .npz the three arrays, no suffix a folder of PNGs by class.
 
-        Replaces what is there. Returns the path. Raises UsageError for another suffix, OSError if it cannot be written.
+        Replaces files of these names; other images in a folder stay. Returns the path. Raises UsageError for another
+        suffix, OSError if it cannot be written.
         """
         path = _path(path)
         if path.suffix.lower() == ".png":
@@ -139,8 +140,9 @@ class Model:
     ):
         """Raises UsageError if there is no model at `place`, or not that step or average."""
         _check_precision()
+        step = None if step is None else parse_step(str(step))
         self._place, self._asked, self._batch_stats, self._ema = place, step, batch_stats, ema
-        self._sampler = sampling.Sampler(place, step, _BATCH_SIZE, batch_stats=batch_stats, ema=ema)
+        self._sampler = self._truncating = sampling.Sampler(place, step, _BATCH_SIZE, batch_stats=batch_stats, ema=ema)
         info = self._sampler.info
         self.step: int = self._sampler.step
         """The generator update at which these weights were saved."""
@@ -161,7 +163,7 @@ class Model:
     @property
     def scores(self) -> dict[str, float]:
         """The stored scores of this step by name, such as {"ms_ssim": 0.59}; empty if it was not evaluated."""
-        return _ByName(trained.metrics_at(self._place, self.step, self._sampler.average))
+        return _ByName(trained.metrics_at(self._place, self.step, self._sampler.logged_as))
 
     def sample(
         self,
@@ -189,9 +191,7 @@ class Model:
         """
         chosen = self._numbers(labels)
         if latents is None:
-            if num_images < 1:
-                raise UsageError(f"num_images must be at least 1, given {num_images}")
-            of, indices = spread(num_images, list(dict.fromkeys(chosen)))
+            of, indices = spread(_whole("num_images", num_images, 1), list(dict.fromkeys(chosen)))
             drawn = self._drawn(self._latents(seed, of, indices, truncation), of, truncation)
             return Samples(drawn, of, self.class_names)
         if truncation is not None:
@@ -233,10 +233,12 @@ class Model:
         """
         if end is None and to_seed is None:
             raise UsageError("give the class to go to, end, or the seed to go to, to_seed")
-        if steps < 2 or num_ways < 1:
-            raise UsageError(f"steps must be at least 2 and num_ways at least 1, given {steps} and {num_ways}")
-        seeds = (_checked_seed(seed), _checked_seed(seed if to_seed is None else to_seed))
-        ends = [np.full(num_ways, self._numbers(one)[0], np.int32) for one in (start, start if end is None else end)]
+        steps, num_ways = _whole("steps", steps, 2), _whole("num_ways", num_ways, 1)
+        seeds = (_seed(seed), _seed(seed if to_seed is None else to_seed))
+        classes = [self._number(one) for one in (start, start if end is None else end)]
+        if seeds[0] == seeds[1] and classes[0] == classes[1]:
+            raise UsageError(f"nothing changes on the way: class {start!r} and seed {seed} are at both ends")
+        ends = [np.full(num_ways, one, np.int32) for one in classes]
         indices = np.arange(num_ways, dtype=np.int32)
         frames = list(interpolation.frames(self._sampler, seeds, (ends[0], ends[1]), indices, steps))
         names = interpolation.names_of(ends[0], ends[1], self.class_names)
@@ -255,7 +257,7 @@ class Model:
             (5,)
         """
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape or not len(images):
             raise UsageError(f"images must be uint8 [N, {_words(self.image_shape)}], given {_shape(images)}")
         of = self._one_for_each(self._numbers(labels), len(images))
         return evaluation.logits_of(*self._sampler.discriminator(), images, of)
@@ -274,16 +276,20 @@ class Model:
 
         `metrics` are names such as "fid,ms_ssim"; all usual ones without it. `split` and `data_dir` say which real
         images they are compared with. With `record`, a run gets a line in its evaluations.jsonl. Returns `scores`,
-        {name: [number of each seed]}, and `protocol`. Raises UsageError for what cannot be measured.
+        {name: [number of each seed]}, and `protocol`. Raises UsageError for what cannot be measured, and for `record`
+        of a model that keeps the scores it came with: one of the package, or a file.
 
             >>> import cgan_jax as cgan
             >>> scored = cgan.load("digits").evaluate("ms_ssim", num_images=100)
             >>> 0 < scored.scores["ms_ssim"][0] < 1
             True
         """
+        if record and (models.is_packaged(self._place) or trained.is_exported(self._place)):
+            raise UsageError(f"{models.shown(self._place)} keeps the scores that it came with; record is for a run")
         named = metrics if metrics is None or isinstance(metrics, str) else ",".join(metrics)
         changed = {name: value for name, value in (("split", split), ("data_dir", data_dir)) if value is not None}
         options = scoring.Options(named, features)
+        num_images, seeds = _whole("num_images", num_images, 1), _whole("seeds", seeds, 1)
         drawn = (None if self._asked is None else str(self._asked), num_images, seeds, self._batch_stats)
         return scoring.score_model(self._place, options, *drawn, changed, record, self._ema)
 
@@ -293,8 +299,10 @@ class Model:
             return list(range(len(self.class_names)))
         if isinstance(labels, str):
             return parse_labels(labels, self.class_names)
+        if isinstance(labels, np.ndarray):
+            labels = labels.tolist()
         numbers: list[int] = []
-        for one in [labels] if isinstance(labels, int | np.integer) else list(labels):
+        for one in labels if isinstance(labels, Iterable) else [labels]:
             if isinstance(one, int | np.integer) and not isinstance(one, bool) and 0 <= one < len(self.class_names):
                 numbers.append(int(one))
             elif isinstance(one, str) and self.class_names.count(one) == 1:  # a name may have a comma
@@ -306,6 +314,12 @@ class Model:
         if not numbers:
             raise UsageError("labels names no class")
         return numbers
+
+    def _number(self, label: str | int) -> int:
+        numbers = self._numbers(label)
+        if len(numbers) != 1:
+            raise UsageError(f"one class is needed, given {label!r}")
+        return numbers[0]
 
     def _one_for_each(self, numbers: list[int], count: int) -> NDArray[np.int32]:
         if len(numbers) not in (1, count):
@@ -319,13 +333,22 @@ class Model:
             raise UsageError(f"truncation must be a number above 0, such as 0.7, given {truncation}")
         _, cut = sampling.truncated(self._sampler.variables, truncation)
         bound = np.float32(float("inf") if cut is None else cut)
-        return _latents_for(np.uint32(_checked_seed(seed)), labels, indices, self.latent_dim, bound)
+        return _latents_for(np.uint32(_seed(seed)), labels, indices, self.latent_dim, bound)
 
     def _drawn(self, latents: Any, labels: NDArray[np.int32], truncation: float | None = None) -> NDArray[np.uint8]:
         latents = np.asarray(latents, np.float32)
         if latents.shape != (len(labels), self.latent_dim) or not len(labels):
             raise UsageError(f"latents must be [N, {self.latent_dim}], given {_shape(latents)}")
-        return sampling.gathered(self._sampler.drawn_from(latents, labels, truncation))
+        return sampling.gathered(self._sampler_of(truncation).drawn_from(latents, labels, truncation))
+
+    def _sampler_of(self, truncation: float | None) -> sampling.Sampler:
+        """Standing statistics are those of truncated latents, so that each truncation needs them anew."""
+        if truncation is None or self._batch_stats == "ema":
+            return self._sampler
+        if self._truncating.truncation != truncation:
+            given = (self._place, self.step, _BATCH_SIZE, truncation, self._batch_stats, self._ema)
+            self._truncating = sampling.Sampler(*given)
+        return self._truncating
 
 
 def load(
@@ -472,6 +495,9 @@ def _dataset(given: Batch | Iterable[Batch]) -> Dataset:
     names = tuple(str(name) for name in batches[0][2]) if batches else ()
     if not names or any(tuple(map(str, batch[2])) != names for batch in batches):
         raise UsageError("dataset: every batch must have the same class_names, one or more")
+    shapes = [np.shape(batch[0])[1:] for batch in batches]
+    if len(set(shapes)) > 1:
+        raise UsageError(f"dataset: every batch must have images of one shape, given {shapes[0]} and {shapes[-1]}")
     images = np.concatenate([np.asarray(batch[0]) for batch in batches])
     labels = np.concatenate([np.asarray(batch[1]) for batch in batches])
     if (
@@ -509,10 +535,16 @@ def _check_precision() -> None:
         raise UsageError("cgan_jax computes in float32, and jax_enable_x64 is on; turn it off")
 
 
-def _checked_seed(seed: int) -> int:
-    if isinstance(seed, bool | float) or not 0 <= int(seed) < 2**32:
-        raise UsageError(f"a seed must be a whole number from 0 to {2**32 - 1}, given {seed}")
-    return int(seed)
+def _whole(name: str, given: Any, least: int) -> int:
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, given {given!r}")
+    return int(given)
+
+
+def _seed(given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**32:
+        raise UsageError(f"a seed must be a whole number from 0 to {2**32 - 1}, given {given!r}")
+    return int(given)
 
 
 def _shape(array: NDArray[Any]) -> str:

@@ -81,6 +81,13 @@ def test_its_images_are_those_of_the_command(run, model, tmp_path):
         assert list(drawn.class_names) == expected["class_names"].tolist()
 
 
+def test_a_class_or_a_step_is_a_number_in_any_form(model):
+    drawn = model.sample(3, num_images=2).images
+    for label in (np.array(3), np.int64(3), np.array([3]), "3", ["3"], (3,)):
+        np.testing.assert_array_equal(model.sample(label, num_images=np.int64(2), seed=np.uint32(0)).images, drawn)
+    assert cgan.load("digits", step="3125").step == cgan.load("digits", step=3125).step == 3125
+
+
 def test_latents_of_ones_own_draw_the_images_that_they_stand_for(model):
     drawn = model.sample([3, 7], num_images=40, seed=5)
     again = model.sample(drawn.labels, latents=model.latents(drawn.labels, seed=5))
@@ -131,7 +138,7 @@ def test_scores_are_those_of_the_command(run, model, tmp_path):
         (lambda model: model.sample(10), "unknown class '#10'"),
         (lambda model: model.sample([1.5]), "a class is given by its name or number, given 1.5"),
         (lambda model: model.sample([]), "labels names no class"),
-        (lambda model: model.sample(num_images=0), "num_images must be at least 1, given 0"),
+        (lambda model: model.sample(num_images=0), "num_images must be a whole number of at least 1, given 0"),
         (lambda model: model.sample(seed=-1), "a seed must be a whole number from 0 to 4294967295, given -1"),
         (lambda model: model.sample(truncation=0), "truncation must be a number above 0"),
         (lambda model: model.sample(3, latents=np.zeros((2, 5))), r"latents must be \[N, 4\], given float32 \[2, 5\]"),
@@ -140,7 +147,21 @@ def test_scores_are_those_of_the_command(run, model, tmp_path):
         (lambda model: model.sample(True), "by its name or number, given True"),
         (lambda model: model.sample([3, 4, 5], latents=np.zeros((2, 4))), "one for each of 2, given 3"),
         (lambda model: model.interpolate(3), "give the class to go to"),
-        (lambda model: model.interpolate(3, 4, steps=1), "steps must be at least 2"),
+        (lambda model: model.interpolate(3, 4, steps=1), "steps must be a whole number of at least 2, given 1"),
+        (lambda model: model.interpolate(3, "3"), "nothing changes on the way"),
+        (lambda model: model.interpolate(3, to_seed=0), "nothing changes on the way"),
+        (lambda model: model.interpolate("3,8", 5), "one class is needed, given '3,8'"),
+        (lambda model: model.interpolate("all", 5), "one class is needed, given 'all'"),
+        (lambda model: model.sample(1.5), "by its name or number, given 1.5"),
+        (lambda model: model.sample(num_images=2.5), "num_images must be a whole number of at least 1, given 2.5"),
+        (lambda model: model.sample(num_images="5"), "num_images must be a whole number of at least 1, given '5'"),
+        (lambda model: model.sample(seed=None), "a seed must be a whole number .* given None"),
+        (lambda model: model.sample(seed="x"), "a seed must be a whole number .* given 'x'"),
+        (lambda model: model.logits(np.zeros((0, 8, 8, 1), np.uint8), 0), r"given uint8 \[0, 8, 8, 1\]"),
+        (lambda model: model.evaluate("ms_ssim", seeds=0), "seeds must be a whole number of at least 1, given 0"),
+        (lambda model: cgan.load("digits").evaluate("ms_ssim", record=True), "digits keeps the scores that it came"),
+        (lambda model: cgan.load("digits", step="last"), "must be a generator step or best, given 'last'"),
+        (lambda model: cgan.load("digits", step="9" * 5000), "must be a generator step or best, given '9999"),
         (lambda model: model.logits(np.zeros((1, 8, 8, 3), np.uint8), 0), r"uint8 \[N, 8, 8, 1\], given uint8 \[1, 8"),
         (lambda model: model.evaluate("fidd"), "unknown metric 'fidd'"),
         (lambda model: model.sample(3).save("a.jpg"), "not .jpg"),
@@ -226,6 +247,7 @@ IMAGES = np.zeros((4, 8, 8, 1), np.uint8)
         ((IMAGES, [0] * 4, []), "the same class_names, one or more"),
         ([(IMAGES, [0] * 4, ["a"]), (IMAGES, [0] * 4, ["b"])], "the same class_names"),
         ([IMAGES], "dataset must be a name"),
+        ([(IMAGES, [0] * 4, ["a"]), (IMAGES[:, :4, :4], [0] * 4, ["a"])], "images of one shape"),
         ("cifar11", "cifar11"),
     ],
 )

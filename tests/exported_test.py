@@ -32,6 +32,29 @@ def path(run):
     return path
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda info: {**info, "extra": 1},
+        lambda info: [1],
+        lambda info: {**info, "recipe": {}},
+        lambda info: {**info, "recipe": {**info["recipe"], "dataset": {**info["recipe"]["dataset"], "image_size": 16}}},
+        lambda info: {**info, "class_names": info["class_names"][:3]},
+        lambda info: {**info, "channels": 3},
+    ],
+    ids=["a field of another version", "a list", "no recipe", "another size", "other classes", "other channels"],
+)
+def test_a_file_whose_run_cannot_be_is_refused_in_one_line(path, tmp_path, capsys, change):
+    content, altered = path.read_bytes(), tmp_path / "altered.cgan"
+    arrays, texts = exported.unpack_arrays(content[40:])
+    described = json.loads(texts["model"])
+    described["info"] = change(described["info"])
+    inside = exported.pack_arrays(arrays, {**texts, "model": json.dumps(described)})
+    altered.write_bytes(content[:8] + hashlib.sha256(inside).digest() + inside)
+    assert cgan("sample", f"--model={altered}", f"--out={tmp_path / 'a.png'}") == 2
+    assert "altered.cgan: what it says of its run cannot be used: " in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def model(path):
     return exported.load(path)

@@ -124,7 +124,7 @@ def test_of_many_arrays_that_begin_anew_the_first_are_named(recipe, source, caps
 def without_discriminator(kind: str, source, folder) -> str:
     sampler, out = Sampler(source, None), folder / kind
     if kind == "exported":
-        out.write_bytes(export.content(sampler, source, "ema", "cgan"))
+        out.write_bytes(export.content(sampler, source, "cgan"))
     else:
         export._MOST_WITH_DISCRIMINATOR, limit = 0, export._MOST_WITH_DISCRIMINATOR
         export.pack(sampler, source, out)

@@ -50,7 +50,7 @@ def main(flags: absl_flags.FlagValues) -> None:
     if packs:
         print(f"packed step {sampler.step} into {out} ({export.pack(sampler, place, out)})")
         return
-    content = export.content(sampler, place, flags.batch_stats, flags.format)
+    content = export.content(sampler, place, flags.format)
     storage.make_folder(out.parent)
     storage.write_whole(out, content)
     print(f"wrote step {sampler.step} to {out} ({len(content) / 1e6:.1f} MB)")

@@ -46,10 +46,13 @@ def main(flags: absl_flags.FlagValues) -> None:
     if flags.name is not None and not re.fullmatch("[a-z][a-z0-9_]*", flags.name):
         raise UsageError(f"--name must be of a-z, 0-9 and _, and begin with a letter, given {flags.name!r}")
 
+    if flags["num_images"].present and flags.balance not in ("uniform", "dataset"):
+        raise UsageError(f"--balance={flags.balance} says how many images, given --num_images too")
+
     from cgan_jax import lookup
     from cgan_jax.run import progress
     from cgan_jax.run.workdir import locked
-    from cgan_jax.sampling import image_writers, request, sampling, synthesis, trained
+    from cgan_jax.sampling import card, image_writers, request, sampling, synthesis, trained
 
     truncation = request.parse_truncation(flags.truncation)
     out = Path(flags.out).absolute()
@@ -58,13 +61,11 @@ def main(flags: absl_flags.FlagValues) -> None:
     _flags.keep_programs(flags)
     step = request.parse_step(flags.step)
     sampler = sampling.Sampler(model, step, _BATCH_SIZE, truncation, flags.batch_stats, flags.ema)
-    source = synthesis.Source(
-        model, sampler.info, sampler.step, flags.seed, truncation, flags.batch_stats, sampler.average
-    )
-    unfinished = synthesis.Unfinished(out, source, plan, flags.format)
+    unfinished = synthesis.Unfinished(out, card.origin(model, sampler), plan, flags.format, flags.seed, truncation)
     if not unfinished.whole:
         files = synthesis.files_of(flags.format, plan) if out.exists() else [Path(synthesis.README)]
         image_writers.check_free((out / file for file in files), flags.force)
+        synthesis.check_unmixed(out, synthesis.files_of(flags.format, plan))
     total = len(plan.labels)
     left, speed = total - unfinished.images, progress.Speed()
     if 0 < left < total:

@@ -88,7 +88,7 @@ def score_model(
         for name, number in evaluation.score(metrics, images, labels, reference, verdicts).items():
             scores.setdefault(name, []).append(number)
     of_run = {
-        **evaluation.of_run(sampler.info.recipe, sampler.variables, batch_stats),
+        **evaluation.of_run(sampler.info.recipe, sampler.variables, sampler.batch_stats),
         "workdir": models.shown(place),
         "step": sampler.step,
         "chosen": _chosen(step, place, sampler.step),
@@ -98,8 +98,7 @@ def score_model(
         of_run["made_of"] = "averages in the checkpoints, by least squares"
     scored = Scored(scores, evaluation.protocol(reference, metrics, num_images, began, **of_run))
     if remember and not trained.is_exported(place):
-        average = sampler.average if batch_stats == "ema" else f"{sampler.average} {batch_stats}".strip()
-        _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored, average)
+        _remember(place, sampler.step, kimg_after(info.recipe, sampler.step), scored, sampler.logged_as)
     return scored
 
 

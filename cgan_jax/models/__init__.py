@@ -32,6 +32,11 @@ def find(given: str) -> Path:
     raise UsageError(f"{unknown('model', given, names())}; a file of cgan export or the folder of a run will do too")
 
 
+def is_packaged(place: Path) -> bool:
+    """Whether the model at that place comes with the package."""
+    return storage.resolved(place).parent == FOLDER
+
+
 def shown(place: Path) -> str:
     """What a person calls the model at that place: the name of a packaged one, else the path."""
-    return place.name if storage.resolved(place).parent == FOLDER else str(place)
+    return place.name if is_packaged(place) else str(place)

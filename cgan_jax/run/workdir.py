@@ -59,11 +59,7 @@ def read_info(workdir: Path) -> RunInfo:
     path = workdir / CONFIG
     try:
         fields, is_sealed = json_text.unsealed(storage.read_text(path))
-        info = RunInfo(**fields)
-        recipes.check(info.recipe, stored=True)
-        _check_images(info)
-        recipes.complete(info.recipe)
-        info = info._replace(class_names=[printable(name) for name in info.class_names])
+        info = checked(fields)
     except FileNotFoundError:
         raise UsageError(f"{workdir} holds no run: there is no {path}") from None
     except json_text.SealBroken:
@@ -76,6 +72,15 @@ def read_info(workdir: Path) -> RunInfo:
     if not is_sealed:
         _say_once(path, f"warning: {path} has no checksum, so damage to it would not be noticed")
     return info
+
+
+def checked(fields: Mapping[str, Any]) -> RunInfo:
+    """What was written of a run, complete. Raises UsageError, TypeError or ValueError if it cannot be used."""
+    info = RunInfo(**fields)
+    recipes.check(info.recipe, stored=True)
+    _check_images(info)
+    recipes.complete(info.recipe)
+    return info._replace(class_names=[printable(name) for name in info.class_names])
 
 
 def _check_images(info: RunInfo) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 from cgan_jax import __version__, averages, models
 from cgan_jax.build import kimg_after
 from cgan_jax.data.sources import COLOURS
-from cgan_jax.run.workdir import RunInfo
 from cgan_jax.sampling import trained
 from cgan_jax.sampling.formats import Plan
 from cgan_jax.sampling.image_writers import folder_names
+from cgan_jax.sampling.sampling import Sampler
 
 _README = """# {name}
 
@@ -39,8 +39,9 @@ folder = "."  # where this file is
 """
 
 
-def origin(place: Path, info: RunInfo, step: int, batch_stats: str, average: str) -> dict[str, Any]:
-    """Where images of a model come from: architecture, data, step, weights, statistics, and that step's metrics."""
+def origin(place: Path, sampler: Sampler) -> dict[str, Any]:
+    """Where images of a model come from: architecture, data, step, weights, statistics, and the scores of these."""
+    info, step = sampler.info, sampler.step
     section = info.recipe["dataset"]
     return {
         "run": models.shown(place),
@@ -49,9 +50,9 @@ def origin(place: Path, info: RunInfo, step: int, batch_stats: str, average: str
         "step": step,
         "kimg": kimg_after(info.recipe, step),
         "generator_weights": averages.described(info.recipe),
-        "batch_stats": batch_stats,
+        "batch_stats": sampler.batch_stats,
         "image_shape": [section["image_size"], section["image_size"], info.channels],
-        "metrics": trained.metrics_at(place, step, average),
+        "metrics": trained.metrics_at(place, step, sampler.logged_as),
     }
 
 

@@ -24,11 +24,11 @@ _MOST_WITH_DISCRIMINATOR = 3_000_000  # bytes
 _MOST_OFF_BY, _COMPARED = 2, 200
 
 
-def content(sampler: sampling.Sampler, place: Path, batch_stats: str, format_name: str) -> bytes:
+def content(sampler: sampling.Sampler, place: Path, format_name: str) -> bytes:
     """A file of the format "cgan", a model to draw from, or "safetensors", the averaged weights by layer."""
     weights = {name: np.asarray(array) for name, array in named(sampler.variables).items()}
     metadata = {
-        **card.origin(place, sampler.info, sampler.step, batch_stats, sampler.average),
+        **card.origin(place, sampler),
         "info": packed.portable(sampler.info)._asdict(),
         "class_names": sampler.info.classes,
         "latent_dim": sampler.generator.latent_dim,

@@ -8,6 +8,8 @@ import numpy as np
 from cgan_jax.errors import UsageError
 from cgan_jax.names import listed
 
+_MOST_DIGITS = 19  # for thousands of them int() raises another error
+
 
 def spread(num_images: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """`num_images` shared evenly, the first labels get the remainder: (labels [N], index within the class [N])."""
@@ -31,8 +33,8 @@ def parse_step(text: str | None) -> int | str | None:
     """ "1500" -> 1500; "best" and None, the latest, stay. Raises UsageError for anything else."""
     if text is None or text == "best":
         return text
-    if not text.isdecimal():
-        raise UsageError(f"--step must be a generator step or best, given {text!r}")
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise UsageError(f"--step must be a generator step or best, given {text[:40]!r}")
     return int(text)
 
 
@@ -69,8 +71,7 @@ def _label(word: str, class_names: Sequence[str]) -> int:
             bearers = ", ".join(f"#{label}" for label, other in enumerate(names) if other == name)
             raise UsageError(f"several classes are named {name!r}; give a number: {bearers}")
     digits = word.removeprefix("#")
-    # int() raises another error for thousands of digits.
-    if digits.isdecimal() and len(digits) < 20 and int(digits) < len(class_names):
+    if digits.isdecimal() and len(digits) <= _MOST_DIGITS and int(digits) < len(class_names):
         return int(digits)
     if list(class_names) == [str(label) for label in range(len(class_names))]:
         raise UsageError(f"unknown class {word!r}; there are {len(class_names)}: 0 to {len(class_names) - 1}")

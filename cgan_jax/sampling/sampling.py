@@ -100,11 +100,12 @@ class Sampler:
         UsageError if there is no such step or average, or no batch normalisation.
         """
         self._place, self._batch_size, self._mesh = place, batch_size, make_mesh()
+        self.truncation = truncation
         loaded = trained.load(place, step, replicated(self._mesh), ema)
-        self.info, self.step, self.generator, self.variables, self.average = loaded
+        self.info, self.step, self.generator, self.variables, self.average, self.batch_stats = loaded
         self.variables, self._truncation = truncated(self.variables, truncation)
         if batch_stats == "standing":
-            self.variables = self._standing()
+            self.variables, self.batch_stats = self._standing(), batch_stats
         self._sampler = make_sampler(self.generator, self._truncation, self._mesh)
 
     def _standing(self) -> Tree:
@@ -125,6 +126,11 @@ class Sampler:
         return jax.device_put(
             standing_statistics.measured(self.generator, self.variables, inputs), replicated(self._mesh)
         )
+
+    @property
+    def logged_as(self) -> str:
+        """The name of this generator in averages.jsonl; "" if its scores are in evaluations.jsonl."""
+        return trained.logged_as(self.average, self.batch_stats)
 
     def discriminator(self) -> tuple[nn.Module, Tree]:
         """The model's discriminator and its variables at the same step.

@@ -7,9 +7,9 @@ shards; an unfinished shard is drawn again. The files depend neither on the time
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -51,8 +51,9 @@ def counts_for(
         raise UsageError(f"--balance must be uniform, dataset or counts such as cat=5000,dog=1000, given {balance!r}")
     labels = parse_labels(",".join(name for name, _, _ in given), class_names)
     for label, (name, _, count) in zip(labels, given, strict=False):
-        if not count.strip().isdecimal() or not 1 <= int(count) <= MOST:
-            raise UsageError(f"--balance: the count of {name.strip()!r} must be 1 to {MOST}, given {count.strip()!r}")
+        count = count.strip()
+        if not count.isdecimal() or len(count) > len(str(MOST)) or not 1 <= int(count) <= MOST:
+            raise UsageError(f"--balance: the count of {name.strip()!r} must be 1 to {MOST}, given {count[:40]!r}")
         counts[label] = int(count)
     if sum(counts) > MOST:
         raise UsageError(f"--balance asks for {sum(counts)} images, more than {MOST}")
@@ -101,27 +102,16 @@ def plan_for(info: workdir.RunInfo, balance: str, num_images: int, name: str | N
     )
 
 
-class Source(NamedTuple):
-    """All that decides which images a dataset has."""
-
-    workdir: Path
-    info: workdir.RunInfo
-    step: int
-    seed: int
-    truncation: float | None
-    batch_stats: str
-    average: str = ""
-
-
 class Unfinished:
     """The part of a dataset that is written, in a folder beside its final place."""
 
-    def __init__(self, out: Path, source: Source, plan: Plan, format_name: str):
-        """Raises UsageError if the folder holds the beginning of another dataset."""
+    def __init__(
+        self, out: Path, origin: Mapping[str, Any], plan: Plan, format_name: str, seed: int, truncation: float | None
+    ):
+        """`origin` is what card.origin says. Raises UsageError if the folder holds the beginning of another dataset."""
         self._out, self._plan = out, plan
         self._format = module_named(FORMATS, format_name, "format")
-        origin = card.origin(source.workdir, source.info, source.step, source.batch_stats, source.average)
-        self._card = card.of_dataset(origin, plan, format_name, source.seed, source.truncation)
+        self._card = card.of_dataset(origin, plan, format_name, seed, truncation)
         self.folder = out.with_name(f".{out.name}.partial")
         # An evaluation may add metrics meanwhile.
         decisive = {name: value for name, value in self._card.items() if name != "metrics"}
@@ -200,6 +190,16 @@ class Unfinished:
         (self.folder / _STATE).unlink(missing_ok=True)
         (self.folder / workdir.LOCK).unlink(missing_ok=True)
         self.folder.rmdir()
+
+
+def check_unmixed(out: Path, files: Iterable[Path]) -> None:
+    """Raises UsageError for a picture of others in a folder of pictures, which readers would take for one of these."""
+    others, folders = {path.relative_to(out) for path in out.glob("*/*.png")}, set()
+    for file in files:
+        others.discard(file)
+        folders.add(file.parent)
+    if mixed := sorted(path for path in others if path.parent in folders):
+        raise UsageError(f"{out / mixed[0]} is not of this dataset; move it away, or give another --out")
 
 
 def files_of(format_name: str, plan: Plan) -> Iterable[Path]:

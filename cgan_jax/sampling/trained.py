@@ -33,6 +33,8 @@ class Trained(NamedTuple):
     variables: Tree
     average: str
     """Its name in averages.py; "" for the default one of the place."""
+    batch_stats: str = "ema"
+    """What it normalises by: "ema", or "standing" if it was exported so."""
 
 
 class Program:
@@ -54,11 +56,19 @@ def is_exported(place: Path) -> bool:
 
 def info_at(place: Path) -> RunInfo:
     """The recipe, channels and classes. Raises UsageError if the place holds no model."""
-    return _info_of(exported.load(place).metadata) if is_exported(place) else workdir.read_info(place)
+    return _info_of(place, exported.load(place).metadata) if is_exported(place) else workdir.read_info(place)
+
+
+def logged_as(average: str, batch_stats: str) -> str:
+    """The name of a generator in averages.jsonl; "" for the one whose scores are in evaluations.jsonl."""
+    return average if batch_stats == "ema" else f"{average} {batch_stats}".strip()
 
 
 def metrics_at(place: Path, step: int, average: str = "") -> dict[str, float]:
-    """The scores of a step by name, of the default average or the named one; a later line replaces an earlier one."""
+    """The scores of a step by name, of the default average or the one logged under the name `average`.
+
+    A later line replaces an earlier one.
+    """
     if is_exported(place):
         return dict(exported.load(place).metadata.get("metrics", {}))
     scores: dict[str, float] = {}
@@ -83,9 +93,10 @@ def load(place: Path, step: int | str | None, sharding: Sharding, ema: float | s
     """
     if is_exported(place):
         model = exported.load(place)
-        info, found = _info_of(model.metadata), _only_step(place, model.metadata["step"], step)
+        info, found = _info_of(place, model.metadata), _only_step(place, model.metadata["step"], step)
         averages.chosen(averages_at(place, info), ema)
-        return Trained(info, found, Program(model), jax.device_put(_nested(model.weights), sharding), "")
+        variables = jax.device_put(_nested(model.weights), sharding)
+        return Trained(info, found, Program(model), variables, "", model.metadata.get("batch_stats", "ema"))
     info = workdir.read_info(place)
     there = averages_at(place, info)
     name = averages.chosen(there, ema, or_new=not packed.is_packed(place))
@@ -147,11 +158,22 @@ def _only_step(place: Path, there: int, asked: int | str | None) -> int:
     return there
 
 
-def _info_of(metadata: Mapping[str, Any]) -> RunInfo:
-    """What an exported file says of its run. A file of version 0.1 does not have the recipe."""
-    names = [printable(name) for name in metadata["class_names"]]
-    if "info" in metadata:
-        return RunInfo(**metadata["info"])._replace(class_names=names)
+def _info_of(place: Path, metadata: Mapping[str, Any]) -> RunInfo:
+    """What an exported file says of its run. Raises UsageError if that is not what it says of its images."""
+    try:
+        info = workdir.checked(metadata["info"]) if "info" in metadata else _info_of_old(metadata)
+        size, names = info.recipe["dataset"]["image_size"], [printable(name) for name in metadata["class_names"]]
+        if [size, size, info.channels] != list(metadata["image_shape"]) or len(info.classes) != len(names):
+            raise ValueError("its images are of another shape or of other classes than those of its run")
+    except (UsageError, TypeError, KeyError, ValueError, AttributeError) as error:
+        reason = storage.reason(error)
+        raise UsageError(f"{models.shown(place)}: what it says of its run cannot be used: {reason}") from error
+    return info._replace(class_names=names)
+
+
+def _info_of_old(metadata: Mapping[str, Any]) -> RunInfo:
+    """The same of a file of version 0.1, which does not have the recipe."""
+    names = metadata["class_names"]
     size, _, channels = metadata["image_shape"]
     name, _, split = metadata["trained_on"].partition(" ")
     section = {"source": "", "name": name, "split": split, "data_dir": "", "image_size": size}

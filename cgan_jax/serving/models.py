@@ -34,7 +34,7 @@ class Served:
             "generator_weights": averages.described(recipe),
             "architecture": recipe["architecture"],
             "image_size": recipe["dataset"]["image_size"],
-            "scores": _of_whole(trained.metrics_at(place, sampler.step, sampler.average)),
+            "scores": _of_whole(trained.metrics_at(place, sampler.step, sampler.logged_as)),
         }
         self._variables = sampler.variables
         self._mixes = self.conditional and not isinstance(generator, trained.Program)

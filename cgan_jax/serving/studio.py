@@ -109,8 +109,7 @@ class Studio:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise UsageError(f"share must be a number from 0 to 1, given {_short(share)}")
         start, end = (
-            (self._classes([one.get("class", self.class_names[0])])[0], _whole(one, "seed", 0, 0, 2**32 - 1))
-            for one in ends
+            (self._class(one.get("class", self.class_names[0])), _whole(one, "seed", 0, 0, 2**32 - 1)) for one in ends
         )
         return Way(start, end, float(share))
 
@@ -124,6 +123,12 @@ class Studio:
         fill = (0, _BATCH - len(labels))
         images = self._model.images(request.seed, np.pad(labels, fill), np.pad(indices, fill), request.truncation)
         return np.asarray(images)[: len(labels)]
+
+    def _class(self, given: Any) -> int:
+        """The class id of one name or number."""
+        if len(labels := self._classes([given])) != 1:
+            raise UsageError(f"an end of a way is of one class, given {_short(given)}")
+        return labels[0]
 
     def _classes(self, given: Any) -> list[int]:
         """Class ids of "all", "cat,3", or a list of names and numbers."""

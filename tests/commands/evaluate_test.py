@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import cgan_jax
 from cgan_jax.data import sources
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import evaluation
@@ -17,6 +18,7 @@ from cgan_jax.run import workdir
 from cgan_jax.sampling import sampling, trained
 from cgan_jax.train import train_and_evaluate
 from tests.command_line import cgan
+from tests.conftest import small_recipe
 from tests.random_run import write_random_run
 
 DIGITS = sources.load("digits", "", "all", "", 8)
@@ -24,8 +26,6 @@ DIGITS = sources.load("digits", "", "all", "", 8)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from tests.conftest import small_recipe
-
     folder = tmp_path_factory.mktemp("evaluate") / "run"
     train_and_evaluate(small_recipe(), folder)
     return folder
@@ -64,17 +64,51 @@ def test_a_run_is_scored_by_several_seeds_and_the_line_says_how(run, network, tm
     assert "exists already; --force" in capsys.readouterr().err
 
 
-def test_scores_with_standing_statistics_do_not_replace_those_of_the_step(recipe, tmp_path):
-    small = {"width": 4, "embedding_dim": 2, "dtype": "float32"}
+@pytest.fixture(scope="module")
+def normalised(tmp_path_factory):
+    """A run whose generator has batch normalisation, scored with both kinds of statistics."""
+    small, recipe = {"width": 4, "embedding_dim": 2, "dtype": "float32"}, small_recipe()
     recipe |= {"architecture": "dcgan_upsample", "discriminator": {"dropout": 0.0, **small}}
     recipe["generator"] = {"latent_dim": 4, "batch_norm_momentum": 0.8, **small}
-    run = write_random_run(tmp_path / "run", recipe)
+    run = write_random_run(tmp_path_factory.mktemp("normalised") / "run", recipe)
     for flags in ([], ["--batch_stats=standing"]):
         assert cgan("evaluate", f"--workdir={run}", "--metrics=pixel_mse", "--num_images=20", *flags) == 0
-    (line,), (standing,) = (workdir.read_metrics(run, log) for log in (workdir.EVALUATIONS, workdir.AVERAGES))
+    return run
+
+
+def test_scores_with_standing_statistics_do_not_replace_those_of_the_step(normalised):
+    (line,), (standing,) = (workdir.read_metrics(normalised, log) for log in (workdir.EVALUATIONS, workdir.AVERAGES))
     assert standing["average"] == "standing" and standing["protocol"]["batch_norm"] == "standing statistics"
     assert standing["eval/pixel_mse"] != line["eval/pixel_mse"]
-    assert trained.metrics_at(run, line["step"])["pixel_mse"] == line["eval/pixel_mse"]
+    assert trained.metrics_at(normalised, line["step"])["pixel_mse"] == line["eval/pixel_mse"]
+    assert cgan_jax.load(normalised).scores["pixel_mse"] == line["eval/pixel_mse"]
+    assert cgan_jax.load(normalised, batch_stats="standing").scores["pixel_mse"] == standing["eval/pixel_mse"]
+
+
+def test_a_file_with_standing_statistics_says_so_wherever_it_goes(normalised, tmp_path):
+    """Its scores are those of its statistics."""
+    (standing,) = workdir.read_metrics(normalised, workdir.AVERAGES)
+    model, again = tmp_path / "a.cgan", tmp_path / "b.cgan"
+    assert cgan("export", f"--workdir={normalised}", "--batch_stats=standing", f"--out={model}") == 0
+    assert cgan("export", f"--model={model}", f"--out={again}") == 0
+    asked = ("--metrics=pixel_mse", "--num_images=20", f"--json={tmp_path / 'scores.json'}")
+    assert cgan("evaluate", f"--model={again}", *asked) == 0
+    protocol = json.loads((tmp_path / "scores.json").read_text())["protocol"]
+    assert protocol["batch_norm"] == "standing statistics"
+    assert cgan("synthesize", f"--model={again}", "--num_images=20", f"--out={tmp_path / 'set'}") == 0
+    card = json.loads((tmp_path / "set" / "card.json").read_text())
+    assert card["batch_stats"] == "standing" and card["metrics"]["pixel_mse"] == standing["eval/pixel_mse"]
+
+
+def test_standing_statistics_are_those_of_truncated_latents_for_programs_too(normalised, tmp_path):
+    asked = ("--batch_stats=standing", "--labels=3", "--num_images=4", "--truncation=0.3")
+    assert cgan("sample", f"--workdir={normalised}", *asked, f"--out={tmp_path / 'a.npz'}") == 0
+    model = cgan_jax.load(normalised, batch_stats="standing")
+    with np.load(tmp_path / "a.npz") as expected:
+        assert expected["images"].std() > 5
+        assert np.abs(model.sample(3, 4, truncation=0.3).images.astype(int) - expected["images"]).max() <= 1
+        untruncated = model.sample(3, latents=model.latents([3] * 4, truncation=0.3))
+        assert np.abs(untruncated.images.astype(int) - expected["images"]).max() > 1
 
 
 def test_a_file_is_not_said_to_keep_its_scores(run, tmp_path, capsys):

@@ -46,8 +46,8 @@ def test_the_images_are_those_of_sample(run, tmp_path):
 def test_there_are_as_many_of_a_class_as_asked_for(run, tmp_path, balance, counts):
     out = tmp_path / "out"
     num = 13 if counts else 1797  # as many as there are digits
-    arguments = (f"--workdir={run}", f"--num_images={num}", f"--balance={balance}", "--format=npz", f"--out={out}")
-    assert cgan("synthesize", *arguments) == 0
+    total = [] if balance[0].isdigit() else [f"--num_images={num}"]
+    assert cgan("synthesize", f"--workdir={run}", f"--balance={balance}", "--format=npz", f"--out={out}", *total) == 0
     expected = counts or [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # sklearn's load_digits().target
     assert np.bincount(arrays(out / "images.npz")["labels"], minlength=10).tolist() == expected
     card = json.loads((out / "card.json").read_text())
@@ -63,6 +63,18 @@ def test_done_twice_it_is_the_same_bytes_and_another_seed_is_not(run, tmp_path, 
     assert contents(tmp_path / "a").keys() == contents(tmp_path / "c").keys()
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["without force", "by force"])
+def test_pictures_of_others_are_not_mixed_in(run, tmp_path, capsys, force):
+    """A photograph of yours, or what an earlier and larger dataset has more."""
+    (tmp_path / "out" / "7").mkdir(parents=True)
+    (tmp_path / "out" / "7" / "000001.png").write_text("mine")
+    asked = ("synthesize", f"--workdir={run}", f"--out={tmp_path / 'out'}", *force)
+    assert cgan(*asked, "--num_images=10") == 2
+    assert "out/7/000001.png is not of this dataset; move it away" in capsys.readouterr().err
+    assert [path.read_text() for path in (tmp_path / "out").rglob("*.png")] == ["mine"]
+    assert cgan(*asked, "--num_images=10", "--format=npz") == 0
 
 
 def test_nothing_is_replaced_without_force_and_with_it_only_what_is_written(run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import types
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,10 @@ def test_classes_are_mixed_evenly_and_every_image_comes_once():
 PLAN = Plan("pets_synthetic", tuple(NAMES), *synthesis.interleaved([5, 4, 2]), (4, 4, 3), shard_size=4)
 
 
-def source(folder: Path, step=8, seed=0):
-    return synthesis.Source(folder, workdir.RunInfo(small_recipe(), 3, NAMES, 100), step, seed, None, "ema")
+def unfinished(out: Path, form: str, step=8, seed=0) -> synthesis.Unfinished:
+    info = workdir.RunInfo(small_recipe(), 3, NAMES, 100)
+    sampler = types.SimpleNamespace(info=info, step=step, batch_stats="ema", logged_as="")
+    return synthesis.Unfinished(out, card.origin(out.parent, sampler), PLAN, form, seed, None)
 
 
 def image_of(label, index):
@@ -89,10 +92,10 @@ def draw(places):
 
 
 def write(out: Path, form: str, draw=draw, **settings):
-    unfinished = synthesis.Unfinished(out, source(out.parent, **settings), PLAN, form)
-    with workdir.locked(unfinished.folder):
-        unfinished.write(draw)
-        unfinished.move()
+    begun = unfinished(out, form, **settings)
+    with workdir.locked(begun.folder):
+        begun.write(draw)
+        begun.move()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -130,7 +133,7 @@ def test_one_that_was_cut_off_goes_on_to_the_same_bytes(form, images, tmp_path):
     with pytest.raises(Killed):
         write(tmp_path / "out", form, failing)
     assert not (tmp_path / "out").exists()
-    begun = synthesis.Unfinished(tmp_path / "out", source(tmp_path), PLAN, form)
+    begun = unfinished(tmp_path / "out", form)
     assert begun.images == images // PLAN.shard_size * PLAN.shard_size
     again = []
     write(tmp_path / "out", form, lambda places: again.append(places) or draw(places))
@@ -167,7 +170,7 @@ def test_one_that_was_killed_while_it_moved_goes_on_moving(tmp_path, monkeypatch
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(synthesis.os, "replace", failing)
         write(out, "image_folder")
-    assert synthesis.Unfinished(out, source(tmp_path), PLAN, "image_folder").whole
+    assert unfinished(out, "image_folder").whole
     write(out, "image_folder")
     assert set(contents(out)) == {*map(str, synthesis.files_of("image_folder", PLAN)), "cat/mine.txt"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
