@@ -10,7 +10,7 @@ import hashlib
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -74,9 +74,26 @@ def check_counts(metrics: Mapping[str, ModuleType], num_images: int, num_classes
     if metrics and num_images < num_classes:
         raise UsageError(f"{given}={num_images} is fewer than the {num_classes} classes")
     for name, metric in metrics.items():
+        if num_classes < getattr(metric, "MIN_CLASSES", 1):
+            raise UsageError(f"{name} needs images of several classes, and there is one")
         least = max(metric.MIN_IMAGES, metric.MIN_PER_CLASS * num_classes)
         if num_images < least:
             raise UsageError(f"{given}={num_images} is too few for {name}, which needs {least}")
+
+
+def check_real(metrics: Mapping[str, ModuleType], labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Raises UsageError if the real images are too few for a metric that compares with them."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    fewest = int(np.argmin(counts))
+    for name, metric in metrics.items():
+        if getattr(metric, "USES_REAL", True):
+            if len(labels) < metric.MIN_IMAGES:
+                raise UsageError(f"{name} needs {metric.MIN_IMAGES} real images, and there are {len(labels)}")
+            if counts[fewest] < metric.MIN_PER_CLASS:
+                of_class = f"{counts[fewest]} of {class_names[fewest]!r}"
+                raise UsageError(
+                    f"{name} needs {metric.MIN_PER_CLASS} real images of each class, and there are {of_class}"
+                )
 
 
 def reads_network(metrics: Mapping[str, ModuleType]) -> bool:
@@ -166,6 +183,7 @@ def make_reference(
     names, labels = dataset.class_names, dataset.labels
     if not section["conditional"]:
         names, labels = ("all",), np.zeros_like(labels)
+    check_real(metrics, labels, names)
     of_real = {name: metric for name, metric in metrics.items() if getattr(metric, "USES_REAL", True)}
     features = cached_features(network, dataset.images) if reads_network(of_real) else (None, None)
     sample = Sample(labels, dataset.images, *features)
@@ -200,6 +218,10 @@ class Evaluator:
                 raise UsageError(f"{name} is for cgan evaluate; training logs train/d_accuracy_real and _fake anyway")
         classes = len(dataset.class_names) if recipe["dataset"]["conditional"] else 1
         check_counts(self.metrics, section["num_images"], classes, "evaluate.num_images")
+        if recipe["dataset"]["conditional"]:
+            check_real(self.metrics, dataset.labels, dataset.class_names)
+        else:
+            check_real(self.metrics, np.zeros_like(dataset.labels), ("all",))
         self._network = None
         if reads_network(self.metrics):
             channels = dataset.images.shape[-1]

@@ -188,6 +188,34 @@ def test_published_statistics_of_other_features_are_refused_before_anything_is_d
         evaluation.published_reference(tmp_path / "published.npz", DATASET, UNCONDITIONAL, network(""))
 
 
+@pytest.mark.parametrize(
+    ("metric", "conditional", "labels", "line"),
+    [
+        ("fid", True, [0], "fid needs 2 real images, and there are 1"),
+        ("precision_recall", True, [0, 1, 2], "precision_recall needs 4 real images, and there are 3"),
+        ("intra_fid", True, [0, 0, 1, 2, 2], "intra_fid needs 2 real images of each class, and there are 1 of 'b'"),
+        ("intra_fid", True, [0, 0, 2, 2], "intra_fid needs 2 real images of each class, and there are 0 of 'b'"),
+        ("class_accuracy", False, [0, 1, 2], "class_accuracy needs images of several classes, and there is one"),
+        ("classification_accuracy_score", False, [0, 1, 2], "classification_accuracy_score needs images of several"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_training(recipe, metric, conditional, labels, line, monkeypatch):
+    dataset = sources.Dataset(DATASET.images[: len(labels)], np.int32(labels), DATASET.class_names)
+    recipe["dataset"]["conditional"] = conditional
+    recipe["evaluate"].update(metrics=metric, num_images=60)
+    monkeypatch.setattr(evaluation, "find_network", lambda *_: network()._replace(class_names=DATASET.class_names))
+    with pytest.raises(UsageError, match=f"^{line}"):
+        evaluation.Evaluator(recipe, dataset)
+    if conditional:
+        with pytest.raises(UsageError, match=f"^{line}"):
+            evaluation.make_reference(dataset, recipe["dataset"], evaluation.metrics_named(metric), network())
+
+
+def test_metrics_of_generated_images_need_no_real_ones(recipe):
+    recipe["evaluate"].update(metrics="ms_ssim", num_images=60)
+    evaluation.Evaluator(recipe, sources.Dataset(DATASET.images[:1], np.int32([0]), DATASET.class_names))
+
+
 def test_real_images_are_looked_at_where_a_metric_compares_with_them(monkeypatch):
     monkeypatch.setattr(evaluation, "cached_features", lambda *_: ("features", "logits"))
     metrics = {"class_accuracy": class_accuracy, "pixel_mse": pixel_mse}

@@ -8,6 +8,7 @@ and, if they apply,
 
     USES_REAL = False                                it says something of generated images alone; `real` may be None
     OF_CLASSES = True                                it needs logits of the very classes that were asked for
+    MIN_CLASSES = 2                                  the fewest classes it can do with
     BETTER = "lower"                                 or "higher": it ranks checkpoints by the number with its name
     SETTINGS = "k 3"                                 what its number also depends on, for the protocol
     NAMES = {"c": "cfd"}                             what its name becomes with the features of that prefix

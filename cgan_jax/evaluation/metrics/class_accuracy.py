@@ -13,7 +13,7 @@ from cgan_jax.evaluation.metrics import Sample, check
 READS = ("logits",)
 MIN_IMAGES, MIN_PER_CLASS = 1, 1
 BETTER = "higher"
-USES_REAL, OF_CLASSES = False, True
+USES_REAL, OF_CLASSES, MIN_CLASSES = False, True, 2
 NAMES = {"c": "class_accuracy"}
 
 

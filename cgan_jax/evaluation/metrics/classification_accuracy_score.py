@@ -17,7 +17,7 @@ from cgan_jax.evaluation import classifier_training as training
 from cgan_jax.evaluation.metrics import Sample, check
 
 READS = ("images",)
-MIN_IMAGES, MIN_PER_CLASS = 10, 1
+MIN_IMAGES, MIN_PER_CLASS, MIN_CLASSES = 10, 1, 2
 BETTER = "higher"
 
 _SEED = 0
