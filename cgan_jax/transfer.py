@@ -23,6 +23,8 @@ from cgan_jax.train_state import TrainState, Tree, create, parted
 
 Arrays = dict[str, np.ndarray]
 _NAMED = 4
+_EQUALIZED = ".embedding.linear.kernel"
+"""stylegan2's ClassVector, which divides by the root of the number of classes."""
 
 
 class Source(NamedTuple):
@@ -148,7 +150,8 @@ def _fitted(
     for name, leaf in named(ours).items():
         given, fits = theirs.get(name), told.taken
         if given is not None and name in axes and list(there) != list(here) and given.ndim == leaf.ndim:
-            given, fits = _by_class(given, axes[name], there, here), told.adapted
+            scale = (len(here) / len(there)) ** 0.5 if name.endswith(_EQUALIZED) else 1.0
+            given, fits = scale * _by_class(given, axes[name], there, here), told.adapted
         if given is None or given.shape != leaf.shape:
             given, fits = leaf, told.anew
         leaves.append(np.asarray(given, leaf.dtype))
@@ -157,10 +160,17 @@ def _fitted(
 
 
 def _by_class(array: np.ndarray, axis: int, there: Sequence[str], here: Sequence[str]) -> np.ndarray:
-    """The array with the entries of classes `here` along an axis: of the same name, or else the mean of all."""
-    mean = np.mean(array, axis=axis, dtype=np.float32).astype(array.dtype)
-    rows = [array.take(there.index(name), axis) if name in there else mean for name in here]
-    return np.stack(rows, axis)
+    """The array with the entries of classes `here` along an axis: of the same name, or else the mean of all.
+
+    A class may have several entries in a row. An array without room for each class stays as it is.
+    """
+    before, size, after = array.shape[:axis], array.shape[axis], array.shape[axis + 1 :]
+    if size % len(there):
+        return array
+    entries = array.reshape(*before, len(there), -1, *after)
+    mean = np.mean(entries, axis=axis, dtype=np.float32).astype(array.dtype)
+    rows = [entries.take(there.index(name), axis) if name in there else mean for name in here]
+    return np.stack(rows, axis).reshape(*before, -1, *after)
 
 
 def _arrays(variables: Tree) -> Arrays:

@@ -4,14 +4,17 @@ import hashlib
 import re
 import shutil
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cgan_jax import models, transfer
 from cgan_jax.build import ImageSpec, build
 from cgan_jax.errors import UsageError
-from cgan_jax.networks import anatomy
+from cgan_jax.networks import anatomy, heads
+from cgan_jax.networks.architectures import stylegan2
 from cgan_jax.parallel import make_mesh, replicated
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.run.workdir import append_environment, read_environments, read_info
@@ -103,6 +106,49 @@ def test_classes_of_the_same_name_are_taken_and_new_ones_are_the_mean(recipe, tm
         expected = {"9": theirs[1], "3": theirs[3], "1": theirs.mean(axis=0)}
         np.testing.assert_allclose(ours, np.stack([expected[name] for name in here]), rtol=1e-6)
     assert "1 of 3 begin as the mean of all 4" in capsys.readouterr().out
+
+
+def fitted(theirs: nn.Module, ours: nn.Module, given: tuple, here: list[str]):
+    """The variables of `ours` for the classes `here`, from random ones of `theirs` for 0 to 9, and both sets."""
+    shapes = [
+        jax.eval_shape(lambda network=network: network.init(jax.random.key(0), *given)) for network in (theirs, ours)
+    ]
+    rng = np.random.default_rng(0)
+    before, begin = (jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), tree) for tree in shapes)
+    axes = {name: 0 if name.endswith("linear.kernel") else a.ndim - 1 for name, a in anatomy.named(begin).items()}
+    axes = {
+        name: axis
+        for name, axis in axes.items()
+        if anatomy.named(begin)[name].shape != anatomy.named(before)[name].shape
+    }
+    after, told = transfer._fitted(anatomy.named(before), begin, axes, NAMES, here)
+    return before, after, told
+
+
+def test_a_class_of_stylegan2_keeps_its_vector_whatever_the_number_of_classes():
+    class Labelled(nn.Module):
+        num_classes: int
+
+        @nn.compact
+        def __call__(self, labels):
+            return stylegan2.ClassVector(self.num_classes, 8, name="embedding")(labels)
+
+    before, after, told = fitted(Labelled(10), Labelled(2), (jnp.zeros(1, jnp.int32),), ["7", "3"])
+    assert told.adapted == ["params.embedding.linear.kernel"]
+    vectors = Labelled(10).apply(before, jnp.int32([7, 3]))
+    np.testing.assert_allclose(Labelled(2).apply(after, jnp.int32([0, 1])), vectors, rtol=1e-5)
+
+
+def test_a_class_keeps_both_logits_of_a_discriminative_classifier():
+    theirs, ours = (heads.DiscriminativeClassifier(count) for count in (10, 3))
+    features = jnp.float32(np.random.default_rng(1).normal(size=(4, 6)))
+    before, after, told = fitted(theirs, ours, (features, jnp.zeros(4, jnp.int32)), ["7", "3", "9"])
+    assert told.adapted == ["params.Dense_1.bias", "params.Dense_1.kernel"]
+    logits, expected = (
+        network.apply(variables, features, None).extras["real_fake_class_logits"]
+        for network, variables in ((ours, after), (theirs, before))
+    )
+    np.testing.assert_allclose(logits, expected[:, np.array([7, 3, 9])], rtol=1e-5)
 
 
 def test_at_another_image_size_convolutions_are_taken_and_dense_layers_begin_anew(recipe, source, capsys):
