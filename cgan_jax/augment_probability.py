@@ -37,11 +37,14 @@ class Probability(NamedTuple):
 def from_recipe(section: Mapping[str, Any], batch_size: int) -> Probability:
     """The recipe's section "augment" -> its probability. It adapts if `target` and `target_kimg` are not 0.
 
-    Raises UsageError if only one of them is 0. So it does if a probability that adapts is annealed too, or of nothing.
+    Raises UsageError if only one of them is 0. So it does if a probability adapts and is annealed, or is of nothing and
+    does either.
     """
     start, target, kimg = section["probability"], section.get("target", 0.0), section.get("target_kimg", 0.0)
     if bool(target) != bool(kimg):
         raise UsageError(f"augment.target={target} and augment.target_kimg={kimg} must both be 0 or both not")
+    if isinstance(start, Annealed) and not section["policy"].strip():
+        raise UsageError("anneal.to moves augment.probability, which needs an augment.policy")
     if not target:
         return fixed(start)
     if isinstance(start, Annealed):

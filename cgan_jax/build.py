@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -32,7 +33,10 @@ class Algorithm(NamedTuple):
     g_optimizer: optax.GradientTransformation
     d_optimizer: optax.GradientTransformation
     d_updates: dict[str, tuple[terms.Weighted, ...]]
-    """The discriminator's optimizer updates on one batch, in order: name -> the terms to minimise, summed by weight."""
+    """The discriminator's optimizer updates on one batch: name -> the terms to minimise, summed by weight.
+
+    They run in the order of their names, in which a recipe keeps them.
+    """
     g_terms: tuple[terms.Weighted, ...]
     batch_size: int
     g_batch_size: int
@@ -119,9 +123,20 @@ def build(config: Mapping[str, Any], spec: ImageSpec) -> Algorithm:
         raise UsageError("loss.d_updates and loss.g_terms must each list at least one loss of weight other than 0")
     train, ema = config["train"], config["ema"]
     total_steps = steps_for(config, train["total_kimg"])
-    total_d_updates = total_steps * train["d_steps_per_g_step"] * len(d_updates)
+    d_steps = total_steps * train["d_steps_per_g_step"]
+    total_d_updates = sum(-(-d_steps // terms.period_of(listed)) for listed in d_updates.values())
     kimg_per_step = images_per_step(config) / 1000
     networks = {player: network(config, player, spec) for player in PLAYERS}
+    for listed in itertools.chain(*d_updates.values()):
+        if listed.term.is_per_sample and networks["discriminator"].couples_samples:
+            raise UsageError(
+                f"{listed.name} is of each sample's gradient, and the discriminator of {config['architecture']}"
+                f" couples the samples of a batch; r1 and r2 are sums over the batch"
+            )
+    if train.get("batch_norm_groups", 1) > 1 and not anatomy.has_batch_norm(networks["generator"]):
+        raise UsageError(
+            f"train.batch_norm_groups={train['batch_norm_groups']}: the generator has no batch normalisation"
+        )
     frozen = {player: frozenset() for player in PLAYERS}
     for player, count in frozen_layers(train.get("freeze", "")).items():
         frozen[player] = anatomy.nearest_to_image(networks[player], player, count)

@@ -240,9 +240,11 @@ def _check_value(name: str, given: Any, value: Value) -> None:
         # Not math.isfinite, which fails for a whole number of 400 digits.
         if not abs(given) < math.inf:
             raise UsageError(f"{name} must be a finite number, given {given!r}")
-        if not value.low <= given <= value.high or (value.positive and given == 0):
+        is_end = (value.positive and given == 0) or (value.below and given == value.high)
+        if is_end or not value.low <= given <= value.high:
             least = f"more than {value.low:.12g}" if value.positive else f"at least {value.low:.12g}"
-            most = f" and at most {value.high:.12g}" if math.isfinite(value.high) else ""
+            bound = "less than" if value.below else "at most"
+            most = f" and {bound} {value.high:.12g}" if math.isfinite(value.high) else ""
             raise UsageError(f"{name} must be {least}{most}, given {_shown(given)}")
         if value.kind is int and abs(given) > value.limit:
             raise UsageError(f"{name} must be at most {value.limit}, given {_shown(given)}")

@@ -14,6 +14,8 @@ class Value(NamedTuple):
     choices: tuple[str, ...] = ()
     positive: bool = False
     """Whether 0 is refused too."""
+    below: bool = False
+    """Whether `high` is refused too."""
     may_change: bool = False
     """Whether a resumed run may differ here from what it was started with."""
     may_move: bool = False
@@ -29,14 +31,15 @@ class Value(NamedTuple):
 _MANY = 1 << 24
 _LARGEST_SIZE, _LARGEST_KERNEL, _LARGEST_IMAGE = 1 << 16, 255, 4096
 _RATE = Value(float, low=0.0, high=1.0)
+_DECAY = _RATE._replace(below=True)  # with 1 a moment never begins, and its correction is 0 / 0
 KIMG = Value(float, low=0.0)
 _INTERVAL = Value(float, low=1e-6, may_change=True)
 COUNT = Value(int, low=1, limit=_MANY)
 _OPTIMIZER = {
     "name": Value(str),
     "learning_rate": Value(float, low=0.0, positive=True, may_move=True),
-    "b1": _RATE,
-    "b2": _RATE._replace(may_move=True),
+    "b1": _DECAY,
+    "b2": _DECAY._replace(may_move=True),
     "eps": Value(float, low=0.0),
     "schedule": Value(str),
 }

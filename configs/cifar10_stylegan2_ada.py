@@ -8,8 +8,8 @@ Expected: FID 2.42 after 100,000 kimg, 50,000 generated images against the 50,00
 the same recipe has 22.4 after 1,280 kimg, 8.0 after 3,200, 3.39 after 12,800. The generator has 20,215,315 parameters
 and the discriminator 23,089,664, as published (20.2 and 23.1 million).
 Differs from the source: bfloat16 in place of clipped float16. The average's half-life grows along half a cosine, theirs
-along a line. Drawing and scoring use one noise for all images. The discriminator's update comes first. The mean style
-follows the generator's updates alone.
+along a line. Drawing and scoring use one noise for all images. The discriminator's updates come first, and of them that
+of R1. The mean style follows the generator's updates alone.
 Hardware and time: not trained here. StudioGAN's took 10 days on two GPUs.
 
     cgan train --config=cifar10_stylegan2_ada --workdir=runs/cifar10_stylegan2_ada

@@ -59,6 +59,10 @@ def test_it_never_exceeds_1_and_ignores_updates_without_real_images():
         ({"target": 0.0}, r"augment.target=0.0 and augment.target_kimg=2.0 must both be 0 or both not"),
         ({"probability": Annealed(0.0, 0.5)}, "augment.probability is in anneal.to and has an augment.target"),
         ({"policy": " "}, "augment.target needs an augment.policy"),
+        (
+            {"policy": " ", "target": 0.0, "target_kimg": 0.0, "probability": Annealed(0.0, 0.5)},
+            "anneal.to moves augment.probability, which needs an augment.policy",
+        ),
     ],
     ids=str,
 )

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 
-from cgan_jax import build
+from cgan_jax import build, recipe_files
 from cgan_jax.errors import UsageError
+from cgan_jax.networks import anatomy
 from cgan_jax.networks.architectures import dcgan
 
 SPEC = build.ImageSpec(image_size=8, channels=1, num_classes=10)
@@ -92,6 +93,63 @@ def test_the_schedules_end_with_the_run(recipe):
             rates.append(-float(update))
         assert rates[1] == pytest.approx(1 - 1 / updates, rel=1e-6)
         assert rates[-2] == pytest.approx(1 / updates, rel=1e-5) and rates[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_lazy_update_counts_where_it_is_made(recipe):
+    """16 discriminator steps: 16 updates of the first entry and 4 of the second."""
+    config = changed(recipe, train={"total_kimg": 0.256, "d_steps_per_g_step": 1})
+    config["loss"]["d_updates"] = {"a": {"bce_real": {"weight": 1.0}}, "b": {"r1": {"weight": 1.0, "every": 4}}}
+    config["d_optimizer"].update(schedule="linear", b1=0.0, b2=0.0, learning_rate=1.0)
+    optimizer = build.build(config, SPEC).d_optimizer
+    state, rates = optimizer.init(0.0), []
+    for _ in range(21):
+        update, state = optimizer.update(1.0, state)
+        rates.append(-float(update))
+    assert rates[-2] == pytest.approx(1 / 20, rel=1e-5) and rates[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cifar10_stylegan2_ada", "cifar10_stylegan2_d2dce", "digits_stylegan2"])
+def test_updates_run_in_the_order_of_their_names(name):
+    config = recipe_files.load(name).to_dict()
+    assert list(build.build(config, spec_of(config)).d_updates) == ["lazy", "main"]
+
+
+def spec_of(config):
+    return build.ImageSpec(config["dataset"]["image_size"], channels=3, num_classes=10)
+
+
+def a_recipe_of_each_architecture():
+    recipes = {}
+    for name in recipe_files.names():
+        config = recipe_files.load(name).to_dict()
+        recipes.setdefault(config["architecture"], config)
+    return recipes
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bflot16", "int32"])
+@pytest.mark.parametrize("config", [pytest.param(c, id=name) for name, c in a_recipe_of_each_architecture().items()])
+def test_every_network_computes_in_float32_or_bfloat16(config, dtype):
+    for player in build.PLAYERS:
+        network = build.network(changed(config, **{player: {"dtype": dtype}}), player, spec_of(config))
+        with pytest.raises(UsageError, match=f"unknown dtype '{dtype}'; there are: float32, bfloat16"):
+            anatomy.named(anatomy._initial(network)[0])
+
+
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "dragan"])
+def test_a_penalty_of_each_samples_gradient_is_refused_where_samples_are_coupled(recipe, penalty):
+    config = recipe_files.load("digits_stylegan2").to_dict()
+    config["loss"]["d_updates"]["main"][penalty] = {"weight": 10.0}
+    with pytest.raises(UsageError, match=f"^{penalty} is of each sample's gradient, and the .* of stylegan2 couples"):
+        build.build(config, spec_of(config))
+    recipe["loss"]["d_updates"]["both"][penalty] = {"weight": 10.0}
+    build.build(recipe, SPEC)
+
+
+def test_groups_of_a_normalisation_that_is_not_there_are_refused(recipe):
+    with pytest.raises(UsageError, match=r"^train.batch_norm_groups=4: the generator has no batch normalisation$"):
+        build.build(changed(recipe, train={"batch_norm_groups": 4}), SPEC)
+    config = changed(recipe_files.load("digits_sngan").to_dict(), train={"batch_norm_groups": 4})
+    assert build.build(config, spec_of(config)).batch_norm_groups == 4
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ REFUSALS = [
     ("checkpoint.every_kimg", 0.0, "checkpoint.every_kimg must be at least 1e-06, given 0.0"),
     ("checkpoint.max_to_keep", 1, "checkpoint.max_to_keep must be at least 2, given 1"),
     ("g_optimizer.learning_rate", 0.0, "g_optimizer.learning_rate must be more than 0, given 0.0"),
-    ("d_optimizer.b2", 1.5, "d_optimizer.b2 must be at least 0 and at most 1, given 1.5"),
+    ("d_optimizer.b2", 1.5, "d_optimizer.b2 must be at least 0 and less than 1, given 1.5"),
+    ("d_optimizer.b2", 1.0, "d_optimizer.b2 must be at least 0 and less than 1, given 1.0"),
+    ("g_optimizer.b1", 1.0, "g_optimizer.b1 must be at least 0 and less than 1, given 1.0"),
     ("ema.halflife_kimg", -0.5, "ema.halflife_kimg must be at least 0, given -0.5"),
     ("ema.halflives_kimg", (1.0,), "ema.halflives_kimg must be of type str, given (1.0,)"),
     ("ema.halflives_kimg", "1,x", "ema.halflives_kimg must be numbers above 0, such as 1,25, given '1,x'"),
@@ -112,7 +114,7 @@ REFUSALS = [
         " d_optimizer.learning_rate, ema.halflife_kimg, g_optimizer.b2, g_optimizer.learning_rate,"
         " loss.d_updates.both.bce_fake.weight, loss.d_updates.both.bce_real.weight, loss.g_terms.bce.weight",
     ),
-    ("anneal.to", {"d_optimizer": {"b2": 2.0}}, "anneal.to.d_optimizer.b2 must be at least 0 and at most 1, given 2.0"),
+    ("anneal.to", {"d_optimizer": {"b2": 2.0}}, "anneal.to.d_optimizer.b2 must be at least 0 and less than 1, given 2.0"),
     (
         "anneal.to",
         {"g_optimizer": {"learning_rate": 0.0}},
@@ -145,7 +147,7 @@ def test_a_recipe_that_cannot_work_is_refused_in_one_line(recipe, key, value, me
         ("train.parallelism", "pmap"),
         ("ema.halflife_kimg", 0.0),
         ("d_optimizer.b1", 0.0),
-        ("d_optimizer.b2", 1.0),
+        ("augment.probability", 1.0),
         ("loss.g_terms.bce.weight", -2.5),
         ("loss.g_terms.bce.every", 1),
         ("generator.kind", "deep"),

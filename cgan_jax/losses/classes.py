@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cgan_jax import parallel
-from cgan_jax.errors import UsageError
-from cgan_jax.losses.terms import Pass, Term
+from cgan_jax.losses.terms import Pass, Term, extra
 
 
 def cross_entropy(class_logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -109,25 +108,25 @@ def real_class_fake() -> Term:
 
 def direction_real() -> Term:
     """-<h(x), w>, which turns the direction w alone (SAN; Takida et al. 2024)."""
-    return Term(lambda passed: (-_extra(passed, "real", "direction_logits"), ()), reads=("real",))
+    return Term(lambda passed: (-extra(passed, "real", "direction_logits"), ()), reads=("real",))
 
 
 def direction_fake() -> Term:
     """<h(G(z)), w>, which turns the direction w alone (SAN; Takida et al. 2024)."""
-    return Term(lambda passed: (_extra(passed, "fake", "direction_logits"), ()), reads=("fake",))
+    return Term(lambda passed: (extra(passed, "fake", "direction_logits"), ()), reads=("fake",))
 
 
 def _classification(batch: str) -> Term:
     def value(passed: Pass):
-        return cross_entropy(_extra(passed, batch, "class_logits"), passed.batches[batch].labels), ()
+        return cross_entropy(extra(passed, batch, "class_logits"), passed.batches[batch].labels), ()
 
     return Term(value, reads=(batch,))
 
 
 def _data_to_data(batch: str, margin: float, temperature: float) -> Term:
     def value(passed: Pass):
-        embeddings = _extra(passed, batch, "embeddings")
-        proxies = _extra(passed, batch, "proxies")
+        embeddings = extra(passed, batch, "embeddings")
+        proxies = extra(passed, batch, "proxies")
         return data_to_data(embeddings, proxies, passed.batches[batch].labels, margin, temperature), ()
 
     return Term(value, reads=(batch,))
@@ -135,8 +134,8 @@ def _data_to_data(batch: str, margin: float, temperature: float) -> Term:
 
 def _contrastive(batch: str, temperature: float) -> Term:
     def value(passed: Pass):
-        embeddings = _extra(passed, batch, "embeddings")
-        proxies = _extra(passed, batch, "proxies")
+        embeddings = extra(passed, batch, "embeddings")
+        proxies = extra(passed, batch, "proxies")
         return contrastive(embeddings, proxies, passed.batches[batch].labels, temperature), ()
 
     return Term(value, reads=(batch,))
@@ -146,21 +145,12 @@ def _of_real_fake(batch: str, loss: Callable[[jax.Array], jax.Array]) -> Term:
     """`loss` maps the log shares of "real, of its class" and "generated, of its class", [N, 2], to one value each."""
 
     def value(passed: Pass):
-        logits = _extra(passed, batch, "real_fake_class_logits")
+        logits = extra(passed, batch, "real_fake_class_logits")
         log_shares = jax.nn.log_softmax(logits, axis=(1, 2))
         labels = passed.batches[batch].labels
         return loss(jnp.take_along_axis(log_shares, labels[:, None, None], axis=1)[:, 0]), ()
 
     return Term(value, reads=(batch,))
-
-
-def _extra(passed: Pass, batch: str, name: str) -> jax.Array:
-    """The entry `name` of the head's extras for a batch. Raises UsageError if the head does not compute it."""
-    extras = passed.outputs[batch].extras
-    if name not in extras:
-        computed = ", ".join(extras) or "no extras"
-        raise UsageError(f"this loss needs a head that computes {name}; this one computes {computed}")
-    return extras[name]
 
 
 DISCRIMINATOR = {

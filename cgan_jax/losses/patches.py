@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import relu
 
-from cgan_jax.losses.terms import Term
+from cgan_jax.losses.terms import Term, extra
 
 
 def patch_hinge_real(patches: jax.Array) -> jax.Array:
@@ -25,7 +25,7 @@ def patch_hinge_fake(patches: jax.Array) -> jax.Array:
 
 def _on_patches(loss: Callable[[jax.Array], jax.Array], reads: str) -> Callable[[], Term]:
     def value(passed):
-        return loss(passed.outputs[reads].extras["patches"]), ()
+        return loss(extra(passed, reads, "patches")), ()
 
     return lambda: Term(value, reads=(reads,), boundary=0.0)
 

@@ -41,7 +41,7 @@ def gradient_penalty(target: float = 1.0) -> Term:
         between = mix * real.images + (1 - mix) * fake.images
         return _squared_distances(passed, between, real.labels, target), ()
 
-    return Term(value, images=("real", "fake"))
+    return Term(value, images=("real", "fake"), is_per_sample=True)
 
 
 def dragan(target: float = 1.0, sigma: float = 0.1) -> Term:
@@ -59,7 +59,7 @@ def dragan(target: float = 1.0, sigma: float = 0.1) -> Term:
         noise = jax.vmap(lambda key: jax.random.normal(key, real.images.shape[1:]))(keys)
         return _squared_distances(passed, real.images + sigma * noise, real.labels, target), ()
 
-    return Term(value, images=("real",))
+    return Term(value, images=("real",), is_per_sample=True)
 
 
 def r1() -> Term:
@@ -96,10 +96,10 @@ _WINDOW, _SIGMA = 11, 1.5
 def ssim(images: jax.Array, others: jax.Array) -> jax.Array:
     """Structural similarity of pairs of images in [-1, 1]: two float [N, H, W, C] -> [N], 1 for an image with itself.
 
-    Wang, Bovik, Sheikh & Simoncelli (2004), eq. 13 with their K1 = 0.01, K2 = 0.03, and L = 2 for this range. A
-    Gaussian window of 11x11 with deviation 1.5 weighs the means, variances and covariance (eq. 14 to 16). The result is
-    the mean over all positions at which the window lies inside the image (eq. 17). Our choices: a smaller image cuts
-    the window to its size, and the result is the mean over colours.
+    Wang, Bovik, Sheikh & Simoncelli (2004), eq. 13 with their K1 = 0.01, K2 = 0.03. Theirs is for intensities from 0 to
+    L: here 1 is added, and L = 2. A Gaussian window of 11x11 with deviation 1.5 weighs the means, variances and
+    covariance (eq. 14 to 16). The result is the mean over all positions at which the window lies inside the image (eq.
+    17). Our choices: a smaller image cuts the window to its size, and the result is the mean over colours.
     """
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     rows, columns = _windows(images.shape[1]), _windows(images.shape[2])
@@ -111,6 +111,7 @@ def ssim(images: jax.Array, others: jax.Array) -> jax.Array:
     mean_x, mean_y = local(images), local(others)
     variances = local(jnp.square(images)) + local(jnp.square(others)) - jnp.square(mean_x) - jnp.square(mean_y)
     covariance = local(images * others) - mean_x * mean_y
+    mean_x, mean_y = mean_x + 1, mean_y + 1  # Variances do not depend on it, and are more exact without.
     similar_means = (2 * mean_x * mean_y + c1) / (jnp.square(mean_x) + jnp.square(mean_y) + c1)
     return jnp.mean(similar_means * (2 * covariance + c2) / (variances + c2), axis=(1, 2, 3))
 

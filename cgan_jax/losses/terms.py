@@ -70,6 +70,8 @@ class Term(NamedTuple):
     """It is 0 but at every so many steps."""
     tells: tuple[str, ...] = ()
     """Entries of its memory to log."""
+    is_per_sample: bool = False
+    """Whether it is wrong for a discriminator that couples samples: it takes a function of each sample's gradient."""
 
 
 class Weighted(NamedTuple):
@@ -78,6 +80,15 @@ class Weighted(NamedTuple):
     name: str
     weight: Number
     term: Term
+
+
+def extra(passed: Pass, batch: str, name: str) -> jax.Array:
+    """The entry `name` of the head's extras for a batch. Raises UsageError if the head does not compute it."""
+    extras = passed.outputs[batch].extras
+    if name not in extras:
+        computed = ", ".join(extras) or "no extras"
+        raise UsageError(f"this loss needs a head that computes {name}; this one computes {computed}")
+    return extras[name]
 
 
 def period_of(terms: Sequence[Weighted]) -> int:

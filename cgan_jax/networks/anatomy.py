@@ -26,6 +26,11 @@ def class_axes(network: nn.Module) -> dict[str, int]:
     return {name: axis for name, sides in pairs.items() for axis, (a, b) in enumerate(sides) if a != b}
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a network keeps statistics of batches."""
+    return "batch_stats" in _initial(network)[0]
+
+
 def nearest_to_image(network: nn.Module, player: str, count: int) -> frozenset[str]:
     """The arrays of the `count` layers nearest to the image, without those that hold something for each class.
 

@@ -8,7 +8,7 @@ import pytest
 from cgan_jax import parallel
 from cgan_jax.data.batches import Batch
 from cgan_jax.errors import UsageError
-from cgan_jax.losses import classes
+from cgan_jax.losses import classes, patches
 from cgan_jax.losses.terms import Pass
 from cgan_jax.networks.heads import Output
 from tests.replicas import on_replicas
@@ -170,3 +170,10 @@ def test_a_head_without_the_extra_is_an_error_of_one_line():
     with pytest.raises(UsageError) as caught:
         value(classes.DISCRIMINATOR["class_real"](), "real", {"embeddings": EMBEDDINGS})
     assert str(caught.value) == "this loss needs a head that computes class_logits; this one computes embeddings"
+
+
+@pytest.mark.parametrize("name", [*classes.DISCRIMINATOR, *classes.GENERATOR, *patches.DISCRIMINATOR])
+def test_every_term_that_reads_an_extra_says_which_it_needs(name):
+    term = {**classes.GENERATOR, **classes.DISCRIMINATOR, **patches.DISCRIMINATOR}[name]()
+    with pytest.raises(UsageError, match=r"this loss needs a head that computes .*; this one computes no extras"):
+        value(term, term.reads[0], {})

@@ -192,7 +192,8 @@ def ssim_by_hand(x, y):
                 mean_p, mean_q = np.sum(window * p), np.sum(window * q)
                 var_p, var_q = np.sum(window * (p - mean_p) ** 2), np.sum(window * (q - mean_q) ** 2)
                 covariance = np.sum(window * (p - mean_p) * (q - mean_q))
-                luminance = (2 * mean_p * mean_q + c1) / (mean_p**2 + mean_q**2 + c1)
+                bright_p, bright_q = mean_p + 1, mean_q + 1  # of intensities from 0 to 2
+                luminance = (2 * bright_p * bright_q + c1) / (bright_p**2 + bright_q**2 + c1)
                 values.append(luminance * (2 * covariance + c2) / (var_p + var_q + c2))
     return np.mean(values)
 
@@ -222,7 +223,15 @@ def test_ssim_of_an_image_with_itself_is_1_and_of_flat_images_compares_their_mea
     x, _ = photographs((2, 12, 12, 3))
     np.testing.assert_allclose(jax.jit(regularizers.ssim)(x, x), [1, 1], rtol=1e-5)
     flat = jax.jit(regularizers.ssim)(jnp.full((1, 12, 12, 1), 0.5), jnp.full((1, 12, 12, 1), -0.25))
-    np.testing.assert_allclose(flat, [(2 * 0.5 * -0.25 + 0.0004) / (0.25 + 0.0625 + 0.0004)], rtol=1e-4)
+    np.testing.assert_allclose(flat, [(2 * 1.5 * 0.75 + 0.0004) / (1.5**2 + 0.75**2 + 0.0004)], rtol=1e-4)
+
+
+def test_ssim_of_flat_images_grows_as_they_come_near_whatever_their_sign():
+    def of(level, target=0.03):
+        return float(regularizers.ssim(jnp.full((1, 12, 12, 1), level), jnp.full((1, 12, 12, 1), target))[0])
+
+    values = [of(level) for level in (-1.0, -0.5, -0.1, -0.03, 0.0, 0.03)]
+    assert values == sorted(values) and of(-0.03) > 0.99
 
 
 def test_the_ssim_term_is_the_dissimilarity_of_each_pair_and_its_gradient_the_slope():

@@ -17,7 +17,7 @@ from cgan_jax.errors import UsageError
 from cgan_jax.networks import convolution
 from cgan_jax.networks.blocks import recomputed
 from cgan_jax.networks.heads import Output
-from cgan_jax.networks.layers import leaky_relu
+from cgan_jax.networks.layers import activation_dtype, leaky_relu
 
 _GROUP = 16
 _EXPANSION = 2
@@ -42,7 +42,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
-        stages = _stages(self.image_size, self.width)
+        stages, dtype = _stages(self.image_size, self.width), activation_dtype(self.dtype)
         block_class = recomputed(Block, self.remat)
         if self.num_classes:
             embedding = Linear(self.embedding_dim, name="embedding")(jax.nn.one_hot(labels, self.num_classes))
@@ -51,7 +51,7 @@ class Generator(nn.Module):
         x = Linear(self.width, name="weights")(latents)[:, None, None, :] * basis[None]
         for stage in range(stages):
             if stage:
-                x = upsample(x).astype(self.dtype)
+                x = upsample(x).astype(dtype)
             for block in range(self.blocks):
                 x = block_class(stages * self.blocks, name=f"block{_FIRST << stage}_{block}")(x)
         return Linear(self.channels, name="colours")(x).astype(jnp.float32)
@@ -74,14 +74,14 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, train: bool) -> Output:
-        stages = _stages(self.image_size, self.width)
+        stages, dtype = _stages(self.image_size, self.width), activation_dtype(self.dtype)
         block_class = recomputed(Block, self.remat)
-        x = Linear(self.width, name="colours")(images.astype(self.dtype if stages > 1 else jnp.float32))
+        x = Linear(self.width, name="colours")(images.astype(dtype if stages > 1 else jnp.float32))
         for stage in reversed(range(stages)):
             for block in range(self.blocks):
                 x = block_class(stages * self.blocks, name=f"block{_FIRST << stage}_{block}")(x)
             if stage:
-                x = downsample(x).astype(self.dtype if stage > 1 else jnp.float32)
+                x = downsample(x).astype(dtype if stage > 1 else jnp.float32)
         basis = self.param("basis", _scaled(1.0, _FIRST * _FIRST), (_FIRST, _FIRST, self.width))
         features = Linear(self.width if self.num_classes else 1, name="weights")(jnp.sum(x * basis[None], axis=(1, 2)))
         if not self.num_classes:
