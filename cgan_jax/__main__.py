@@ -185,13 +185,24 @@ def _tell(text: str) -> None:
         print(text.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
+def _fill_closed_streams() -> None:
+    """Puts /dev/null where the caller left no stream (`2>&-`): the next file would get its number, and XLA's messages.
+
+    The number is the lowest that is free.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (until the process ends)
+
+
 def main() -> None:
     """Runs the command line of this process: the console script.
 
     After an error it exits with os._exit: interpreter shutdown waits for other processes of the run and for running XLA
     work, and crashes (139).
     """
-    for stream in filter(None, (sys.stdout, sys.stderr)):
+    _fill_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     try:
         code = run(sys.argv[1:])
@@ -199,7 +210,7 @@ def main() -> None:
         _tell(traceback.format_exc().rstrip())
         code = 1
     if code:
-        for stream in filter(None, (sys.stdout, sys.stderr)):
+        for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)

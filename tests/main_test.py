@@ -43,3 +43,18 @@ def test_the_code_is_told_where_nobody_reads_the_words_any_more():
     command = f"{sys.executable} -m cgan_jax tarin"
     for closed in (">&-", "2>&-", ">&- 2>&-"):
         assert subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, timeout=60).returncode == 2
+
+
+WRITES = """
+    with open("report", "w") as file:
+        file.write(f"{file.fileno() > 2} {sys.stdin.read() == ''} {sys.stderr.isatty()}")
+        file.flush()
+        import os; os.write(2, b"words of a library")
+"""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_closed_is_empty_and_no_file_gets_its_number(tmp_path, closed):
+    command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, SCRIPT.format(body=WRITES)]
+    assert subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=60).returncode == 0
+    assert (tmp_path / "report").read_text() == "True True False"

@@ -130,7 +130,8 @@ def _renew(path: Path, token: str, done: threading.Event) -> None:
         except OSError:
             continue  # the next attempt comes before the lock expires
         except UsageError as error:
-            print(f"cgan: error: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # stderr is closed
+                print(f"cgan: error: {error}", file=sys.stderr, flush=True)
             os._exit(error.exit_code)
 
 

@@ -115,7 +115,8 @@ class StopRequest:
             else:
                 deadline, farewell = None, self._farewell
                 if farewell is not None:
-                    os.write(2, f"cgan: {farewell}\n".encode())
+                    with contextlib.suppress(OSError):  # a pipe without a reader, a terminal that is closed
+                        os.write(2, f"cgan: {farewell}\n".encode())
                     os._exit(Interrupted.exit_code)
 
 

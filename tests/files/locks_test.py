@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import threading
 import time
 
@@ -112,7 +113,14 @@ def test_of_many_that_find_it_free_at_once_one_holds_it(remote, monkeypatch):
     assert len(held) == 1 and len(refused) == 7
 
 
-def test_who_was_cut_off_and_finds_another_in_its_place_ends_and_leaves_the_lock_alone(remote, monkeypatch, capfd):
+@pytest.mark.parametrize("is_read", [True, False])
+def test_who_was_cut_off_and_finds_another_in_its_place_ends_and_leaves_the_lock_alone(
+    remote, monkeypatch, capfd, is_read
+):
+    if not is_read:
+        into, out_of = os.pipe()[::-1]
+        os.close(out_of)
+        monkeypatch.setattr(sys, "stderr", os.fdopen(into, "w"))
     ended = threading.Event()
 
     def leave_the_process(code):
@@ -123,7 +131,7 @@ def test_who_was_cut_off_and_finds_another_in_its_place_ends_and_leaves_the_lock
     with workdirs.locked(remote):
         leave(remote, 0)
         assert ended.wait(10)
-    assert "in use by process 77 on elsewhere" in capfd.readouterr().err
+    assert ("in use by process 77 on elsewhere" in capfd.readouterr().err) == is_read
     assert beat_of(remote)["token"] == "theirs"
 
 

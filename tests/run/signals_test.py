@@ -132,3 +132,12 @@ def test_a_main_thread_that_blocks_outside_python_is_ended(numbers, code, told):
     began = time.monotonic()
     assert (process.communicate(timeout=60)[1], process.returncode) == (told, code)
     assert time.monotonic() - began < 10
+
+
+def test_a_main_thread_that_blocks_is_ended_without_a_reader_of_its_words():
+    process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout.readline() == b"busy\n"
+    time.sleep(1)  # It prints before it blocks.
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 75
