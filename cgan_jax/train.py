@@ -23,8 +23,9 @@ from cgan_jax.data import placement, sources
 from cgan_jax.data.batches import Data, balanced
 from cgan_jax.errors import GuardError, Interrupted, UsageError
 from cgan_jax.evaluation.evaluation import Evaluator
+from cgan_jax.files import storage
 from cgan_jax.parallel import distribute, everywhere, make_mesh, on_one_device, replicated
-from cgan_jax.run import checkpoint, memory, packed, processes, progress, throughput
+from cgan_jax.run import checkpoint, integrity, memory, packed, processes, progress, throughput
 from cgan_jax.run import workdir as workdirs
 from cgan_jax.run.journal import Journal
 from cgan_jax.run.metric_writers import DEFAULT, Profile, make_hooks
@@ -139,12 +140,18 @@ def _within(gigabytes: float, recipe: Mapping[str, Any], dataset: sources.Datase
 
 
 def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
-    """Raises UsageError if the run in `workdir` started with another recipe or dataset."""
+    """Raises UsageError if the run in `workdir` started with another recipe or dataset, or lost its checkpoints."""
     processes.check_shared(workdir)
     if packed.is_packed(workdir):
         raise UsageError(f"{workdir} holds a packed model, whose training is over; use another --workdir")
     if not checkpoint.exist(workdir):
-        return
+        if _had_checkpoints(workdir):
+            raise UsageError(
+                f"{workdir} holds the logs of a run whose checkpoints are gone, and a new start would erase them;"
+                " move it away, or use another --workdir"
+            )
+        if not workdirs.read_metrics(workdir):
+            return
     if not (workdir / workdirs.CONFIG).exists():
         say(f"warning: {workdir / workdirs.CONFIG} is missing; it is written again, for the recipe that is given")
     else:
@@ -152,6 +159,14 @@ def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
         recipes.check_same_run(started.recipe, info.recipe, str(workdir))
         workdirs.check_same_dataset(started, info, workdir)
         recipes.warn_of_schedules(started.recipe, info.recipe)
+
+
+def _had_checkpoints(workdir: Path) -> bool:
+    """Whether something is left that follows a checkpoint. A run that was killed before its first one has nothing."""
+    logs = (workdirs.EVALUATIONS, workdirs.AVERAGES)
+    return any(workdirs.read_metrics(workdir, log) for log in logs) or bool(
+        storage.files_below(workdir / integrity.FOLDER)
+    )
 
 
 def _source(init_from: str, workdir: Path, info: workdirs.RunInfo, mesh: jax.sharding.Mesh) -> transfer.Source | None:

@@ -291,3 +291,28 @@ def test_a_recipe_that_was_refused_is_corrected_in_the_same_folder(bare, recipe,
     recipe["seed"] = 3
     with pytest.raises(UsageError, match="holds a run of another recipe, which differs in seed: 0 -> 3"):
         train_and_evaluate(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize("left", ["evaluations.jsonl", "averages.jsonl", "integrity/8.json"])
+def test_the_logs_of_a_run_whose_checkpoints_were_deleted_are_not_erased(finished, recipe, tmp_path, left):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints")
+    if not left.startswith("integrity"):
+        shutil.rmtree(workdir / "integrity")
+        workdirs.append_metrics(workdir, {"step": 8, "kimg": 0.128}, left)
+    before = (workdir / "metrics.jsonl").read_text()
+    with pytest.raises(UsageError, match=r"run holds the logs of a run whose checkpoints are gone, .* move it away"):
+        train_and_evaluate(recipe, workdir)
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew_with_its_recipe_alone(bare, recipe, tmp_path):
+    recipe["checkpoint"]["every_kimg"] = 1.0
+    train_and_evaluate(recipe, tmp_path / "run")
+    once = [line["train/d_loss"] for line in workdirs.read_metrics(tmp_path / "run")]
+    for folder in ("checkpoints", "integrity"):
+        shutil.rmtree(tmp_path / "run" / folder)
+    with pytest.raises(UsageError, match="holds a run of another recipe, which differs in seed: 0 -> 3"):
+        train_and_evaluate({**recipe, "seed": 3}, tmp_path / "run")
+    train_and_evaluate(recipe, tmp_path / "run")
+    assert [line["train/d_loss"] for line in workdirs.read_metrics(tmp_path / "run")] == once

@@ -124,7 +124,7 @@ class Checkpoints:
             return state
         if skipped:
             reasons = "; ".join(str(error) for error in skipped.values())
-            raise UsageError(f"no checkpoint can be restored: {reasons}; move {self._folder} away to start again")
+            raise UsageError(f"no checkpoint can be restored: {reasons}; move {self._workdir} away to start again")
         return None
 
     def restore_average(self, step: int, shapes: Tree, sharding: Sharding, further: str = "") -> Tree:
