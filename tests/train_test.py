@@ -249,6 +249,14 @@ def test_a_request_to_stop_during_maintenance_is_granted_with_the_state_saved(re
     assert steps == [2, 4, 5]
 
 
+def test_a_run_that_goes_on_makes_the_folder_of_pictures_again(finished, recipe, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(workdir / "samples")
+    recipe["train"]["total_kimg"] = 0.144
+    train_and_evaluate(recipe, workdir)
+    assert [path.name for path in (workdir / "samples").iterdir()] == ["kimg_000000.144.png"]
+
+
 def test_a_dataset_that_has_changed_is_refused_by_name(finished, recipe, monkeypatch):
     real_load = train.sources.load
 

@@ -11,6 +11,7 @@ from cgan_jax import averages, models
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation import scoring
 from cgan_jax.files import storage
+from cgan_jax.run import curves
 from cgan_jax.run.checkpoint import Checkpoints
 from cgan_jax.sampling import reconstruction, trained
 from cgan_jax.sampling.request import parse_step
@@ -70,7 +71,7 @@ def _picture(scored: Mapping[str, scoring.Scored], title: str) -> bytes:
 
     shown = chief(next(iter(scored.values())).scores)
     figure = Figure(figsize=(4.2 * len(shown), 3.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(curves.literal(title))
     for axes, score in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True):
         means = {name: statistics.fmean(one.scores[score]) for name, one in scored.items()}
         points = sorted((_length(name), mean) for name, mean in means.items() if 0 < _length(name) < float("inf"))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cgan_jax.files.storage import write_whole
+from cgan_jax.files.storage import reason, write_whole
 from cgan_jax.losses import adversarial, patches, terms
+from cgan_jax.names import printable
 from cgan_jax.networks.heads import Output
 
 _PANELS = {
@@ -53,6 +54,11 @@ def chance_levels(recipe: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def literal(name: str) -> str:
+    r"""A name as matplotlib draws it letter by letter: a text between two signs $ would be a formula, or an error."""
+    return printable(name).replace("$", r"\$")
+
+
 def save_curves(
     history: Sequence[Mapping[str, float]], path: Path, name: str = "", levels: Mapping[str, float] | None = None
 ) -> None:
@@ -68,7 +74,7 @@ def png_of(history: Sequence[Mapping[str, float]], name: str = "", levels: Mappi
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(name)
+    figure.suptitle(literal(name))
     for axes, (title, scalars) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
         found: dict[float, list[str]] = {}
         for scalar in scalars:
@@ -111,9 +117,9 @@ def save_overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], scal
                 linewidth=1.3,
                 marker="o" if len(curve) == 1 else "",
                 markersize=3,
-                label=f"{number + 1}  {list(runs)[number]}",
+                label=f"{number + 1}  {literal(list(runs)[number])}",
             )
-        axes.set_title(scalar.partition("/")[2], fontsize=10)
+        axes.set_title(literal(scalar.partition("/")[2]), fontsize=10)
         axes.set_xlabel("kimg", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
@@ -188,5 +194,5 @@ class Painter:
         try:
             if last is not None:
                 last.result()
-        except OSError as error:
-            self._say(f"warning: a picture could not be written: {error}")
+        except Exception as error:  # matplotlib does not list what it raises, and no picture is worth a run of days
+            self._say(f"warning: a picture could not be written: {reason(error)}")

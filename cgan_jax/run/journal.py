@@ -100,8 +100,7 @@ class Journal:
         """Writes model.txt and the first pictures: real images, and samples before training."""
         storage.write_whole(self.workdir / "model.txt", model)
         self.writer.write_hparams(dict(recipes.flattened(self._recipe)))
-        storage.make_folder(self.workdir / "samples")
-        storage.write_whole(self.workdir / "samples" / "real.png", png(real))
+        self._write_picture("real.png", real)
         self.writer.write_images(0, {"real": _batch_of(real)})
         self._save_samples(average)
 
@@ -197,10 +196,15 @@ class Journal:
         # The last picture of a run may lie between two intervals, and must not take another one's name.
         whole = self._recipe["train"]["sample_kimg"] >= 1 and abs(kimg - round(kimg)) < 0.1
         name = f"kimg_{kimg:06.0f}.png" if whole and (kimg >= 0.5 or not kimg) else f"kimg_{kimg:010.3f}.png"
-        storage.write_whole(self.workdir / "samples" / name, png(picture))
+        self._write_picture(name, picture)
         self.writer.write_images(self.step, {"samples": _batch_of(picture)})
         if self._on_sample is not None:
             self._on_sample(picture, kimg)
+
+    def _write_picture(self, name: str, picture: Image.Image) -> None:
+        folder = self.workdir / "samples"
+        storage.make_folder(folder)  # somebody may have moved it away since the last start
+        storage.write_whole(folder / name, png(picture))
 
 
 def _batch_of(picture: Image.Image) -> np.ndarray:

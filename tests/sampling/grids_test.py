@@ -189,6 +189,17 @@ def test_a_picture_that_cannot_be_written_is_told_of_and_ends_nothing(tmp_path):
         painter.paint(curves.save_curves, [], tmp_path / "nowhere" / "curves.png", wait=True)
     painter.close()
     assert len(said) == 2 and all("a picture could not be written" in line and "nowhere" in line for line in said)
+    painter = curves.Painter(said.append)
+    painter.paint(lambda: 1 / 0)
+    painter.close()
+    assert said[2:] == ["warning: a picture could not be written: division by zero"]
+
+
+@pytest.mark.parametrize("name", ["lr$_$bs", "$x^2$", r"\$a$b$", "\x07$\udcff$"])
+def test_a_name_is_drawn_letter_by_letter(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", lambda *_, **__: pytest.fail("a formula"))
+    curves.png_of([], name)
+    curves.save_overlaid_curves({name: [{"kimg": 1.0, f"eval/{name}": 2.0}]}, [f"eval/{name}"], tmp_path / "curves.png")
 
 
 def test_a_transparent_image_lies_on_the_paper():
