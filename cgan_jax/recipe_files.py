@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from cgan_jax.recipe import widened
 _PACKAGE = Path(__file__).parent
 # A wheel carries the recipes in the package; in the repository they lie beside it.
 FOLDER = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+_MEANT = re.compile(r".*?\.py(?=:|$)|[^:]*", re.DOTALL)
+"""The file in a text that names none."""
 
 
 def names() -> list[str]:
@@ -52,6 +55,18 @@ def find(given: str) -> Path:
     raise UsageError(f"unknown recipe {given!r}{hint} There are: {', '.join(names())}; or give a file, FILE.py")
 
 
+def parted(given: str) -> tuple[Path] | tuple[Path, str]:
+    """The file of a recipe and, for `FILE:TEXT`, the text. A path may hold colons, as in sweep_12:30/mine.py.
+
+    Raises UsageError, with the closest names, if there is no such file.
+    """
+    for colon in [match.start() for match in re.finditer(":|$", given)][::-1]:
+        with contextlib.suppress(UsageError):
+            path = find(given[:colon])
+            return (path,) if colon == len(given) else (path, given[colon + 1 :])
+    return (find(_MEANT.match(given)[0]),)
+
+
 def about(path: Path) -> str:
     """The docstring of a recipe file, which is not run."""
     with _told(path):
@@ -63,11 +78,9 @@ def load(given: str) -> ConfigDict:
 
     Whole numbers are widened where a float is meant. Raises UsageError with the file, the line and what mends it.
     """
-    name, colon, argument = given.partition(":")
-    path = find(name)
+    path, *arguments = parted(given)
     with _told(path), _importing_beside(path):
         get_config = _get_config(path)
-        arguments = [argument] if colon else []
         _check_arguments(path, get_config, arguments)
         config = get_config(*arguments)
     if config is None:

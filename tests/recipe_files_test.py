@@ -8,6 +8,7 @@ import pytest
 from cgan_jax import recipe_files
 from cgan_jax.errors import UsageError
 from cgan_jax.recipe import check
+from tests.command_line import cgan
 
 MINIMAL = """
 from cgan_jax.recipe import defaults
@@ -70,6 +71,19 @@ def test_a_text_after_a_colon_is_the_argument(tmp_path):
     text = MINIMAL.replace("get_config()", "get_config(seed='3')").format(line="config.seed = int(seed)")
     config = written(tmp_path, text)
     assert (recipe_files.load(config).seed, recipe_files.load(f"{config}:11").seed) == (3, 11)
+
+
+def test_a_path_may_hold_colons(tmp_path, capsys):
+    folder = tmp_path / "sweep_12:30"
+    folder.mkdir()
+    text = MINIMAL.replace("get_config()", "get_config(seed='3')").format(line="config.seed = int(seed)")
+    config = written(folder, text, "my:own.py")
+    assert (recipe_files.load(config).seed, recipe_files.load(f"{config}:11").seed) == (3, 11)
+    for given in (f"{folder}/none.py", f"{folder}/none.py:11"):
+        assert refusal(given) == f"no such recipe file: {folder}/none.py"
+    assert refusal("digts:3").startswith("unknown recipe 'digts'; did you mean digits")
+    assert cgan("recipes", written(folder, (recipe_files.FOLDER / "digits.py").read_text())) == 0
+    assert recipe_files.about(recipe_files.FOLDER / "digits.py") in capsys.readouterr().out
 
 
 def test_a_dict_will_do_and_is_widened(tmp_path):

@@ -35,7 +35,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         return
     recipe = recipe_files.load(flags.name).to_dict()
     check(recipe)
-    about = recipe_files.about(recipe_files.find(flags.name.partition(":")[0]))
+    about = recipe_files.about(recipe_files.parted(flags.name)[0])
     if flags.json:
         print(json.dumps({"name": flags.name, "about": about, "recipe": recipe}, indent=2))
     else:
