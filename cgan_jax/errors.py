@@ -1,4 +1,4 @@
-"""The exceptions that end a command, one per exit code. Any other exception is a bug (exit code 1)."""
+"""What ends a command, one class per exit code. Any other exception is a bug (exit code 1)."""
 
 
 class UsageError(Exception):
@@ -22,8 +22,12 @@ class GuardError(Exception):
         self.good_until = good_until
 
 
-class Interrupted(Exception):
-    """The run was interrupted and has saved its state: exit code 75. The same command continues it."""
+class Interrupted(BaseException):
+    """The run was interrupted and has saved its state: exit code 75. The same command continues it.
+
+    It is no Exception, as KeyboardInterrupt is none: a signal may raise it anywhere, also in a reader that takes every
+    Exception for damage.
+    """
 
     exit_code = 75
 

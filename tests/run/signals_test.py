@@ -102,6 +102,14 @@ def test_droppable_work_ends_at_once(number, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_reader_that_takes_every_error_for_damage_does_not_swallow_a_request():
+    with StopRequest() as stop, pytest.raises(Interrupted, match="nothing lost"), stop.at_once("nothing lost"):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except Exception:
+            pytest.fail("taken for damage")
+
+
 BUSY = """
 import ctypes
 from cgan_jax.run.signals import StopRequest
