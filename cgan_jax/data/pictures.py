@@ -5,14 +5,12 @@ import contextlib
 import functools
 import io
 import os
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cgan_jax.errors import UsageError
 from cgan_jax.files.storage import reason
@@ -24,8 +22,16 @@ _OF_ANY_NAME = {"PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF"}
 """Formats that their first bytes tell, whatever the file is called."""
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _PNG = b"\x89PNG\r\n\x1a\n"
-UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises for bytes that are not a whole image (SyntaxError is its word for a broken PNG chunk)."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation."""
 
 
 class Unreadable(Exception):
@@ -59,11 +65,10 @@ def is_picture(path: Path) -> bool:
     """Whether Pillow reads files of that name or, for a name that it does not know, this file."""
     if is_named_as_picture(path.name):
         return True
-    try:
-        with Image.open(path, formats=[name for name in _formats() if name in _OF_ANY_NAME]):
-            return True
-    except UNREADABLE:
-        return False
+    formats = [name for name in _formats() if name in _OF_ANY_NAME]
+    with contextlib.suppress(Unreadable), _refusing(), Image.open(path, formats=formats):
+        return True
+    return False
 
 
 def below(folder: Path) -> Iterator[Path]:
@@ -132,18 +137,28 @@ def opened(content: bytes, upright: bool = True) -> Image.Image:
     """The first image of a picture file, decoded; `upright` turns it as its EXIF tag says. Raises Unreadable."""
     with _refusing():
         image = _opened(content, decodes=True)
-        return ImageOps.exif_transpose(image) if upright else image
+        turn = _TURNS.get(_orientation(image)) if upright else None
+        return image if turn is None else image.transpose(turn)
 
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """Turns what Pillow raises into Unreadable."""
+    """Turns what Pillow raises into Unreadable. Its decoders raise any type for bytes that are no whole image."""
     try:
         yield
+    except (MemoryError, Unreadable):
+        raise
     except UnidentifiedImageError as error:
         raise Unreadable("no format that Pillow reads") from error
-    except UNREADABLE as error:
+    except Exception as error:
         raise Unreadable(reason(error)) from error
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF tag of that name. Pixels may be whole where the tags are not."""
+    with contextlib.suppress(Exception):
+        return image.getexif().get(ExifTags.Base.Orientation)
+    return None
 
 
 def _opened(content: bytes, decodes: bool) -> Image.Image:
@@ -170,15 +185,20 @@ def _without_texts(png: bytes) -> bytes:
     return b"".join(kept)
 
 
+@_refusing()
 def in_mode(image: Image.Image, channels: int, background: str = "black") -> Image.Image:
     """The image with 1 (grey), 3 (RGB) or 4 (RGB and opacity) channels; with fewer than 4, nothing is transparent.
 
-    Transparency is composed on `background`; of 16-bit grey the upper 8 bits stay. Raises Unreadable for floats.
+    Transparency is composed on `background`; of 16-bit grey the upper 8 bits stay. Raises Unreadable for floats,
+    for whole numbers beyond 16 bits, and for colours that Pillow cannot convert.
     """
     if image.mode == "F":
         raise Unreadable("its pixels are floats, whose range no rule tells")
     if image.mode.startswith("I"):  # Pillow's own conversion from 16 bits clips at 255
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        levels = np.asarray(image)  # of 16 or 32 bits
+        if levels.min() < 0 or levels.max() >= 2**16:
+            raise Unreadable("its pixels are whole numbers beyond 0 to 65535, whose range no rule tells")
+        image = Image.fromarray((levels.astype(np.uint16) >> 8).astype(np.uint8))
     if channels == 4:
         return image.convert("RGBA")
     if image.has_transparency_data:

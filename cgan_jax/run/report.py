@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cgan_jax import __version__
 from cgan_jax import recipe as recipes
-from cgan_jax.data.pictures import UNREADABLE
+from cgan_jax.data.pictures import Unreadable, facts, in_mode, opened
 from cgan_jax.files import storage
 from cgan_jax.run import recovery, workdir
 
@@ -132,11 +131,12 @@ def _encoded(path: Path) -> str:
     """A picture as a data URL, or "" if it cannot be read (after a kill, or while it is being written)."""
     buffer = io.BytesIO()
     try:
-        with storage.opened(path) as file, Image.open(file) as picture:
-            if picture.width * picture.height > _PIXELS:
-                return ""
-            picture.convert("RGB").save(buffer, format="WEBP", quality=80)
-    except UNREADABLE:
+        content = storage.read_bytes(path)
+        seen = facts(content)
+        if seen.width * seen.height > _PIXELS:
+            return ""
+        in_mode(opened(content), channels=3).save(buffer, format="WEBP", quality=80)
+    except (OSError, Unreadable):
         return ""
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 

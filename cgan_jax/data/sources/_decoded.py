@@ -21,7 +21,7 @@ from cgan_jax.files.cache import cache_folder, cache_path
 from cgan_jax.names import printable
 
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
-_VERSION = 1
+_VERSION = 2
 """Of how pictures are decoded; another one decodes them anew."""
 _NAMED = 5
 

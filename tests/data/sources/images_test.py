@@ -9,10 +9,10 @@ import zipfile
 import numpy as np
 import pyarrow.parquet
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cgan_jax import recipe as recipes
-from cgan_jax.data import sources
+from cgan_jax.data import pictures, sources
 from cgan_jax.errors import UsageError
 
 RNG = np.random.default_rng(0)
@@ -204,6 +204,48 @@ def test_paths_that_are_not_there(tmp_path):
     assert "dataset.data_dir must name a folder" in refused("")
     assert "none: no such file or folder" in refused(tmp_path / "none")
     assert load(files(tmp_path / "pets").parent, name="pets").class_names == ("cat", "dog")
+
+
+def saved(image, form, **options):
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, TypeError, KeyError, RecursionError])
+def test_whatever_pillow_raises_names_the_picture(error, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise error("words of a decoder")
+
+    monkeypatch.setenv("CGAN_CACHE_DIR", str(tmp_path / "cache"))  # other tests have decoded these images
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", broken)
+    assert "cat/0.png: not a picture that can be read" in refused(files(tmp_path / "pictures"))
+
+
+def test_colours_that_pillow_cannot_convert_name_the_picture(tmp_path):
+    (tmp_path / "b.tif").write_bytes(saved(Image.new("LAB", (8, 8)), "TIFF"))
+    assert "b.tif: not a picture that can be read (conversion from LAB" in refused(tmp_path, channels="grey")
+
+
+@pytest.mark.parametrize(("last", "is_read"), [(255, True), (2**16 - 1, True), (2**16, False), (-1, False)])
+def test_whole_numbers_of_32_bits_are_read_if_they_fit_into_16(last, is_read, tmp_path):
+    levels = np.linspace(0, last, 64).astype(np.int32).reshape(8, 8)
+    (tmp_path / "a.tif").write_bytes(saved(Image.fromarray(levels), "TIFF"))
+    if is_read:
+        assert (load(tmp_path).images[0, ..., 0] == levels >> 8).all()
+    else:
+        assert "a.tif: not a picture that can be read (its pixels are whole numbers beyond 0" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright_by_its_orientation_whatever_its_other_tags_are(orientation, tmp_path):
+    picture = Image.fromarray(WIDE.repeat(2, axis=0).repeat(2, axis=1))
+    tags = picture.getexif()
+    tags[0x112], tags[0x11A] = orientation, 72.0
+    whole = saved(picture, "JPEG", exif=tags)
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(whole))))
+    for content in (whole, whole.replace(b"\x01\x1a\0\5", b"\x01\x1a\0\1")):  # a byte, and no ratio
+        np.testing.assert_array_equal(pictures.opened(content), turned)
 
 
 # Four bands in a wide image, which `bands` tells again: red, green, blue, black; and white.
