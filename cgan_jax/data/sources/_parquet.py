@@ -26,12 +26,11 @@ _LABELS = ("label", "labels", "fine_label", "class")
 _GROUPS_IN_MEMORY = 4
 
 
-def files_of(folder: Path, split: str) -> list[Path]:
-    """The files of a split, such as data/train-00000-of-00002.parquet, below a folder; all if it has no splits.
+def of_split(folder: Path, found: Sequence[Path], split: str) -> Sequence[Path]:
+    """Those of a folder's files that are of a split, such as train-00000-of-00002.parquet; all if there are no splits.
 
     Raises UsageError for a split that is not there.
     """
-    found = sorted(folder.rglob("*.parquet"))
     split_of = {path: re.split(r"[-_.]", path.name)[0].lower() for path in found}
     splits = sorted({name for name in split_of.values() if name in SPLITS})
     if not splits and split in ("train", "all"):
@@ -44,7 +43,7 @@ def files_of(folder: Path, split: str) -> list[Path]:
 def find(paths: Sequence[Path]) -> Pictures:
     """The pictures of Parquet files, in their order. Raises UsageError for files of other columns."""
     files = [_opened(path) for path in paths]
-    image = _column(paths[0], files[0], _IMAGES)
+    columns = {file: _column(path, file, _IMAGES) for path, file in zip(paths, files, strict=True)}
     label = next((name for name in _LABELS if name in files[0].schema_arrow.names), None)
     groups = [(file, group) for file in files for group in range(file.num_row_groups)]
     lengths = [file.metadata.row_group(group).num_rows for file, group in groups]
@@ -55,7 +54,7 @@ def find(paths: Sequence[Path]) -> Pictures:
     @functools.lru_cache(_GROUPS_IN_MEMORY)
     def contents(place: int) -> list[Any]:
         file, group = groups[place]
-        return file.read_row_group(group, columns=[image]).column(image).to_pylist()
+        return file.read_row_group(group, columns=[columns[file]]).column(columns[file]).to_pylist()
 
     def read(i: int) -> bytes:
         place = bisect.bisect(starts, i) - 1

@@ -77,7 +77,7 @@ def _in_folder(folder: Path, split: str) -> _decoded.Pictures:
     for listing in (folder / name for name in _LISTS):
         if listing.is_file():
             return _list.find(listing, split)
-    if next(folder.rglob("*.parquet"), None) is not None:
+    if any(map(_is_parquet, pictures.below(folder))):
         return _in_parquet(folder, split)
     return image_folder.find(folder, split)
 
@@ -85,7 +85,13 @@ def _in_folder(folder: Path, split: str) -> _decoded.Pictures:
 def _in_parquet(path: Path, split: str) -> _decoded.Pictures:
     from cgan_jax.data.sources import _parquet  # takes a moment
 
-    return _parquet.find([path] if path.is_file() else _parquet.files_of(path, split))
+    if path.is_file():
+        return _parquet.find([path])
+    return _parquet.find(_parquet.of_split(path, [file for file in pictures.below(path) if _is_parquet(file)], split))
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
 
 
 def _of_arrays(path: Path, image_size: int, fit: str, channels: str, background: str) -> Dataset:

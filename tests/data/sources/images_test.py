@@ -200,6 +200,25 @@ def test_a_parquet_file_of_other_columns_is_one_line(tmp_path):
     assert "d.parquet row 0: not a picture that can be read" in refused(path)
 
 
+def test_hidden_parquet_files_are_passed_over(tmp_path):
+    parquet(files(tmp_path / "pictures") / ".cache" / "x.parquet", labels=["owl"] * 4)
+    assert load(tmp_path / "pictures").class_names == ("cat", "dog")
+    parquet(tmp_path / "rows" / "DATA.PARQUET", labels=NAMES)
+    (tmp_path / "rows" / "._DATA.PARQUET").write_bytes(b"macOS")
+    np.testing.assert_array_equal(load(tmp_path / "rows").images, IMAGES)
+
+
+def test_each_parquet_file_has_a_column_of_images(tmp_path):
+    parquet(tmp_path / "a.parquet", 0, 2)
+    table = pyarrow.parquet.read_table(parquet(tmp_path / "b.parquet", 2, 4))
+    pyarrow.parquet.write_table(table.rename_columns(["img", "label"]), tmp_path / "b.parquet")
+    np.testing.assert_array_equal(load(tmp_path).images, IMAGES)
+    pyarrow.parquet.write_table(table.rename_columns(["photo", "label"]), tmp_path / "b.parquet")
+    assert "b.parquet has no column of images (image or img); it has photo, label" in refused(tmp_path)
+    pyarrow.parquet.write_table(table.rename_columns(["image", "kind"]), tmp_path / "b.parquet")
+    assert "b.parquet: cannot read its column label" in refused(tmp_path)
+
+
 def test_paths_that_are_not_there(tmp_path):
     assert "dataset.data_dir must name a folder" in refused("")
     assert "none: no such file or folder" in refused(tmp_path / "none")
