@@ -19,6 +19,8 @@ from cgan_jax.names import listed, printable
 _OPTIONS = ("fit", "channels", "background")
 COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
 """What images of so many channels are called."""
+MOST_CLASSES = 2**16
+"""A file may state any number of them, or any label. A name for each class would take all memory."""
 _FEW = 100
 """Images below which a class is small."""
 _LISTED = 20
@@ -61,6 +63,12 @@ def load_section(section: Mapping[str, Any]) -> Dataset:
     dataset = load(*(section[key] for key in keys), **options)
     dataset = _of_classes(dataset, section.get("classes", ""))
     return dataset._replace(about=(*_counts(dataset), *dataset.about)) if dataset.about else dataset
+
+
+def check_count(num_classes: int, where: object) -> None:
+    """Raises UsageError, which begins with `where`, for more classes than are allowed."""
+    if num_classes > MOST_CLASSES:
+        raise UsageError(f"{where}: there may be at most {MOST_CLASSES} classes, given {num_classes}")
 
 
 def _of_classes(dataset: Dataset, wanted: str) -> Dataset:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cgan_jax.data import archives, pictures
-from cgan_jax.data.sources import Dataset, _decoded, _list, _pixels, _zip, image_folder
+from cgan_jax.data.sources import Dataset, _decoded, _list, _pixels, _zip, check_count, image_folder
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.files.png import to_pillow
 from cgan_jax.lookup import unknown
@@ -103,6 +103,7 @@ def _of_arrays(path: Path, image_size: int, fit: str, channels: str, background:
     if labels is None:
         labels, class_names = np.zeros(n, np.int32), image_folder.UNLABELLED
     elif class_names is None:
+        check_count(int(labels.max()) + 1, path)
         class_names = tuple(map(str, range(int(labels.max()) + 1)))
     labels = archives.checked_labels(path, labels, len(class_names))
     usual = "grey" if depth == 1 else "rgb"

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from cgan_jax.data.sources import Dataset
+from cgan_jax.data.sources import Dataset, check_count
 from cgan_jax.errors import UsageError
 from cgan_jax.lookup import unknown
 
@@ -22,7 +22,7 @@ def load(name: str, split: str, data_dir: str, image_size: int) -> Dataset:
     """Images uint8 [images, image_size, image_size, channels], labels 0, 1, ..., classes-1, 0, ... in turn.
 
     `split` is "train" or "test" (as many images, other phases and noise); `data_dir` is not used. Raises UsageError for
-    another split, a name that cannot be read, a number below 1, or channels other than 1 and 3.
+    another split, a name that cannot be read, a number below 1 or too large, or channels other than 1 and 3.
     """
     del data_dir
     if split not in _SEEDS:
@@ -51,11 +51,12 @@ def _parse(name: str) -> dict[str, int]:
     """Reads "classes10_images1024_channels3"."""
     wanted = dict(_DEFAULTS)
     for part in name.split("_") if name else ():
-        match = re.fullmatch(r"([a-z]+)(\d+)", part)
+        match = re.fullmatch(r"([a-z]+)(\d{1,18})", part)
         if not match or match[1] not in _DEFAULTS or int(match[2]) < 1:
             example = "_".join(f"{key}{value}" for key, value in _DEFAULTS.items())
             raise UsageError(f"cannot read {part!r} in the synthetic dataset's name {name!r}; an example: {example}")
         wanted[match[1]] = int(match[2])
+    check_count(wanted["classes"], f"the synthetic dataset {name!r}")
     if wanted["channels"] not in (1, 3):
         raise UsageError(f"the synthetic dataset {name!r} asks for {wanted['channels']} channels; there are: 1, 3")
     return wanted

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from cgan_jax.data import pictures
-from cgan_jax.data.sources import Dataset, _pixels
+from cgan_jax.data.sources import Dataset, _pixels, check_count
 from cgan_jax.data.sources._decoded import CHANNELS
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.files import json_text, storage, tfrecord
@@ -85,6 +85,7 @@ def read(folder: Path, name: str, split: str, image_size: int, fit: str, channel
         labels += shard_labels
         owners += [shard.path] * len(records)
     classes = builder.info.features[keys.label]
+    check_count(classes.num_classes or 0, name)
     class_names = tuple(classes.names or map(str, range(classes.num_classes)))
     _check_labels(labels, len(class_names), name, split)
     if not encoded:

@@ -179,6 +179,12 @@ def test_what_is_no_such_form_is_one_line(name, content, line, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("label", [2**16, 10**18, 2**64 - 1])
+def test_a_large_label_makes_no_class_for_each_number_below(label, tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=np.array([0, 1, 2**16 - 1, label], np.uint64))
+    assert refused(tmp_path / "a.npz").endswith(f"there may be at most 65536 classes, given {label + 1}")
+
+
 def test_a_damaged_zip_names_its_picture(tmp_path):
     path = zipped(tmp_path / "a.zip", ENTRIES | {"dataset.json": json.dumps(LABELS)})
     content = path.read_bytes()

@@ -58,3 +58,5 @@ def test_other_wrong_use():
         load("", "all")
     with pytest.raises(UsageError, match="image_size 0"):
         load("", image_size=0)
+    with pytest.raises(UsageError, match=r"there may be at most 65536 classes, given 4000000000$"):
+        load("classes4000000000_images4")

@@ -325,6 +325,15 @@ def test_a_folder_that_is_not_whole_is_named(file, tmp_path):
     assert refused("mnist", "train", str(tmp_path), 28).startswith(f"{folder}: not a whole prepared dataset")
 
 
+def test_a_features_file_of_too_many_classes_is_refused(tmp_path):
+    _, folder = prepare("mnist", tmp_path)
+    features = json.loads((folder / "features.json").read_text())
+    features["featuresDict"]["features"]["label"]["classLabel"] = {"numClasses": str(10**12)}
+    (folder / "features.json").write_text(json.dumps(features))
+    said = refused("mnist", "train", str(tmp_path), 28)
+    assert said == "mnist: there may be at most 65536 classes, given 1000000000000"
+
+
 @pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
 def test_a_features_file_imports_nothing(key, tmp_path, monkeypatch):
     _, folder = prepare("mnist", tmp_path)
