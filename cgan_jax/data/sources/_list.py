@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if line.strip():
                 yield number, _json_row(line, path, number)
         return
-    reader = csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    lines = [(reader.line_num, row) for row in reader if any(row)]
+    # Not splitlines(): a name may hold other signs that break a line, such as U+2028.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        lines = [(reader.line_num, row) for row in reader if any(row)]
+    except csv.Error as error:
+        raise UsageError(f"{path}: line {reader.line_num} is no CSV; is a quote open? ({error})") from error
     header = [name.strip().lower() for name in lines[0][1]] if lines else []
     if not set(header) & set(_PATHS):
         header = ["path", "label"]

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from cgan_jax import recipe as recipes
 from cgan_jax.data import pictures, sources
 from cgan_jax.errors import UsageError
+from cgan_jax.names import printable
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (4, 8, 8, 3), np.uint8)
@@ -161,6 +162,7 @@ def test_images_without_classes_are_of_one(form, tmp_path):
         ("a.csv", "path,label\ncat/0.png,cat\ncat/1.png,\n", "line 3 has no class, and line 2 has one"),
         ("a.csv", "path,split\ncat/0.png,test\n", "unknown split of .*'train'; there are: test"),
         ("a.csv", "", "no pictures"),
+        ("a.csv", 'path,label\n"cat/0.png,cat\n' + 9999 * "cat/1.png,cat\n", r"line \d+ is no CSV; is a quote open"),
         ("a.csv", b"\xff\xfe\x00", "not a list in UTF-8"),
         ("a.jsonl", '{"path": "cat/0.png", "label": [1, 2]}', "line 1: a class is a name or a whole number"),
         ("a.jsonl", '{"image_id": 7}', "line 1 names no file; it has image_id"),
@@ -183,6 +185,16 @@ def test_what_is_no_such_form_is_one_line(name, content, line, tmp_path):
 def test_a_large_label_makes_no_class_for_each_number_below(label, tmp_path):
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=np.array([0, 1, 2**16 - 1, label], np.uint64))
     assert refused(tmp_path / "a.npz").endswith(f"there may be at most 65536 classes, given {label + 1}")
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_a_row_ends_where_its_line_does(sign, tmp_path):
+    files(tmp_path, names=[f"a{sign}b", *NAMES[1:]])
+    rows = [(f"a{sign}b/0.png", f"a{sign}b"), *ROWS[1:]]
+    (tmp_path / "list.csv").write_bytes("\r\n".join(map(",".join, [("path", "label"), *rows])).encode())
+    dataset = load(tmp_path / "list.csv")
+    np.testing.assert_array_equal(dataset.images, IMAGES)
+    assert dataset.class_names == (printable(f"a{sign}b"), "cat", "dog")
 
 
 def test_a_damaged_zip_names_its_picture(tmp_path):
