@@ -15,6 +15,7 @@ again only if its folder is deleted; a run that crashed is trained again. Ctrl-C
 same command goes on with the rest, then writes summary.md, summary.csv and curves.png.
 """
 
+import contextlib
 import json
 import pprint
 import signal
@@ -76,7 +77,7 @@ def main(flags: absl_flags.FlagValues) -> None:
         _summarize(runs, [field for variation in varied for field in variation.fields], workdir)
     unfinished = [run.name for run in runs if not _is_over(run, workdir)]
     if unfinished:
-        raise SystemExit(f"cgan: error: {', '.join(unfinished)} did not finish; run the same command again to go on")
+        raise UsageError(f"{', '.join(unfinished)} did not finish; run the same command again to go on")
 
 
 def _named(run: NamedRecipe, check, *arguments: Any) -> Any:
@@ -121,7 +122,6 @@ def _is_over(run: NamedRecipe, workdir: Path) -> bool:
 
     Raises UsageError if its folder holds another run.
     """
-    from cgan_jax.build import steps_for
     from cgan_jax.run import workdir as workdirs
     from cgan_jax.run.checkpoint import Checkpoints
 
@@ -132,15 +132,15 @@ def _is_over(run: NamedRecipe, workdir: Path) -> bool:
     outcome = _outcomes(workdir).get(run.name)
     if outcome == GuardError.exit_code:
         return True
-    checkpoints = Checkpoints(folder, read_only=True)
-    steps = checkpoints.steps()
-    checkpoints.close()
-    if not steps:
+    last = (workdirs.read_metrics(folder) or [None])[-1]
+    if last is None or not workdirs.is_at_end(last, run.recipe["train"]):
         return False
-    is_at_end = steps[-1] >= steps_for(run.recipe, run.recipe["train"]["total_kimg"])
-    is_out_of_time = run.recipe["train"]["max_minutes"] > 0 and outcome == 0
+    if outcome != 0:  # it may have been killed before it saved its last step
+        with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+            if last["step"] not in checkpoints.steps():
+                return False
     evaluated = [line["step"] for line in workdirs.read_metrics(folder, workdirs.EVALUATIONS)]
-    return (is_at_end or is_out_of_time) and (steps[-1] in evaluated or not run.recipe["evaluate"]["metrics"])
+    return last["step"] in evaluated or not run.recipe["evaluate"]["metrics"]
 
 
 def _outcomes(workdir: Path) -> dict[str, int]:

@@ -144,8 +144,7 @@ def _encoded(path: Path) -> str:
 def _status(path: Path, last: Mapping[str, float], section: Mapping[str, Any]) -> str:
     if workdir.is_locked(path):
         return "training"
-    out_of_time = section["max_minutes"] and last["seconds"] >= 60 * section["max_minutes"]
-    return "finished" if last["kimg"] >= section["total_kimg"] or out_of_time else "stopped"
+    return "finished" if workdir.is_at_end(last, section) else "stopped"
 
 
 def _finite(value: Any) -> Any:

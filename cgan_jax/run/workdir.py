@@ -191,6 +191,15 @@ def read_metrics_until(workdir: Path, step: int, log: str = METRICS) -> list[dic
     return [line for line in read_metrics(workdir, log) if line["step"] <= step]
 
 
+def is_at_end(last: Mapping[str, float], section: Mapping[str, Any]) -> bool:
+    """Whether the last line of metrics.jsonl says that all images are shown or all minutes used.
+
+    `section` is the recipe's section train.
+    """
+    is_out_of_time = section["max_minutes"] > 0 and last["seconds"] >= 60 * section["max_minutes"]
+    return is_out_of_time or last["kimg"] >= round(section["total_kimg"], 6)
+
+
 def append_environment(workdir: Path, environment: Mapping[str, Any]) -> None:
     """Appends the environment of this start to environments.jsonl, unless it equals the last line."""
     if read_metrics(workdir, ENVIRONMENTS)[-1:] != [environment]:

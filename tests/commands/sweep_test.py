@@ -122,12 +122,12 @@ def test_where_nothing_is_left_it_only_prints_and_draws(study, recipe, tmp_path,
     assert (workdir / "summary.md").exists() and (workdir / "curves.png").exists()
 
 
-def test_only_what_is_new_is_started(study, recipe, tmp_path, monkeypatch):
+def test_only_what_is_new_is_started(study, recipe, tmp_path, monkeypatch, capsys):
     shutil.copytree(study[0], tmp_path / "study")
     started = []
     monkeypatch.setattr(signals.RelayedRequests, "run", lambda self, command: started.append(command[-1]) or 1)
-    with pytest.raises(SystemExit, match=r"generator.embedding_dim=5 did not finish"):
-        cgan(*arguments(tmp_path, recipe, f"--vary={CHANGE},5"))
+    assert cgan(*arguments(tmp_path, recipe, f"--vary={CHANGE},5")) == 2
+    assert "generator.embedding_dim=5 did not finish" in capsys.readouterr().err
     assert started == [f"--workdir={tmp_path}/study/generator.latent_dim+generator.embedding_dim=5"]
 
 
@@ -146,7 +146,18 @@ def test_a_run_that_has_used_its_minutes_is_over(recipe, tmp_path, started):
     write_recipe(tmp_path, recipe)
     assert cgan(*argv) == 0
     assert cgan(*argv) == 0
-    assert started == list(NAMES)
+    assert started == NAMES
+    assert cgan(*argv, "--config.train.max_minutes=0.01") == 0
+    assert started == NAMES + NAMES, "there are more minutes"
+
+
+def test_a_finished_run_is_over_without_its_checkpoints_too(study, recipe, tmp_path, started, capsys):
+    workdir = shutil.copytree(study[0], tmp_path / "study")
+    for name in NAMES:
+        shutil.rmtree(workdir / name / "checkpoints")
+    assert cgan(*arguments(tmp_path, recipe)) == 0
+    assert started == [] and "baseline finished before" in capsys.readouterr().out
+    assert (workdir / "summary.csv").read_text() == (study[0] / "summary.csv").read_text()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(study, recipe, tmp_path, started, capsys):
@@ -202,19 +213,18 @@ def test_a_run_that_diverges_has_its_row_and_ends_nothing_else(study, recipe, tm
     assert started == names[1:2], "a run that a guard has stopped is over"
     shutil.rmtree(workdir / "generator.latent_dim=3")
     monkeypatch.setattr(signals.RelayedRequests, "run", lambda self, command: started.append("again") or 3)
-    with pytest.raises(SystemExit):
-        cgan(*argv)
+    assert cgan(*argv) == 2
     assert started == [*names[1:2], "again"], "unless its folder is gone"
 
 
 def test_a_run_that_crashes_ends_nothing_else(recipe, tmp_path, monkeypatch, capsys):
     codes = [1, -9]
     monkeypatch.setattr(signals.RelayedRequests, "run", lambda self, command: codes.pop(0))
-    with pytest.raises(SystemExit) as ended:
-        cgan(*arguments(tmp_path, recipe))
-    assert ended.value.code.startswith(f"cgan: error: baseline, {CHANGE} did not finish")
+    assert cgan(*arguments(tmp_path, recipe)) == 2
     assert [row["ending"] for row in table(tmp_path / "study")] == ["ended with exit code 1", "was killed by SIGKILL"]
-    assert f"run 2 of 2: {CHANGE} was killed by SIGKILL after " in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"run 2 of 2: {CHANGE} was killed by SIGKILL after " in said.out
+    assert said.err.endswith(f"cgan: error: baseline, {CHANGE} did not finish; run the same command again to go on\n")
 
 
 def test_one_combination_that_cannot_work_stops_all_before_the_first(recipe, tmp_path, started, capsys):
