@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from cgan_jax.errors import UsageError
 from cgan_jax.files import json_text
-from cgan_jax.files.storage import is_remote, read_text, regular, write_whole
+from cgan_jax.files.storage import is_remote, read_text, reason, regular, write_whole
 
 RENEWED, DEAD = 20.0, 60.0
 """Seconds between two heartbeats, and without one until the lock expires."""
@@ -48,7 +48,10 @@ class Beat(NamedTuple):
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Holds the lock at `path`. Raises UsageError, which names the holder, if another process has it; OSError."""
+    """Holds the lock at `path`. Raises UsageError, which names the holder, if another process has it; OSError.
+
+    Raises UsageError, too, if the file system knows no locks.
+    """
     with (_beating if is_remote(path) else _flocked)(path):
         yield
 
@@ -60,10 +63,10 @@ def is_held(path: Path) -> bool:
     try:
         with open(path, opener=regular) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # no such file, or a file system that cannot lock any
+        return False
     return False
 
 
@@ -72,9 +75,13 @@ def _flocked(path: Path) -> Iterator[None]:
     with open(path, "a+", opener=regular) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.seek(0)
             raise UsageError(f"{path.parent} is in use by process {lock.read().strip() or 'unknown'}") from None
+        except OSError as error:
+            raise UsageError(
+                f"{path.parent} is on a file system that cannot lock files ({reason(error)}); use another folder"
+            ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

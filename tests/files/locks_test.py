@@ -1,5 +1,6 @@
 """Locks of buckets: who holds one renews it, who finds one that is not renewed takes it, and never two hold one."""
 
+import errno
 import json
 import os
 import socket
@@ -151,3 +152,18 @@ def test_a_network_that_fails_for_a_while_costs_nothing(remote, monkeypatch):
         while beat_of(remote)["time"] == first["time"]:
             assert time.monotonic() < deadline, "it gave up"
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES])
+def test_a_file_system_that_cannot_lock_is_no_run_in_use(tmp_path, monkeypatch, code):
+    def unable(*_):
+        raise OSError(code, os.strerror(code))
+
+    with workdirs.locked(tmp_path):
+        assert workdirs.is_locked(tmp_path)
+        with pytest.raises(UsageError, match=f"is in use by process {os.getpid()}"), workdirs.locked(tmp_path):
+            pytest.fail("two hold one lock")
+    monkeypatch.setattr(locks.fcntl, "flock", unable)
+    with pytest.raises(UsageError, match=f"cannot lock files .*{os.strerror(code)}"), workdirs.locked(tmp_path):
+        pytest.fail("it is not locked")
+    assert not workdirs.is_locked(tmp_path)
