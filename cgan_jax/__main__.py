@@ -38,6 +38,8 @@ PATHS = (
     "reference",
     "workdir",
 )
+IN_BUCKETS = ("data_dir", "discriminator", "generator", "init_from", "model", "workdir")
+"""Those that may name a bucket."""
 
 
 def run(argv: list[str]) -> int:
@@ -124,17 +126,23 @@ def _recipe_first(argv: list[str]) -> list[str]:
 
 
 def _settle_paths(flags: absl_flags.FlagValues) -> None:
-    """Expands ~. Raises UsageError for a --workdir whose bytes cannot be decoded: orbax cannot write there."""
+    """Expands ~.
+
+    Raises UsageError for a bucket that no command reaches, and for a --workdir whose bytes cannot be decoded: orbax
+    cannot write there.
+    """
     for flag in (flags[name] for name in PATHS if name in flags):
-        if isinstance(flag.value, str):
-            flag.value = os.path.expanduser(flag.value)
-        elif isinstance(flag.value, list):
-            flag.value = [os.path.expanduser(path) for path in flag.value]
-        paths = flag.value if isinstance(flag.value, list) else [flag.value or ""]
+        if not isinstance(flag.value, str | list):
+            continue
+        paths = [os.path.expanduser(path) for path in ([flag.value] if isinstance(flag.value, str) else flag.value)]
+        flag.value = paths[0] if isinstance(flag.value, str) else paths
+        given = f"--{flag.name}={','.join(paths)}"
+        if flag.name not in IN_BUCKETS and any("://" in path for path in paths):
+            raise UsageError(f"{given} must be on this machine; in a bucket may be: --{', --'.join(IN_BUCKETS)}")
         if flag.name == "workdir" and any(map(_has_surrogates, map(os.path.abspath, paths))):
             encoding = sys.getfilesystemencoding()
             hint = "" if encoding == "utf-8" else ", or set PYTHONUTF8=1"
-            raise UsageError(f"--workdir={','.join(paths)}: a name that is not {encoding}; rename the folder{hint}")
+            raise UsageError(f"{given}: a name that is not {encoding}; rename the folder{hint}")
 
 
 def _has_surrogates(text: str) -> bool:

@@ -59,7 +59,28 @@ def test_every_flag_is_known_to_be_a_path_or_not(command):
     texts = {name for name, flag in own.items() if flag.flag_type() not in ("bool", "int", "float")}
     texts.discard("config")  # expands ~ when it loads the recipe
     unknown = texts - set(__main__.PATHS) - OTHER_TEXTS
+    assert set(__main__.IN_BUCKETS) <= set(__main__.PATHS)
     assert not unknown, f"add {unknown} to PATHS in __main__.py if it names a file or a folder, or to OTHER_TEXTS here"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["report", "--workdir=~/run", "--out=gs://bucket/a.html"],
+        ["sample", "--workdir=~/run", "--out=gs://bucket/a.png"],
+        ["synthesize", "--workdir=~/run", "--out=s3://bucket/a"],
+        ["export", "--workdir=~/run", "--out=gs://bucket/a.safetensors"],
+        ["train-classifier", "--source=digits", "--out=gs://bucket/a.npz"],
+        ["evaluate", "--workdir=~/run", "--json=gs://bucket/a.json"],
+        ["evaluate", "--images=gs://bucket/a"],
+    ],
+)
+def test_a_bucket_is_refused_where_none_is_reached(home, capsys, argv):
+    write_run(home / "run")
+    assert cgan(*argv) == 2
+    error = capsys.readouterr().err
+    assert f"cgan: error: {argv[-1]} must be on this machine; in a bucket may be: --data_dir, " in error
+    assert [path.name for path in home.iterdir()] == ["run"]
 
 
 def test_training(home, monkeypatch):

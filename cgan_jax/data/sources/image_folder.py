@@ -47,8 +47,17 @@ def load(
     """
     if not name and not data_dir:
         raise UsageError("image_folder needs to know where the pictures are: give data_dir, or name, or both")
-    found = find(on_disk(Path(data_dir, name).expanduser()), split)
+    found = find(place(name, data_dir), split)
     return decoded(found, image_size, fit, channels, background, stored, usual="rgb")
+
+
+def place(name: str, data_dir: str) -> Path:
+    """DATA_DIR/NAME on this machine. Raises UsageError for a bucket."""
+    if "://" in data_dir:
+        raise UsageError(
+            f"dataset.data_dir={printable(data_dir)}: images cannot be read from a bucket; copy them to this machine"
+        )
+    return on_disk(Path(data_dir, name).expanduser())
 
 
 def find(root: Path, split: str) -> Pictures:

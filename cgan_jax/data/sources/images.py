@@ -17,7 +17,7 @@ from cgan_jax.data.sources import Dataset, _decoded, _list, _pixels, _zip, check
 from cgan_jax.errors import MissingData, UsageError
 from cgan_jax.files.png import to_pillow
 from cgan_jax.lookup import unknown
-from cgan_jax.names import on_disk, printable
+from cgan_jax.names import printable
 
 _LISTS = ("metadata.csv", "metadata.jsonl", "labels.csv")
 """What a list inside of a folder of pictures is called."""
@@ -46,7 +46,7 @@ def load(
             "dataset.data_dir must name a folder of images, or a .csv, .jsonl, .zip, .parquet or .npz, as in"
             " --config.dataset.data_dir=~/pictures"
         )
-    path = on_disk(Path(data_dir, name).expanduser())
+    path = image_folder.place(name, data_dir)
     options = (image_size, fit, channels, background, stored)
     if not path.exists():
         raise MissingData(f"{printable(str(path))}: no such file or folder")

@@ -240,6 +240,8 @@ def test_each_parquet_file_has_a_column_of_images(tmp_path):
 def test_paths_that_are_not_there(tmp_path):
     assert "dataset.data_dir must name a folder" in refused("")
     assert "none: no such file or folder" in refused(tmp_path / "none")
+    for source in ("images", "image_folder"):
+        assert "dataset.data_dir=gs://bucket/pets: images cannot be read" in refused("gs://bucket/pets", source=source)
     assert load(files(tmp_path / "pets").parent, name="pets").class_names == ("cat", "dog")
 
 
