@@ -9,7 +9,7 @@ from cgan_jax.data import pictures
 from cgan_jax.data.sources._decoded import Pictures, digest
 from cgan_jax.data.sources.image_folder import SPLITS, UNLABELLED, class_order
 from cgan_jax.errors import UsageError
-from cgan_jax.files import json_text, storage
+from cgan_jax.files import json_text, storage, unpacking
 from cgan_jax.lookup import unknown
 from cgan_jax.names import printable
 
@@ -23,6 +23,8 @@ _DAMAGED = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zi
 def find(path: Path, split: str) -> Pictures:
     """The pictures of a ZIP, in the order of their names. Raises UsageError if it is not whole."""
     try:
+        with storage.opened(path) as file:
+            unpacking.check_zip(file)
         archive = zipfile.ZipFile(path)
         entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
         if LABELS in entries and entries[LABELS].file_size > _LARGEST:
@@ -39,7 +41,7 @@ def find(path: Path, split: str) -> Pictures:
         else:
             skipped[PurePosixPath(name).suffix.lower() or name] += 1
     if labels is None:
-        names, labels = _by_folder(path, names, split)
+        names, labels = _by_folder(path, names, split, skipped)
     elif split not in ("train", "all"):
         raise unknown(f"split of {path}", split, ("train", "all"))
     without = [name for name in names if labels and name not in labels]
@@ -81,8 +83,13 @@ def _labels(content: bytes) -> dict[str, str]:
     return {name: printable(str(label)) for name, label in labels.items()}
 
 
-def _by_folder(path: Path, names: list[str], split: str) -> tuple[list[str], dict[str, str]]:
-    """The pictures of a split and their classes by the folders that they lie in; no classes if there are none."""
+def _by_folder(
+    path: Path, names: list[str], split: str, skipped: collections.Counter[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The pictures of a split and their classes by the folders that they lie in; no classes if there are none.
+
+    Counts in `skipped` those that lie beside the folders.
+    """
     parts = {name: PurePosixPath(name).parts for name in names}
     while names and len({of_one[0] for of_one in parts.values()}) == 1 and all(len(p) > 2 for p in parts.values()):
         parts = {name: of_one[1:] for name, of_one in parts.items()}  # a folder around all
@@ -94,4 +101,6 @@ def _by_folder(path: Path, names: list[str], split: str) -> tuple[list[str], dic
     elif split not in ("train", "all"):
         raise unknown(f"split of {path}", split, ("train", "all"))
     inside = {name: printable(of_one[0]) for name, of_one in parts.items() if len(of_one) > 1}
+    if inside and len(inside) < len(parts):
+        skipped["beside the class folders"] += len(parts) - len(inside)
     return (list(inside), inside) if inside else (list(parts), {})

@@ -349,6 +349,20 @@ def test_it_says_what_was_found_and_what_it_makes_of_it(tmp_path):
     )
 
 
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_pictures_beside_the_class_folders_of_a_zip_are_counted(above, tmp_path):
+    inside = {f"{above}{path}": png(image) for (path, _), image in zip(ROWS, IMAGES, strict=True)}
+    dataset = load(zipped(tmp_path / "a.zip", inside | {f"{above}b.png": png(IMAGES[0])}))
+    np.testing.assert_array_equal(dataset.images, IMAGES)
+    assert any(line.endswith("; passed over: 1 beside the class folders") for line in dataset.about)
+
+
+def test_a_zip_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cat/0.bmp", bytes(100 << 20))
+    assert "104857600, more than 100 times as many; this is refused" in refused(tmp_path / "a.zip")
+
+
 def test_some_classes_are_taken_by_name(tmp_path):
     files(tmp_path, IMAGES, ["cat", "salt, pepper", "dog", "dog"])
     dataset = load(tmp_path, classes="salt, pepper,dog")
