@@ -27,7 +27,7 @@ _PICTURES = 40  # per run
 _PICTURE_BYTES = 3_000_000  # all runs together
 _PLACE = "@REPORT@"
 _PIXELS = 1 << 25  # of a picture; a larger one is not a grid that training drew
-_KIMG = re.compile(r"kimg_([0-9.]+)\.png")
+_KIMG = re.compile(r"kimg_([0-9]+(?:\.[0-9]+)?)\.png")
 
 
 def page(workdirs: Sequence[Path]) -> str:

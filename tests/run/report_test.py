@@ -155,6 +155,6 @@ def test_a_browser_overlays_several_runs_and_marks_differences_of_their_recipes(
 
 def test_grids_are_in_the_order_of_their_kimg(tmp_path):
     names = ["kimg_000000.png", "kimg_000000.320.png", "kimg_000013.png", "kimg_000013.312.png", "kimg_000100.png"]
-    for name in [*names, "real.png"]:
+    for name in [*names, "real.png", "kimg_1.2.3.png", "kimg_..png", "kimg_1..png"]:
         (tmp_path / name).touch()
     assert [path.name for _, path in report.grids_in(tmp_path)] == names
