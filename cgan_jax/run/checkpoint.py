@@ -79,6 +79,8 @@ class Checkpoints:
             return
         args = ocp.args.Composite(**{name: ocp.args.StandardSave(item) for name, item in split(state).items()})
         with self._writing(step):
+            if is_first():  # a manifest that a kill left of an earlier save would call this one damaged
+                integrity.path_of(self._workdir, step).unlink(missing_ok=True)
             if not self._manager.save(step, args=args):
                 raise RuntimeError(f"orbax refused to save step {step}; there are {self.steps()}")
         self._saving = _Thread(step, lambda: self._seal(step))

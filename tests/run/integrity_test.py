@@ -74,6 +74,18 @@ def test_what_is_no_file_in_a_checkpoint_is_refused_before_orbax_waits_for_it(sa
         restored(workdir)
 
 
+def test_a_manifest_that_outlives_its_checkpoint_says_nothing_of_the_next(saved, tmp_path, monkeypatch):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / "9")
+    shutil.copy(workdir / "integrity" / "5.json", workdir / "integrity" / "9.json")
+    monkeypatch.setattr(Checkpoints, "_seal", lambda self, step: self._manager.wait_until_finished())  # then a kill
+    checkpoints = Checkpoints(workdir, max_to_keep=2)
+    checkpoints.save(STATES[9])
+    checkpoints.close()
+    state, steps = restored(workdir)
+    assert bits(state) == bits(STATES[9]) and steps == [5, 9]
+
+
 def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
