@@ -5,6 +5,7 @@ The file is an ArrayRecord with one image a record, uncompressed. Grain reads it
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from cgan_jax.files.storage import reason
 
 _AT_ONCE = 4096
 """Images whose records are in memory beside the array that they go to."""
+_ABANDONED = 3600.0
+"""Seconds without a write after which a partial file belongs to no process, of this machine or of another one."""
 
 
 class StoredImages:
@@ -73,12 +76,21 @@ def opened(path: Path, shape: tuple[int, int, int, int]) -> StoredImages | None:
     return StoredImages(path, shape[1:], np.arange(shape[0]), reader)
 
 
+def _discard_partials(folder: Path) -> None:
+    """Deletes the files of processes that were killed while they wrote. One that writes does so every few seconds."""
+    for partial in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):  # another process has deleted it
+            if time.time() - partial.stat().st_mtime > _ABANDONED:
+                partial.unlink()
+
+
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
     """Yields what adds an image to the file, which has its name when it is whole. Raises OSError."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    _discard_partials(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     writer = None
     try:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -156,3 +157,14 @@ def test_grain_reads_the_file(folder):
     (file,) = (folder.parent / "cache" / "images").glob("*.array_record")
     source = grain.sources.ArrayRecordDataSource(str(file))
     assert len(source) == 7 and source[4] == IMAGES[4].tobytes()
+
+
+def test_what_a_killed_decoding_left_is_deleted_when_it_is_old(folder):
+    cache = folder.parent / "cache" / "images"
+    cache.mkdir(parents=True)
+    old, young = cache / ".a.array_record.1.partial", cache / ".b.array_record.2.partial"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 4000,) * 2)
+    load(folder)
+    assert young.exists() and not old.exists()
