@@ -41,8 +41,13 @@ def read(path: Path) -> Archive:
     if labels is not None and (labels.shape != (len(images),) or labels.dtype.kind not in "iu"):
         raise UsageError(f"{path}: labels must be whole numbers [{len(images)}], given {labels.dtype} {labels.shape}")
     if names is not None:
-        names = tuple(printable(str(name)) for name in np.atleast_1d(names))
+        names = tuple(printable(_text(name)) for name in np.atleast_1d(names))
     return Archive(images, labels, names)
+
+
+def _text(name: object) -> str:
+    """A class name. NumPy keeps names of ASCII as bytes if they were given so."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def checked_labels(path: Path, labels: np.ndarray, num_classes: int) -> np.ndarray:

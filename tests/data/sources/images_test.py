@@ -363,6 +363,13 @@ def test_a_zip_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
     assert "104857600, more than 100 times as many; this is refused" in refused(tmp_path / "a.zip")
 
 
+def test_class_names_of_an_archive_are_texts_that_differ(tmp_path):
+    arrays(tmp_path, class_names=np.array(["caf\u00e9".encode(), b"dog"]))
+    assert load(tmp_path).class_names == ("caf\u00e9", "dog")
+    arrays(tmp_path, class_names=["caf\u00e9", "cafe\u0301"])
+    assert refused(tmp_path) == "the source images gives several classes the name 'caf\u00e9'; class names must differ"
+
+
 def test_some_classes_are_taken_by_name(tmp_path):
     files(tmp_path, IMAGES, ["cat", "salt, pepper", "dog", "dog"])
     dataset = load(tmp_path, classes="salt, pepper,dog")
