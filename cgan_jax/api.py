@@ -67,7 +67,7 @@ class Samples:
         """Writes what the name ends in: .png the grid, .npz the three arrays, no suffix a folder of PNGs by class.
 
         Replaces files of these names; other images in a folder stay. Returns the path. Raises UsageError for another
-        suffix, OSError if it cannot be written.
+        suffix or a bucket, OSError if it cannot be written.
         """
         path = _path(path)
         if path.suffix.lower() == ".png":
@@ -526,6 +526,8 @@ def _columns(lines: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64
 
 
 def _path(given: str | os.PathLike[str]) -> Path:
+    if "://" in os.fspath(given):
+        raise UsageError(f"{given} must be on this machine")
     return Path(os.path.expanduser(os.fspath(given)))
 
 

@@ -166,6 +166,7 @@ def test_scores_are_those_of_the_command(run, model, tmp_path):
         (lambda model: model.evaluate("fidd"), "unknown metric 'fidd'"),
         (lambda model: model.sample(3).save("a.jpg"), "not .jpg"),
         (lambda model: model.interpolate(3, 4).save("a.npz"), "not .npz"),
+        (lambda model: model.sample(3).save("gs://bucket/a.png"), "gs://bucket/a.png must be on this machine"),
         (lambda model: cgan.load("digit"), "did you mean digits"),
         (lambda model: cgan.load("digits", step=7), "holds step 3125 alone"),
         (lambda model: cgan.recipe("digit"), "did you mean digits"),

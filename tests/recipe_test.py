@@ -114,7 +114,11 @@ REFUSALS = [
         " d_optimizer.learning_rate, ema.halflife_kimg, g_optimizer.b2, g_optimizer.learning_rate,"
         " loss.d_updates.both.bce_fake.weight, loss.d_updates.both.bce_real.weight, loss.g_terms.bce.weight",
     ),
-    ("anneal.to", {"d_optimizer": {"b2": 2.0}}, "anneal.to.d_optimizer.b2 must be at least 0 and less than 1, given 2.0"),
+    (
+        "anneal.to",
+        {"d_optimizer": {"b2": 2.0}},
+        "anneal.to.d_optimizer.b2 must be at least 0 and less than 1, given 2.0",
+    ),
     (
         "anneal.to",
         {"g_optimizer": {"learning_rate": 0.0}},
