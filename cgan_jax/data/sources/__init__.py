@@ -4,7 +4,6 @@
 may stay in a file. It has defaults for these.
 """
 
-import collections
 import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -43,8 +42,7 @@ def load(source: str, name: str, split: str, data_dir: str, image_size: int, **o
     """Loads `split` of the dataset `name` by data/sources/SOURCE.py, with images of `image_size` pixels a side.
 
     `options` are further fields of a recipe's section, which not every source takes. Raises UsageError for a source,
-    name, split or size that does not exist, data that is not there, an option that the source does not take, or two
-    classes of one name.
+    name, split or size that does not exist, data that is not there, or an option that the source does not take.
     """
     load_split = module_named(__name__, source, "dataset source").load
     taken = inspect.signature(load_split).parameters
@@ -54,11 +52,7 @@ def load(source: str, name: str, split: str, data_dir: str, image_size: int, **o
             raise UsageError(f"the source {source} gives its images as they are; dataset.{option} can only be {usual}")
     options = {option: value for option, value in options.items() if option in taken}
     dataset = load_split(name, split, data_dir, image_size, **options)
-    names = tuple(map(printable, dataset.class_names))
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in collections.Counter(names).items() if count > 1)
-        raise UsageError(f"the source {source} gives several classes the name {twice!r}; class names must differ")
-    return dataset._replace(class_names=names)
+    return dataset._replace(class_names=tuple(map(printable, dataset.class_names)))
 
 
 def load_section(section: Mapping[str, Any]) -> Dataset:
