@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cgan_jax import train_step
+from cgan_jax.losses.terms import seldom_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = (1, 2, 4, 8)
@@ -63,10 +64,10 @@ class Cost(NamedTuple):
     flop: int
     batch: int
     """The smaller of the two networks' batch sizes."""
-    bytes: int
-    """Bytes that a replica averages with the others."""
-    rounds: int
-    """Averages that depend on one another, so that no fusion can join them."""
+    bytes: float
+    """Bytes that a replica averages with the others. What runs at every k-th step counts by a k-th of it."""
+    rounds: float
+    """Averages that depend on one another, so that no fusion can join them; likewise."""
 
 
 def loaded(path: str, overrides: list[str] = ()) -> dict[str, Any]:
@@ -107,13 +108,13 @@ def cost_of(recipe: dict[str, Any]) -> Cost:
     return Cost(layer_flop(call, state, data), batch, sent, rounds)
 
 
-def averages(jaxpr) -> tuple[int, int]:
+def averages(jaxpr) -> tuple[float, float]:
     """Returns (bytes, rounds) of the sums over replicas in a program."""
     sent, depths = _walked(jaxpr, [0] * len(jaxpr.invars))
     return sent, max(depths, default=0)
 
 
-def _walked(jaxpr, depths: list[int]) -> tuple[int, list[int]]:
+def _walked(jaxpr, depths: list[float]) -> tuple[float, list[float]]:
     """Returns (bytes summed over replicas, the number of sequential sums that each output waits for).
 
     `depths` holds that number for each input.
@@ -134,8 +135,10 @@ def _walked(jaxpr, depths: list[int]) -> tuple[int, list[int]]:
             outs = [out + max(0, added) * (equation.params.get("length", 1) - 1) for out in outs]
         else:
             walked = [_walked(one, [deepest] * len(one.invars)) for one in inner]
-            sent += max((more for more, _ in walked), default=0)
-            outs = [max((max(depth, default=0) for _, depth in walked), default=deepest)] * len(equation.outvars)
+            share = 1 / seldom_of(str(equation.source_info.name_stack))  # of the steps that take the longer branch
+            sent += share * max((more for more, _ in walked), default=0)
+            longest = max((max(depth, default=0) for _, depth in walked), default=deepest)
+            outs = [deepest + share * max(0, longest - deepest)] * len(equation.outvars)
         known.update(zip(equation.outvars, outs, strict=True))
     return sent, [0 if isinstance(variable, Literal) else known.get(variable, 0) for variable in jaxpr.outvars]
 
@@ -153,7 +156,7 @@ def predict() -> None:
     costs = {path.stem: cost_of(loaded(str(path))) for path in sorted((ROOT / "configs").glob("*.py"))}
     print("| recipe | GFLOP a step | batch | averaged MB a step | rounds |\n|---|---|---|---|---|")
     for name, cost in costs.items():
-        print(f"| `{name}` | {cost.flop / 1e9:.3g} | {cost.batch} | {cost.bytes / 1e6:.3g} | {cost.rounds} |")
+        print(f"| `{name}` | {cost.flop / 1e9:.3g} | {cost.batch} | {cost.bytes / 1e6:.3g} | {cost.rounds:.3g} |")
     heads = " | ".join(MACHINES)
     print(f"\n| recipe | {heads} |\n|---|{'---|' * len(MACHINES)}")
     for name, cost in costs.items():

@@ -44,9 +44,10 @@ GONE = ("FAILED", "SUSPENDING", "SUSPENDED")
 class Failure(Exception):
     """An error that ends the script with one line and an exit code."""
 
-    def __init__(self, text: str, code: int = 1):
+    def __init__(self, text: str, code: int = 1, is_of_run: bool = False):
+        """`is_of_run`: `cgan train` itself ended so, not gcloud on the way to it."""
         super().__init__(text)
-        self.code = code
+        self.code, self.is_of_run = code, is_of_run
 
 
 class Slice:
@@ -170,14 +171,14 @@ class Slice:
     def train(self) -> None:
         """Creates, waits, syncs and runs until `cgan train` has finished; starts over after each preemption."""
         for attempt in range(1, self.options.attempts + 1):
-            if self.state() in (*GONE, "DELETING"):
+            if self._state_with_retries() in (*GONE, "DELETING"):
                 self._replace()
             self.create()
             failure = self._attempt()
             if failure is None:
                 return
-            state = self.state()
-            if state not in GONE and failure.code in FINAL:
+            state = self._state_with_retries()
+            if state not in GONE and failure.is_of_run and failure.code in FINAL:
                 raise failure
             where = f"the slice is {state}" if state else "the slice does not exist"
             print(f"attempt {attempt} of {self.options.attempts}: {failure}; {where}", flush=True)
@@ -192,12 +193,12 @@ class Slice:
         except Failure as failure:
             return failure
         code = self.run()
-        return Failure(f"cgan train ended with exit code {code}", code) if code else None
+        return Failure(f"cgan train ended with exit code {code}", code, is_of_run=True) if code else None
 
     def _replace(self) -> None:
         """Deletes a preempted slice and waits until the name is free."""
         self.delete()
-        while self.state():
+        while self._state_with_retries():
             time.sleep(self.options.poll_seconds)
 
     def _on_all(self, command: str) -> list[str]:

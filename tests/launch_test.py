@@ -156,13 +156,30 @@ def test_a_run_that_fails_by_itself_is_not_started_again(gcloud, code):
     assert calls == [*ARRIVED, "describe"]
 
 
+SILENT = [1, "", "ERROR: (gcloud) Unable to reach the server"]
+
+
+def test_what_fails_on_the_way_to_the_run_is_tried_again(gcloud):
+    """gcloud ends with 1 where ssh is not ready yet, as `cgan train` does for an error of its code."""
+    again = [described("ACTIVE"), described("ACTIVE"), described("ACTIVE"), FINE, FINE, FINE]
+    done, calls = gcloud([*ARRIVES[:-2], [1, "", ""], described("ACTIVE"), *again], "train", *TRAIN_FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert calls.count("scp") == 2 and calls.count("create") == 1
+
+
+def test_a_question_without_an_answer_after_a_failed_run_is_asked_again(gcloud):
+    again = [described("ACTIVE"), described("ACTIVE"), described("ACTIVE"), FINE, FINE, FINE]
+    lost = [[255, "", "Connection closed"], SILENT, described("ACTIVE")]
+    done, _ = gcloud([*ARRIVES, *lost, SILENT, *again], "train", *TRAIN_FLAGS)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_question_without_an_answer_is_asked_again_while_a_slice_is_waited_for(gcloud):
-    silent = [1, "", "ERROR: (gcloud) Unable to reach the server"]
-    arrives = [NOT_FOUND, NOT_FOUND, FINE, silent, described("CREATING"), silent, described("ACTIVE"), FINE, FINE]
+    arrives = [NOT_FOUND, NOT_FOUND, FINE, SILENT, described("CREATING"), SILENT, described("ACTIVE"), FINE, FINE]
     done, calls = gcloud([*arrives, FINE], "train", *TRAIN_FLAGS)
     assert done.returncode == 0, done.stderr
     assert "Unable to reach the server" in done.stderr and calls.count("create") == 1
-    done, calls = gcloud([silent] * 5, "wait")
+    done, calls = gcloud([SILENT] * 5, "wait")
     assert done.returncode == 1 and len(calls) == len([*arrives, FINE]) + 5
 
 

@@ -69,6 +69,8 @@ def test_eight_devices_train_within_their_budget(recipe, flags, topology, budget
     }
     over = {name: found[name] for name in budget if found[name] > (1 if name in COUNTED else 1.1) * budget[name]}
     assert not over, f"over {budget}"
+    under = {name: found[name] for name in budget if found[name] < (1 if name in COUNTED else 0.5) * budget[name]}
+    assert not under, f"so little that it is not counted: {under} of {budget}"
     assert set(numbers["products"]) == {"bf16" if flags else "f32"}
     assert numbers["bound"] in numbers["images_per_sec"] and 0 < numbers["share_of_peak"] < 1
     assert any("networks/" in one["line"] for one in numbers["costly"])

@@ -139,7 +139,7 @@ class Program:
         if op == "dynamic-update-slice":
             return 2 * _large(shapes[1])
         if instruction.collective and op.endswith("-start"):
-            return 2 * _large([array for arrays in shapes for array in arrays])
+            return sum(map(_large, shapes)) + _large(self._arrived(computation, instruction))
         inner = self.computations.get(instruction.called, {})
         update = _update_in_place(inner)
         total = _large(results) if update is None else update
@@ -151,14 +151,19 @@ class Program:
     def collectives(self) -> collections.Counter[tuple[str, int]]:
         """How often a call runs each (collective, bytes of its result)."""
         counted: collections.Counter[tuple[str, int]] = collections.Counter()
-        for _, instruction, times in self.runs():
+        for computation, instruction, times in self.runs():
             if instruction.collective:
-                results = _arrays(instruction.shape)
-                size = sum(array.padded for array in results)
-                if instruction.op.endswith("-start") and instruction.collective != "all-reduce":
-                    size //= 2  # its operands stand beside its results
+                size = sum(array.padded for array in self._arrived(computation, instruction))
                 counted[instruction.collective, size] += times
         return counted
+
+    def _arrived(self, computation: str, instruction: Instruction) -> "list[_Array]":
+        """The results of a collective, whose operands stand before them if it is the start of an asynchronous one."""
+        results, scope = _arrays(instruction.shape), self.computations[computation]
+        if not instruction.op.endswith("-start") or instruction.collective == "all-reduce":
+            return results
+        given = sum(len(_arrays(scope[name].shape)) for name in instruction.operands if name in scope)
+        return results[given : 2 * given]
 
     def products(self) -> collections.Counter[str]:
         """The convolutions and matrix products in the text by the dtype of their results, such as "bf16"."""

@@ -57,7 +57,7 @@ def measure(recipe: dict[str, Any], calls: int, with_parts: bool = True, num_ope
 
     call = over_devices(functools.partial(train_steps, algorithm, per_call))
     images = per_call * images_per_step(recipe)
-    state, numbers = _training(call, state, data, mesh, images, calls)
+    state, numbers = _training(call, state, data, mesh, images, per_call, calls)
     sampled = _sampling_speed(algorithm, state, spec, calls)  # before the parts, to which the state is donated
     traced = {}
     if num_operations:
@@ -92,9 +92,9 @@ def _traced(call: Callable, state: TrainState, data: Data, per_call: int, count:
 
 
 def _training(
-    call: Callable, state: TrainState, data: Data, mesh: Mesh, images: int, calls: int
+    call: Callable, state: TrainState, data: Data, mesh: Mesh, images: int, per_call: int, calls: int
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The numbers of training's call on `images` real images, and the state after it."""
+    """The numbers of training's call of `per_call` steps on `images` real images, and the state after it."""
     began = time.perf_counter()
     # A call by pmap cannot be lowered alone.
     compiled = (call if hasattr(call, "lower") else jax.jit(call, donate_argnums=0)).lower(state, data).compile()
@@ -114,7 +114,8 @@ def _training(
         "seconds_per_call": seconds,
         "images_per_sec": speed._asdict(),
         "gflop_per_image_layers": flop / 1e9,
-        "gflop_per_image_compiled": None if counted is None else counted * mesh.size / images / 1e9,
+        # XLA counts a loop once, so of several steps one.
+        "gflop_per_image_compiled": None if counted is None else counted * mesh.size * per_call / images / 1e9,
         "gflop_per_sec": flop * speed.median / 1e9,
         "ceiling_gflop_per_sec": best / 1e9,
         "ceiling_dtype": dtype,
@@ -164,10 +165,8 @@ def parts(algorithm: Algorithm, data: Data) -> dict[str, Callable[[TrainState, j
         return moved.replace(d_opt_state=state.d_opt_state), scalars
 
     def generated(state, i):
-        moved, scalars = generator_step(
-            bound, state.replace(g_opt_state=still.init(state.g_params), step=state.step + i), data
-        )
-        return moved.replace(g_opt_state=state.g_opt_state, step=state.step), scalars
+        moved, scalars = generator_step(bound, state.replace(g_opt_state=still.init(state.g_params)), data)
+        return moved.replace(g_opt_state=state.g_opt_state), scalars
 
     def optimized(state, i):
         for _ in range(n * len(algorithm.d_updates)):
@@ -186,13 +185,24 @@ def parts(algorithm: Algorithm, data: Data) -> dict[str, Callable[[TrainState, j
     }
 
 
+def turns(algorithm: Algorithm, name: str, count: int, state: TrainState, data: Data) -> tuple[TrainState, dict]:
+    """The state after `count` turns of a part, each at another step, and the means of their scalars."""
+
+    def turn(state, i):
+        # Were the step the same, XLA would draw the batch of all turns once.
+        moved, scalars = parts(algorithm, data)[name](state.replace(step=state.step + i), i)
+        return moved.replace(step=state.step), scalars
+
+    return repeated(turn, state, count)
+
+
 def _parts_seconds(
     algorithm: Algorithm, over_devices: Callable, per_call: int, state: TrainState, data: Data, calls: int
 ) -> dict[str, Spread]:
     """Seconds of `per_call` turns of each part, each compiled alone."""
     seconds = {}
     for name in parts(algorithm, data):
-        call = over_devices(lambda state, data, name=name: repeated(parts(algorithm, data)[name], state, per_call))
+        call = over_devices(functools.partial(turns, algorithm, name, per_call))
         state, _ = seconds_of(call, state, data, _WARM_UP)
         state, seconds[name] = seconds_of(call, state, data, calls)
     return seconds

@@ -44,7 +44,8 @@ def chance_levels(recipe: Mapping[str, Any]) -> dict[str, float]:
     passed = terms.Pass({}, {"real": output, "fake": output}, None, None, (), None, np.int32(0))
 
     def loss(listed: Sequence[terms.Weighted]) -> float:
-        return sum(weight * float(term.value(passed)[0][0]) for _, weight, term in listed)
+        # A term of every k-th step is logged by its mean over steps, and is k times as large at this one.
+        return sum(weight * float(term.value(passed)[0][0]) / term.period for _, weight, term in listed)
 
     return {
         "train/d_loss": sum(map(loss, of_d)),

@@ -137,17 +137,21 @@ def fitted(
 
 
 def _changes(recipe: Mapping[str, Any], spec: ImageSpec, mesh: Mesh) -> Iterator[dict[str, dict[str, Any]]]:
-    """What to change of which section: nothing, recomputed activations, and with them a batch in 2, 4, 8, ... parts."""
+    """What to change of which section: nothing, recomputed activations, and with them a batch in ever more parts."""
     yield {}
     algorithm = build(recipe, spec)
     changes: dict[str, dict[str, Any]] = {player: {"remat": True} for player in can_recompute(algorithm)}
     if changes:
         yield changes
-    shares = [recipe["train"][name] // mesh.size for name in ("batch_size", "g_batch_size")]
-    parts = 2 * algorithm.accumulate
-    while not any(share % parts for share in shares):
+    for parts in _parts(recipe, mesh):
         yield {**changes, "train": {"accumulate": parts}}
-        parts *= 2
+
+
+def _parts(recipe: Mapping[str, Any], mesh: Mesh) -> Iterator[int]:
+    """The numbers of further parts in which each device may take its share of both batches, ascending."""
+    now = recipe["train"].get("accumulate", 1)
+    share = math.gcd(*(recipe["train"][name] // mesh.size for name in ("batch_size", "g_batch_size")))
+    return (parts for parts in range(2 * now, share + 1, now) if share % parts == 0)
 
 
 def can_recompute(algorithm: Algorithm) -> list[str]:
@@ -156,6 +160,8 @@ def can_recompute(algorithm: Algorithm) -> list[str]:
 
 
 def can_be_cut(recipe: Mapping[str, Any], count: int, spec: ImageSpec, mesh: Mesh) -> bool:
-    """Whether a batch may be taken in twice as many parts: layers and losses of a whole batch refuse it."""
-    parts = 2 * recipe["train"].get("accumulate", 1)
+    """Whether a batch may be taken in more parts: layers and losses of a whole batch refuse it."""
+    parts = next(_parts(recipe, mesh), None)
+    if parts is None:
+        return False
     return call_of({**recipe, "train": {**recipe["train"], "accumulate": parts}}, count, spec, mesh).works()

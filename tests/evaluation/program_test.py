@@ -97,6 +97,37 @@ def test_a_line_is_that_of_our_code_and_the_architecture_that_called_it(by_name)
     assert program.collectives() == {("all-reduce", 104 * 128 * 4): 32}
 
 
+ASYNCHRONOUS = """\
+HloModule jit_call, is_scheduled=true
+
+ENTRY %main (x: f32[256], y: f32[4096]) -> f32[4096] {
+  %x = f32[256]{0} parameter(0)
+  %y = f32[4096]{0} parameter(1)
+  %gather = (f32[256]{0}, f32[4096]{0}) all-gather-start(%x), dimensions={0}
+  %gathered = f32[4096]{0} all-gather-done(%gather)
+  %scatter = (f32[4096]{0}, f32[256]{0}) reduce-scatter-start(%y), dimensions={0}, to_apply=%add
+  %scattered = f32[256]{0} reduce-scatter-done(%scatter)
+  %permute = (f32[256]{0}, f32[256]{0}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}
+  %permuted = f32[256]{0} collective-permute-done(%permute)
+  %sum = f32[256]{0} all-reduce-start(%x), to_apply=%add
+  ROOT %summed = f32[256]{0} all-reduce-done(%sum)
+}
+"""
+
+
+def test_an_asynchronous_collective_has_its_operands_beside_its_results():
+    program, kilobyte = Program(ASYNCHRONOUS), 1024
+    assert program.collectives() == {
+        ("all-gather", 16 * kilobyte): 1,
+        ("reduce-scatter", kilobyte): 1,
+        ("collective-permute", kilobyte): 1,
+        ("all-reduce", kilobyte): 1,
+    }
+    moved = {i.name: program.bytes_of(c, i) for c, i, _ in program.runs()}
+    both = ("gather", "scatter", "permute", "sum")
+    assert [moved[name] // kilobyte for name in both] == [17, 17, 2, 2]
+
+
 def test_what_xla_makes_of_a_distributed_loop():
     def step(x, y):
         body = lambda x, _: (x + jax.lax.psum(jnp.tanh(x @ y), "data"), None)  # noqa: E731

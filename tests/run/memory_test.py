@@ -44,6 +44,19 @@ def test_what_fits_in_no_way_is_refused_with_the_least_that_it_takes(recipe, mes
     assert [line.split(" with ")[1] for line in said] == ["the recipe as it is", "--config.train.accumulate=2"]
 
 
+def test_every_number_of_parts_that_shares_divide_by_is_tried(recipe, mesh):
+    recipe["train"] |= {"batch_size": 18, "g_batch_size": 36}  # 9 and 18 images on each device
+    said = []
+    with pytest.raises(UsageError, match="is too little"):
+        memory.fitted(recipe, 64, SPEC, mesh, 1e-6, said.append)
+    assert [line.rpartition("=")[2] for line in said[1:]] == ["3", "9"]
+    assert memory.can_be_cut(recipe, 64, SPEC, mesh)
+    recipe["train"] |= {"accumulate": 3}
+    assert list(memory._parts(recipe, mesh)) == [9]
+    recipe["train"] |= {"accumulate": 9}
+    assert not memory.can_be_cut(recipe, 64, SPEC, mesh)
+
+
 def test_networks_with_batch_statistics_are_not_taken_in_parts(recipe, mesh):
     small = {"width": 2, "embedding_dim": 2, "dtype": "float32"}
     recipe |= {"architecture": "dcgan_upsample", "discriminator": {"dropout": 0.0, **small}}

@@ -142,6 +142,15 @@ def test_a_browser_shows_curves_moves_the_slider_and_treats_names_as_text(tmp_pa
 
 
 @pytest.mark.slow  # a browser starts
+def test_a_browser_shows_numbers_that_differ_in_their_last_bit(tmp_path):
+    """An axis cannot be counted through in steps of their difference."""
+    run = write_run(tmp_path / "run", (0.1, float(np.nextafter(0.1, 1))))
+    (tmp_path / "a.html").write_text(report.page([run]))
+    with opened(f"file://{tmp_path}/a.html") as page:
+        assert page.locator(".chart", has_text="losses").locator("svg").is_visible()
+
+
+@pytest.mark.slow  # a browser starts
 def test_a_browser_overlays_several_runs_and_marks_differences_of_their_recipes(tmp_path):
     one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", (1.0, 4.0))
     info = workdir.read_info(two)

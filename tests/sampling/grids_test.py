@@ -99,6 +99,14 @@ def test_chance_levels_are_the_losses_of_equal_logits(d_terms, g_term, d_loss, g
     assert levels["train/g_loss"] == pytest.approx(g_loss, abs=1e-6)
 
 
+def test_the_chance_level_of_a_lazy_loss_is_that_of_its_mean():
+    lazy = {name: {"weight": 1.0, "every": 4} for name in ("bce_real", "bce_fake")}
+    recipe = {"loss": {"d_updates": {"both": lazy}, "g_terms": {"bce": {"weight": 1.0, "every": 2}}}}
+    levels = curves.chance_levels(recipe)
+    assert levels["train/d_loss"] == pytest.approx(2 * np.log(2))
+    assert levels["train/g_loss"] == pytest.approx(np.log(2))
+
+
 def overlaid(runs, path) -> np.ndarray:
     """The picture of two panels as RGB."""
     curves.save_overlaid_curves(runs, ["train/d_loss", "eval/fid"], path)
