@@ -153,6 +153,10 @@ def seconds_on(cost: Cost, machine: Machine, batch_per_chip: float) -> tuple[flo
 
 def predict() -> None:
     """Prints the costs, and the efficiency with the recipe's batch shared by all chips and with it on each chip."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 2)  # the replicas of `cost_of`
     costs = {path.stem: cost_of(loaded(str(path))) for path in sorted((ROOT / "configs").glob("*.py"))}
     print("| recipe | GFLOP a step | batch | averaged MB a step | rounds |\n|---|---|---|---|---|")
     for name, cost in costs.items():

@@ -157,6 +157,15 @@ def test_the_readme_lists_every_recipe_once():
     assert sorted(table_of_recipes(README.read_text())) == RECIPES
 
 
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [("fits.md", "Hours at the peak"), ("scaling.md", "Predicted, for machines")],
+)
+def test_tables_of_all_recipes_have_those_that_need_no_folder_of_yours(page, heading):
+    section = re.split(rf"^## {heading}", (ROOT / "docs" / page).read_text(), maxsplit=1, flags=re.MULTILINE)[1]
+    assert set(table_of_recipes(section)) >= {*RECIPES} - {"images"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_pictures_exist(page):
     check_links(page.read_text(), page)
