@@ -163,10 +163,8 @@ def _check_folder(workdir: Path, info: workdirs.RunInfo) -> None:
 
 def _had_checkpoints(workdir: Path) -> bool:
     """Whether something is left that follows a checkpoint. A run that was killed before its first one has nothing."""
-    logs = (workdirs.EVALUATIONS, workdirs.AVERAGES)
-    return any(workdirs.read_metrics(workdir, log) for log in logs) or bool(
-        storage.files_below(workdir / integrity.FOLDER)
-    )
+    scores = [workdirs.read_metrics(workdir, log) for log in (workdirs.EVALUATIONS, workdirs.AVERAGES)]
+    return any([*scores, storage.files_below(workdir / integrity.FOLDER)])
 
 
 def _source(init_from: str, workdir: Path, info: workdirs.RunInfo, mesh: jax.sharding.Mesh) -> transfer.Source | None:

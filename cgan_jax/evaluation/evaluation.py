@@ -10,7 +10,7 @@ import hashlib
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from cgan_jax.data.batches import normalized, whole_batches
 from cgan_jax.data.sources import Dataset
 from cgan_jax.errors import UsageError
 from cgan_jax.evaluation.features import Network, classifier, inception
-from cgan_jax.evaluation.metrics import Sample, fid
+from cgan_jax.evaluation.metrics import Sample, check_labels, fid
 from cgan_jax.files import cache, storage
 from cgan_jax.files.npz import arrays_in
 from cgan_jax.lookup import module_named, unknown
@@ -81,19 +81,18 @@ def check_counts(metrics: Mapping[str, ModuleType], num_images: int, num_classes
             raise UsageError(f"{given}={num_images} is too few for {name}, which needs {least}")
 
 
-def check_real(metrics: Mapping[str, ModuleType], labels: np.ndarray, class_names: Sequence[str]) -> None:
-    """Raises UsageError if the real images are too few for a metric that compares with them."""
-    counts = np.bincount(labels, minlength=len(class_names))
-    fewest = int(np.argmin(counts))
+def _real_labels(
+    metrics: Mapping[str, ModuleType], dataset: Dataset, conditional: bool
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels and classes by which metrics see the real images: all are one class for an unconditional run.
+
+    Raises UsageError if they are too few for a metric that compares with them.
+    """
+    labels, names = (dataset.labels, dataset.class_names) if conditional else (np.zeros_like(dataset.labels), ("all",))
     for name, metric in metrics.items():
         if getattr(metric, "USES_REAL", True):
-            if len(labels) < metric.MIN_IMAGES:
-                raise UsageError(f"{name} needs {metric.MIN_IMAGES} real images, and there are {len(labels)}")
-            if counts[fewest] < metric.MIN_PER_CLASS:
-                of_class = f"{counts[fewest]} of {class_names[fewest]!r}"
-                raise UsageError(
-                    f"{name} needs {metric.MIN_PER_CLASS} real images of each class, and there are {of_class}"
-                )
+            check_labels("real", name, labels, names, metric.MIN_IMAGES, metric.MIN_PER_CLASS)
+    return labels, names
 
 
 def reads_network(metrics: Mapping[str, ModuleType]) -> bool:
@@ -180,10 +179,7 @@ def make_reference(
     dataset: Dataset, section: Mapping[str, Any], metrics: Mapping[str, ModuleType], network: Network | None
 ) -> Reference:
     """The real images of `dataset`, which a recipe's `section` names, and their features if a metric reads them."""
-    names, labels = dataset.class_names, dataset.labels
-    if not section["conditional"]:
-        names, labels = ("all",), np.zeros_like(labels)
-    check_real(metrics, labels, names)
+    labels, names = _real_labels(metrics, dataset, section["conditional"])
     of_real = {name: metric for name, metric in metrics.items() if getattr(metric, "USES_REAL", True)}
     features = cached_features(network, dataset.images) if reads_network(of_real) else (None, None)
     sample = Sample(labels, dataset.images, *features)
@@ -218,10 +214,7 @@ class Evaluator:
                 raise UsageError(f"{name} is for cgan evaluate; training logs train/d_accuracy_real and _fake anyway")
         classes = len(dataset.class_names) if recipe["dataset"]["conditional"] else 1
         check_counts(self.metrics, section["num_images"], classes, "evaluate.num_images")
-        if recipe["dataset"]["conditional"]:
-            check_real(self.metrics, dataset.labels, dataset.class_names)
-        else:
-            check_real(self.metrics, np.zeros_like(dataset.labels), ("all",))
+        _real_labels(self.metrics, dataset, recipe["dataset"]["conditional"])
         self._network = None
         if reads_network(self.metrics):
             channels = dataset.images.shape[-1]

@@ -1,4 +1,4 @@
-"""The parts of a step that `cgan benchmark` times: every turn does the work of its own."""
+"""The parts of a step that `cgan benchmark` times: every turn does all of its work."""
 
 import functools
 

@@ -16,6 +16,7 @@ and, if they apply,
 A name with a slash is a part of the whole, e.g. `pixel_mse/cat`. An unconditional run has a single class, "all".
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +74,16 @@ def _check(
     min_images: int,
     min_per_class: int,
 ) -> None:
-    labels, classes = sample.labels, len(class_names)
+    check_labels(kind, name, sample.labels, class_names, min_images, min_per_class)
+    for read in reads:
+        _check_rows(f"{name}: {read} of {kind} images", getattr(sample, read), len(sample.labels))
+
+
+def check_labels(
+    kind: str, name: str, labels: np.ndarray, class_names: Sequence[str], min_images: int, min_per_class: int
+) -> None:
+    """Raises UsageError, as `check`, for too few images of a kind and for labels that are no class."""
+    classes = len(class_names)
     if len(labels) < min_images:
         raise UsageError(f"{name}: it needs at least {min_images} {kind} images and there are {len(labels)}")
     for label in labels[(labels < 0) | (labels >= classes)][:1]:
@@ -85,8 +95,6 @@ def _check(
         raise UsageError(
             f"{name}: it needs at least {min_per_class} {kind} images of {class_name!r}, there are {count}"
         )
-    for read in reads:
-        _check_rows(f"{name}: {read} of {kind} images", getattr(sample, read), len(labels))
 
 
 def _check_rows(what: str, values: np.ndarray | None, rows: int) -> None:
